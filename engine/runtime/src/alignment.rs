@@ -1,18 +1,18 @@
 //! Barrier alignment for tasks with several inputs.
 //!
-//! A barrier splits each input into "before" and "after" the checkpoint. The task may take its snapshot only when every
-//! input has reached the split, so inputs that arrive first are held back. `Alignment` decides which inputs are
-//! readable; it holds no elements itself and knows no channel. An input that has ended has nothing after any split: it
-//! counts as aligned. A task that waits too long goes ahead without the others ([`Alignment::overtake`]).
+//! A barrier divides each input into the rows before and after the checkpoint. The task may take its snapshot only when
+//! all inputs have reached the barrier, so inputs that reach it first are blocked. [`Alignment`] decides which inputs
+//! are readable; it holds no elements and knows no channel. An input that has ended counts as aligned. A task that has
+//! waited for the `aligned_timeout` takes its snapshot without the missing barriers ([`Alignment::overtake`]).
 
 use crate::element::Barrier;
 
-/// Which inputs of one task may be read while a checkpoint is being aligned.
+/// The state of the inputs of one task while a checkpoint is being aligned.
 #[derive(Debug)]
 pub struct Alignment {
     /// The barrier being aligned, if any. Checkpoints never overlap on one task.
     current: Option<Barrier>,
-    /// The newest checkpoint that was aligned or given up.
+    /// The newest checkpoint that was aligned or aborted.
     passed: u64,
     inputs: Vec<Input>,
 }
@@ -20,8 +20,8 @@ pub struct Alignment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Input {
     Open,
-    /// Has delivered the current barrier and is held back until all others have.
-    Arrived,
+    /// The input has delivered the current barrier, and is blocked until all others have.
+    Blocked,
     Ended,
 }
 
@@ -34,10 +34,12 @@ impl Alignment {
         }
     }
 
+    /// Returns true if the input is neither blocked nor ended.
     pub fn is_readable(&self, input: usize) -> bool {
         self.inputs[input] == Input::Open
     }
 
+    /// Returns true while some inputs have delivered a barrier and others have not.
     pub fn is_aligning(&self) -> bool {
         self.current.is_some()
     }
@@ -46,14 +48,14 @@ impl Alignment {
         self.inputs.iter().all(|input| *input == Input::Ended)
     }
 
-    /// An input delivered a barrier. Answers the barrier once all inputs have; they are readable again then.
-    /// A newer checkpoint's barrier replaces one that is still incomplete: its trigger has given the old one up.
+    /// Processes a barrier of an input. Returns the barrier once all inputs have delivered it; they are readable again
+    /// then. The barrier of a newer checkpoint aborts the alignment of an older one.
     pub fn on_barrier(&mut self, input: usize, barrier: Barrier) -> Option<Barrier> {
-        debug_assert!(self.is_readable(input), "a held-back input was read");
-        let known = self
+        debug_assert!(self.is_readable(input), "a blocked input was read");
+        let newest = self
             .current
             .map_or(self.passed, |current| current.checkpoint.max(self.passed));
-        if barrier.checkpoint < known || (self.current.is_none() && barrier.checkpoint == known) {
+        if barrier.checkpoint < newest || (self.current.is_none() && barrier.checkpoint == newest) {
             return None;
         }
         if self
@@ -63,19 +65,20 @@ impl Alignment {
             self.release();
         }
         self.current = Some(barrier);
-        self.inputs[input] = Input::Arrived;
+        self.inputs[input] = Input::Blocked;
         self.complete()
     }
 
-    /// An input has ended. Answers the barrier that only this input was missing for.
+    /// Processes the end of an input. Returns the barrier that only this input had not delivered, if any.
     pub fn on_end(&mut self, input: usize) -> Option<Barrier> {
         self.inputs[input] = Input::Ended;
         self.complete()
     }
 
-    /// Whoever triggers checkpoints has asked for this one, so every earlier one is complete or given up. An input that
-    /// was held back for one of those must not be any longer: who sends there may be what the others wait for, since
-    /// sources leave out a checkpoint that is given up.
+    /// Aborts all checkpoints before this one and unblocks the inputs that had delivered a barrier of them.
+    ///
+    /// Without it, alignment could deadlock: sources skip aborted checkpoints, so the other inputs may never deliver
+    /// the barrier, and may themselves depend on the task that sends to a blocked input.
     pub fn abort_before(&mut self, checkpoint: u64) {
         if self.current.is_some_and(|current| current.checkpoint < checkpoint) {
             self.current = None;
@@ -84,9 +87,10 @@ impl Alignment {
         self.passed = self.passed.max(checkpoint.saturating_sub(1));
     }
 
-    /// The checkpoint is cut before all inputs have delivered its barrier. Answers those that still will: all are
-    /// readable again, and what they deliver of it is stale. `None`: a later checkpoint's barrier is here, which says
-    /// that this one is given up.
+    /// Ends the alignment of a checkpoint whose barrier some inputs have not delivered, and returns those inputs. All
+    /// inputs are readable again; barriers of the checkpoint that are delivered later are ignored.
+    ///
+    /// Returns `None` if a barrier of a later checkpoint was delivered, because this one is aborted then.
     pub fn overtake(&mut self, barrier: Barrier) -> Option<Vec<usize>> {
         self.abort_before(barrier.checkpoint);
         let newest = self.current.map_or(self.passed, |current| current.checkpoint);
@@ -114,7 +118,7 @@ impl Alignment {
 
     fn release(&mut self) {
         for input in &mut self.inputs {
-            if *input == Input::Arrived {
+            if *input == Input::Blocked {
                 *input = Input::Open;
             }
         }
@@ -135,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_are_held_back_until_all_have_delivered_the_barrier() {
+    fn inputs_are_blocked_until_all_have_delivered_the_barrier() {
         let mut alignment = Alignment::new(3);
         assert_eq!(alignment.on_barrier(1, barrier(1)), None);
         assert!(!alignment.is_readable(1));

@@ -1,21 +1,22 @@
-//! Which nodes of a job graph form one task.
+//! Operator chains: the nodes of a job graph that form one task.
 //!
-//! A node joins the chain of the node before it if nothing else feeds it and no row has to change subtasks on the way:
-//! the edge is `Forward`, or there is one subtask on both sides.
+//! A node is chained to the node before it if no other edge leads to it and no row changes its subtask on the edge: the
+//! exchange is `Forward`, or there is one subtask on both sides.
 
 use millstream_graph::{Edge, Exchange, JobGraph, NodeIndex, Operator, Parallelism};
 
 /// The chains of a graph at some parallelism.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chains {
-    /// Nodes of each chain, in topological order; the first is the head. In the order of the heads.
+    /// Nodes of each chain in topological order; the first is the head. Chains are in the order of their heads.
     pub chains: Vec<Vec<NodeIndex>>,
-    /// For each node: its chain, and its place in it.
+    /// The chain of each node, and its position in the chain.
     pub positions: Vec<(usize, usize)>,
-    /// For each edge of the graph: whether it stays inside a chain.
+    /// For each edge of the graph: true if it is inside a chain.
     pub is_chained: Vec<bool>,
 }
 
+/// Returns the number of subtasks of a node, where the job has this parallelism.
 pub fn parallelism_of(graph: &JobGraph, node: NodeIndex, parallelism: usize) -> usize {
     match graph.nodes[node].parallelism {
         Parallelism::Job => parallelism,
@@ -24,6 +25,7 @@ pub fn parallelism_of(graph: &JobGraph, node: NodeIndex, parallelism: usize) -> 
 }
 
 impl Chains {
+    /// Chains the nodes of a graph.
     pub fn of(graph: &JobGraph, parallelism: usize) -> Self {
         let mut chains: Vec<Vec<NodeIndex>> = Vec::new();
         let mut positions = Vec::with_capacity(graph.nodes.len());
@@ -56,6 +58,7 @@ impl Chains {
     }
 }
 
+/// Returns true if the node that an edge leads to is chained to the node it comes from.
 fn can_chain(graph: &JobGraph, edge: &Edge, parallelism: usize) -> bool {
     let from = parallelism_of(graph, edge.from, parallelism);
     let to = parallelism_of(graph, edge.to, parallelism);

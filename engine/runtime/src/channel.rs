@@ -1,13 +1,13 @@
 //! A channel between two subtasks: a queue bounded by the bytes of the batches in it.
 //!
-//! A sender checks for credit before it works, not while it sends: a task runs only when all of its output channels have
-//! credit, and the output of one call may exceed it. A channel has credit while the bytes in it are below its capacity,
-//! so an element larger than the capacity passes once the channel is empty. Elements other than batches (watermarks,
-//! barriers) count against a limit of their own, not against the bytes.
+//! A sender checks for credit before it works, not while it sends: a task runs only when all of its output channels
+//! have credit, and the output of one call may exceed it. A channel has credit while the bytes in it are below its
+//! capacity, so an element larger than the capacity passes once the channel is empty. Elements other than batches
+//! (watermarks, barriers) count against a limit of their own, not against the bytes.
 //!
-//! The queue is a crossbeam queue. Each end holds a waker of the task at the other end; waking a task that is about to run
-//! does nothing. A sender without credit is woken when half of the capacity is free again, so that sender and receiver do
-//! not alternate batch by batch.
+//! The queue is a crossbeam queue. Each end holds a waker of the task at the other end; waking a task that is about to
+//! run does nothing. A sender without credit is woken when half of the capacity is free again, so that sender and
+//! receiver do not alternate batch by batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -52,15 +52,15 @@ pub fn channel(bytes_max: usize, sender: Waker, receiver: Waker) -> (Sender, Rec
 }
 
 impl Sender {
-    /// Returns true if the channel has credit, so the sending task may run. If not, the waker of the sending task is called
-    /// when there is credit again.
+    /// Returns true if the channel has credit, so the sending task may run. If not, the waker of the sending task is
+    /// called when there is credit again.
     pub fn has_credit(&self) -> bool {
         if self.0.has_credit() {
             return true;
         }
         self.0.sender_waits.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `Receiver::pop`: either this thread sees that an element was taken, or the receiver sees
-        // `sender_waits`.
+        // Pairs with the fence in `Receiver::pop`: either this thread sees that an element was taken, or the receiver
+        // sees `sender_waits`.
         fence(Ordering::SeqCst);
         self.0.has_credit()
     }
@@ -101,8 +101,8 @@ impl Receiver {
         self.0.bytes_max
     }
 
-    /// Takes the next element. Returns `None` if the channel is empty; the waker of the receiving task is called when an
-    /// element arrives.
+    /// Takes the next element. Returns `None` if the channel is empty; the waker of the receiving task is called when
+    /// an element arrives.
     pub fn pop(&self) -> Option<Element> {
         let (element, bytes) = self.0.queue.pop()?;
         match element {

@@ -1,16 +1,17 @@
-//! What a barrier has overtaken: part of a checkpoint that did not wait for it.
+//! Channel state: the rows that the barriers of an unaligned checkpoint have overtaken, as part of the checkpoint.
 //!
-//! A task that has waited too long for a checkpoint's barriers takes its snapshot without them (Chandy and Lamport,
-//! 1985). What was in its input channels then, and what still comes on each of them before the barrier does, is in
-//! flight: the checkpoint keeps its rows, channel by channel and in order. So are rows that a sink had been given and
-//! did not take, see [`crate::task`]. A restore delivers them before anything new (`deployment/channel_state.rs`).
+//! A task that has waited for the `aligned_timeout` takes its snapshot before all barriers have arrived (Chandy and
+//! Lamport, 1985). The rows that were in its input channels then, and those that arrive on each channel before its
+//! barrier does, are channel state; so are the rows in the queue of a sink that has not accepted them
+//! ([`crate::task`]). A restore delivers them, channel by channel and in order, before any new rows
+//! (`deployment/channel_state.rs`).
 //!
-//! Barriers, watermarks, idleness and the end of input are not kept: whoever sends them says them again. A watermark
-//! must not come back, since it holds for the splits that its source subtask read then. After a restore the subtask
-//! may read others, whose rows would be late after it.
+//! Barriers, watermarks, idleness and the end of input are not stored, because their senders send them again. Restoring
+//! a watermark would even be wrong: it holds for the splits that its source subtask read at the time. After a restore
+//! the subtask may read other splits, whose rows would be late.
 //!
-//! Layout of the file, version 1: the version byte, then bincode of [`Stored`]. Rows that follow one another are one
-//! Arrow IPC stream. Files of earlier engines have watermarks and idleness between them, which are not restored.
+//! Layout of the file, version 1: the version byte, then bincode of [`Stored`]. Consecutive rows are one Arrow IPC
+//! stream. Files of earlier engines contain watermarks and idleness between the rows, which are ignored.
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
@@ -21,19 +22,20 @@ use crate::operator::Timestamp;
 
 const VERSION: u8 = 1;
 
-/// Whose rows come through a channel.
+/// The sending end of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Origin {
-    /// The operator, and what it sends there.
+    /// Id of the sending operator, and its port unless that is the main one.
     pub from: String,
-    /// The place of the edge among those that lead to the receiving operator.
-    pub place: usize,
+    /// Position of the edge among those that lead to the receiving operator.
+    pub edge_position: usize,
     /// Names of the rows' columns.
     pub columns: Vec<String>,
+    /// The sending subtask.
     pub subtask: usize,
 }
 
-/// The rows in flight on one channel, oldest first.
+/// The overtaken rows of one channel, oldest first.
 #[derive(Debug)]
 pub struct RecordedChannel {
     pub origin: Origin,
@@ -42,16 +44,16 @@ pub struct RecordedChannel {
     pub rows: Vec<RecordBatch>,
 }
 
-/// What was in flight to one subtask of one operator.
+/// The channel state of one subtask of one operator.
 #[derive(Debug, Default)]
 pub struct ChannelState {
-    /// Of the job.
+    /// Parallelism of the job.
     pub parallelism: usize,
-    /// To the head of a chain.
+    /// Rows in the input channels of a task, which belong to the first operator of its chain.
     pub channels: Vec<RecordedChannel>,
-    /// To a sink, wherever in a chain it is: what it had been given and did not take. Later than all it wrote, earlier
-    /// than what is in `channels`.
-    pub waiting: Vec<RecordBatch>,
+    /// Rows in the queue of a sink that it had not accepted. They come after all rows it has written, and before those
+    /// in `channels`.
+    pub queued: Vec<RecordBatch>,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -78,11 +80,12 @@ enum StoredElement {
 }
 
 impl ChannelState {
-    /// Returns true if no rows are in flight.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.channels.iter().all(|channel| channel.rows.is_empty())
+        self.queued.is_empty() && self.channels.iter().all(|channel| channel.rows.is_empty())
     }
 
+    /// Encodes the channel state as the content of a file.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let channels = self.channels.iter().map(|channel| {
             Ok(StoredChannel {
@@ -94,22 +97,27 @@ impl ChannelState {
         let stored = Stored {
             parallelism: self.parallelism,
             channels: channels.collect::<Result<_, Error>>()?,
-            waiting: store(&self.waiting)?,
+            waiting: store(&self.queued)?,
         };
         let mut bytes = vec![VERSION];
         bincode::serde::encode_into_std_write(&stored, &mut bytes, bincode::config::standard())
-            .map_err(|error| invalid(format!("rows in flight cannot be written: {error}")))?;
+            .map_err(|error| invalid(format!("the channel state cannot be encoded: {error}")))?;
         Ok(bytes)
     }
 
+    /// Decodes the content of a file.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let Some((&VERSION, rest)) = bytes.split_first() else {
             return Err(invalid(format!(
-                "rows in flight in the checkpoint are not of version {VERSION}, which this engine reads"
+                "the channel state in the checkpoint is not of version {VERSION}, which this engine reads"
             )));
         };
         let (stored, _): (Stored, usize) = bincode::serde::decode_from_slice(rest, bincode::config::standard())
-            .map_err(|error| invalid(format!("rows in flight in the checkpoint cannot be read: {error}")))?;
+            .map_err(|error| {
+                invalid(format!(
+                    "the channel state in the checkpoint cannot be decoded: {error}"
+                ))
+            })?;
         let channels = stored.channels.into_iter().map(|channel| {
             Ok(RecordedChannel {
                 origin: channel.origin,
@@ -120,7 +128,7 @@ impl ChannelState {
         Ok(Self {
             parallelism: stored.parallelism,
             channels: channels.collect::<Result<_, Error>>()?,
-            waiting: load(stored.waiting)?,
+            queued: load(stored.waiting)?,
         })
     }
 }
@@ -167,14 +175,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_in_flight_reads_back() {
+    fn channel_state_is_decoded_as_it_was_encoded() {
         let column = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])) as _;
         let batch = RecordBatch::try_from_iter([("n", column)]).expect("one column");
         let sent = vec![batch.slice(1, 2), batch.clone(), batch.slice(2, 1)];
         let channel = |subtask, rows| RecordedChannel {
             origin: Origin {
                 from: "calc".into(),
-                place: 1,
+                edge_position: 1,
                 columns: vec!["n".into()],
                 subtask,
             },
@@ -184,12 +192,12 @@ mod tests {
         let channel_state = ChannelState {
             parallelism: 3,
             channels: vec![channel(7, sent), channel(9, Vec::new())],
-            waiting: vec![batch.clone(), batch.slice(0, 1)],
+            queued: vec![batch.clone(), batch.slice(0, 1)],
         };
         let bytes = channel_state.encode().expect("is written");
         let back = ChannelState::decode(&bytes).expect("is read");
         assert!(!back.is_empty());
-        assert_eq!(back.waiting, channel_state.waiting);
+        assert_eq!(back.queued, channel_state.queued);
         assert_eq!(back.parallelism, 3);
         let [first, second] = back.channels.as_slice() else {
             panic!("{back:?}");
@@ -211,7 +219,7 @@ mod tests {
         elements.extend(rows(&batch.slice(1, 1)));
         let origin = Origin {
             from: "source".into(),
-            place: 0,
+            edge_position: 0,
             columns: vec!["n".into()],
             subtask: 0,
         };

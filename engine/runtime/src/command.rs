@@ -70,8 +70,8 @@ pub enum TaskEvent {
         rows_lost: bool,
     },
     /// All subtasks of all tasks have processed the end of their input. Sinks still hold what they were given: a last
-    /// checkpoint (`Command::Checkpoint { last: true, .. }`, which ended subtasks answer at once) makes it durable, then
-    /// [`Command::Cancel`] ends the slots.
+    /// checkpoint (`Command::Checkpoint { last: true, .. }`, which ended subtasks answer at once) makes it durable,
+    /// then [`Command::Cancel`] ends the slots.
     Finished,
     /// A task failed or panicked; all others are being stopped.
     Failed {

@@ -1,7 +1,7 @@
 //! Counters of a running job: plain atomics per operator and source split, cheap enough to update once per batch.
 //!
-//! Tasks update them from their slot threads; the status line reads [`JobProgress`]; a background task publishes the same
-//! numbers through the `metrics` facade ([`JobCounters::publish`]), so the hot path never looks up a metric.
+//! Tasks update them from their slot threads; the status line reads [`JobProgress`]; a background task publishes the
+//! same numbers through the `metrics` facade ([`JobCounters::publish`]), so the hot path never looks up a metric.
 
 mod publish;
 
@@ -55,8 +55,8 @@ pub struct OperatorCounters {
     pub late_rows: AtomicU64,
     /// Number of rows emitted as dead letters.
     pub dead_letters: AtomicU64,
-    /// Number of records that did not decode, and of rows that an expression failed for or that did not encode, whatever
-    /// the error policy.
+    /// Number of records that did not decode, and of rows that an expression failed for or that did not encode,
+    /// whatever the error policy.
     pub bad_rows: AtomicU64,
     /// Number of rows too far ahead of the clock to advance the watermark.
     pub future_rows: AtomicU64,
@@ -147,8 +147,8 @@ pub struct JobCounters {
     /// Number of publications so far.
     published: AtomicU64,
     splits: Mutex<Vec<Arc<SplitCounters>>>,
-    /// True once the tasks have ended. Written and read under the lock of `splits`, so that no older value is published after
-    /// the end.
+    /// True once the tasks have ended. Written and read under the lock of `splits`, so that no older value is published
+    /// after the end.
     ended: AtomicBool,
 }
 
@@ -213,8 +213,8 @@ impl JobCounters {
         Self::new(job, operators)
     }
 
-    /// Returns the counters of the subtasks that are restarted, and counters for all subtasks from now on, in which those
-    /// are zero. Splits keep their watermark and lag until they are read again.
+    /// Returns the counters of the subtasks that are restarted, and counters for all subtasks from now on, in which
+    /// those are zero. Splits keep their watermark and lag until they are read again.
     pub fn restart_subtasks(&self, is_restarted: impl Fn(usize) -> bool) -> (Self, Self) {
         let restarted = self.operators.iter().filter(|counters| is_restarted(counters.subtask));
         let before = Self::new(self.job.clone(), restarted.cloned().collect());

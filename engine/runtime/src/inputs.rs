@@ -1,11 +1,11 @@
-//! The inputs of a task: which channel is read next, and what its elements mean for the task as a whole.
+//! The input channels of a task, merged into one stream per input of its first operator.
 //!
-//! Channels are read in turn, those that are held back by alignment left out. Watermarks are merged and barriers
-//! aligned here, so the first operator of the chain sees one stream per input.
+//! Channels are read in turn, except those that alignment blocks. Watermarks are merged and barriers aligned here.
 //!
-//! When a checkpoint's barrier overtakes what is in the channels, that is taken out of them ([`Inputs::drain`]), so that
-//! whoever sends has room to bring the barrier; it is recorded, and then read in its order like everything else. Both
-//! are bounded: what is taken out by [`OVERTAKEN_BYTES_MAX`], what is recorded by [`RECORDED_BYTES_MAX`].
+//! When the barrier of an unaligned checkpoint overtakes the elements in the channels, these are moved out of the
+//! channels into buffers ([`Inputs::drain`]), so that the senders have credit to send the barrier. The rows among them
+//! are recorded as channel state, and all are read from the buffers in their order. [`OVERTAKEN_BYTES_MAX`] bounds the
+//! buffers, and [`RECORDED_BYTES_MAX`] the channel state.
 
 use std::collections::VecDeque;
 
@@ -18,10 +18,10 @@ use crate::element::{Barrier, Element, batch_bytes};
 use crate::operator::Timestamp;
 use crate::watermark::{Change, Merge};
 
-/// Bytes of overtaken rows that one task takes out of its channels, but at least twice what a channel holds of each
-/// (what a channel between workers holds at both ends); more wait until some of these are processed.
+/// Bytes of overtaken rows that one task buffers, but at least twice the capacity of each channel (a channel between
+/// workers has that much at both ends). Further rows stay in the channels until some of these are processed.
 pub const OVERTAKEN_BYTES_MAX: usize = 64 << 20;
-/// Bytes of overtaken rows that one task records for a checkpoint, which comes to nothing if there are more.
+/// Bytes of channel state that one task records for a checkpoint. A checkpoint with more fails.
 pub const RECORDED_BYTES_MAX: usize = 256 << 20;
 
 /// The inputs of a task that does not read a source.
@@ -29,43 +29,44 @@ pub struct Inputs {
     channels: Vec<Input>,
     alignment: Alignment,
     merge: Merge,
-    /// Whose turn it is.
+    /// The channel to read next.
     next: usize,
     aligning_since: Option<Timestamp>,
     alignment_us: u64,
-    /// The checkpoint whose barrier has overtaken elements that are being recorded.
+    /// The unaligned checkpoint whose channel state is being recorded.
     recording: Option<u64>,
 }
 
-/// What came of recording what a barrier has overtaken.
+/// The channel state that was recorded for an unaligned checkpoint.
 #[derive(Debug)]
 pub enum RecordingResult {
     Complete(Vec<RecordedChannel>),
-    /// More than [`RECORDED_BYTES_MAX`].
+    /// The rows exceed [`RECORDED_BYTES_MAX`].
     TooLarge,
 }
 
-/// One channel and the operator's input that it feeds.
+/// One channel, and the input of the operator that it feeds.
 pub struct Input {
     channel: Receiver,
     origin: Origin,
     input: usize,
-    /// Taken out of the channel and not read yet; what a restored checkpoint had in flight comes first.
+    /// Elements that were taken out of the channel and not read yet. Restored channel state comes first.
     buffered: VecDeque<Element>,
     buffered_bytes: usize,
     record: Recording,
     record_bytes: usize,
 }
 
-/// What one channel had in flight.
+/// The recording of one channel's state.
 enum Recording {
     None,
-    /// The barrier has not come.
+    /// The barrier has not arrived.
     Open(Vec<RecordBatch>),
     Complete(Vec<RecordBatch>),
 }
 
 impl Input {
+    /// Makes an input that delivers `restored` rows before those of the channel.
     pub fn new(origin: Origin, channel: Receiver, input: usize, restored: Vec<RecordBatch>) -> Self {
         Self {
             channel,
@@ -78,7 +79,7 @@ impl Input {
         }
     }
 
-    /// The next element in order.
+    /// Takes the next element.
     fn pop(&mut self, recording: Option<u64>) -> Option<Element> {
         if self.buffered.is_empty()
             && let (Recording::Open(_), Some(checkpoint)) = (&self.record, recording)
@@ -94,7 +95,7 @@ impl Input {
         }
     }
 
-    /// What is here already is in flight, up to the barrier.
+    /// Starts to record the rows before the barrier, beginning with those already buffered.
     fn start_record(&mut self, checkpoint: u64) {
         self.record = Recording::Open(Vec::new());
         self.record_bytes = 0;
@@ -104,7 +105,7 @@ impl Input {
         }
     }
 
-    /// Takes elements out of the channel until the barrier comes or so many bytes are ahead.
+    /// Moves elements from the channel into the buffer, until the barrier arrives or `bytes_max` bytes are buffered.
     fn drain(&mut self, checkpoint: u64, bytes_max: usize) {
         while matches!(self.record, Recording::Open(_)) && self.buffered_bytes < bytes_max {
             match self.channel.pop() {
@@ -114,11 +115,12 @@ impl Input {
         }
     }
 
+    /// Appends an element to the buffer, and to the recording if it is a row before the barrier.
     fn take(&mut self, element: Element, checkpoint: u64) {
         let bytes = bytes_of(&element);
         if let Recording::Open(record) = &mut self.record {
             match &element {
-                // Nothing before this was cut after it.
+                // The barrier itself is dropped: the task has taken its snapshot already.
                 Element::Barrier(barrier) if barrier.checkpoint == checkpoint => {
                     self.record = Recording::Complete(std::mem::take(record));
                     return;
@@ -128,7 +130,7 @@ impl Input {
                     self.record_bytes += bytes;
                     record.push(batch.clone());
                 }
-                // Whoever sends them says them again after a restore.
+                // Senders send these again after a restore.
                 Element::Barrier(_) | Element::Watermark(_) | Element::Idle => {}
             }
         }
@@ -157,13 +159,13 @@ impl Inputs {
         }
     }
 
-    /// All inputs have delivered the end: no barrier will come.
+    /// Returns true if all channels have delivered the end, so no barrier will arrive.
     pub fn have_ended(&self) -> bool {
         self.alignment.all_ended()
     }
 
-    /// The checkpoint is cut now: what is in the channels before its barrier is in flight. Answers whether it is; if
-    /// not, a later checkpoint is on its way here.
+    /// Starts an unaligned checkpoint: the rows in the channels before its barrier become channel state. Returns false
+    /// if a later checkpoint's barrier has arrived, because this one is aborted then.
     pub fn overtake(&mut self, barrier: Barrier, now: Timestamp) -> bool {
         let Some(missing) = self.alignment.overtake(barrier) else {
             return false;
@@ -180,7 +182,7 @@ impl Inputs {
         true
     }
 
-    /// Takes what was overtaken out of the channels, so that the barrier can come.
+    /// Moves overtaken elements from the channels into buffers, so that the barrier can arrive.
     pub fn drain(&mut self) {
         let Some(checkpoint) = self.recording else { return };
         let share = OVERTAKEN_BYTES_MAX / self.channels.len().max(1);
@@ -189,7 +191,7 @@ impl Inputs {
         }
     }
 
-    /// What was in flight when the checkpoint was cut, once it is known.
+    /// Returns the recorded channel state, once the barrier has arrived on all channels or the limit is exceeded.
     pub fn take_record(&mut self) -> Option<RecordingResult> {
         self.recording?;
         if self.channels.iter().map(|channel| channel.record_bytes).sum::<usize>() > RECORDED_BYTES_MAX {
@@ -218,7 +220,7 @@ impl Inputs {
         Some(RecordingResult::Complete(channels))
     }
 
-    /// A later checkpoint was asked for: nobody waits for those before it any more.
+    /// Aborts all checkpoints before this one.
     pub fn abort_before(&mut self, checkpoint: u64) {
         self.alignment.abort_before(checkpoint);
         if !self.alignment.is_aligning() {
@@ -237,8 +239,8 @@ impl Inputs {
         }
     }
 
-    /// Reads one element and hands on what it means: none, one or several elements, each with the operator's input.
-    /// Answers whether there was one.
+    /// Reads one element and delivers the elements that result from merging it with the other channels: none, one or
+    /// several, each with the operator's input. Returns false if there was none to read.
     pub fn read(&mut self, now: Timestamp, mut deliver: impl FnMut(usize, Element)) -> bool {
         let (count, recording) = (self.channels.len(), self.recording);
         let found = (0..count).find_map(|offset| {
@@ -290,7 +292,7 @@ impl Inputs {
         }
     }
 
-    /// Microseconds spent aligning since this was last asked.
+    /// Returns the microseconds spent aligning since the last call.
     pub fn take_alignment_us(&mut self) -> u64 {
         std::mem::take(&mut self.alignment_us)
     }
@@ -343,11 +345,12 @@ mod tests {
     }
 
     proptest! {
-        /// Each channel sends rows, a barrier, rows. At some moment the barrier overtakes; sending and reading go on
-        /// in any order. What was read before the cut and what was recorded are the rows before the barrier, and
-        /// everything is read in the order in which it was sent. A second task that is given the record reads it first.
+        /// Each channel sends rows, a barrier, and more rows. At a random step the checkpoint becomes unaligned;
+        /// sending and reading go on in random order. The rows read before the snapshot together with the recorded ones
+        /// are the rows before the barrier, and all rows are read in the order in which they were sent. A second task
+        /// that restores the recorded rows reads them first.
         #[test]
-        fn what_is_overtaken_is_recorded_once_and_read_in_order(
+        fn overtaken_rows_are_recorded_once_and_read_in_order(
             before in prop::collection::vec(0i64..6, 1..4),
             after in 0i64..4,
             unaligned_at in 0usize..40,
@@ -377,7 +380,7 @@ mod tests {
             };
             for step in 0..400 {
                 let choice = choices.next().unwrap_or(0);
-                // At last everything is sent.
+                // In the end everything is sent.
                 if choice % 2 == 0 || step > 200 {
                     send(&mut senders, choice % count);
                     send(&mut senders, step % count);
@@ -394,7 +397,7 @@ mod tests {
                     });
                 }
                 if aligned {
-                    prop_assert!(cut.is_none(), "cut twice");
+                    prop_assert!(cut.is_none(), "two snapshots");
                     cut = Some(read.clone());
                     record = Some(Vec::new());
                 }
@@ -404,8 +407,8 @@ mod tests {
                     record = Some(whole);
                 }
             }
-            let cut = cut.expect("the barriers have all come");
-            let record = record.expect("the record is whole");
+            let cut = cut.expect("all barriers have arrived");
+            let record = record.expect("the channel state is complete");
             for index in 0..count {
                 let all: Vec<i64> = (0..before[index] + after).collect();
                 prop_assert_eq!(&read[index], &all);
@@ -430,7 +433,7 @@ mod tests {
     fn origin(subtask: usize) -> Origin {
         Origin {
             from: "sender".into(),
-            place: 0,
+            edge_position: 0,
             columns: vec!["n".into()],
             subtask,
         }

@@ -27,8 +27,8 @@ impl RunningJob {
     ///
     /// # Errors
     ///
-    /// If the bounded command queue of a slot is full. Some slots may not have got the command then: a checkpoint should
-    /// be aborted, other commands repeated.
+    /// If the bounded command queue of a slot is full. Some slots may not have got the command then: a checkpoint
+    /// should be aborted, other commands repeated.
     pub fn send(&self, command: Command) -> Result<(), Error> {
         for slot in &self.slots {
             match slot.send(command.clone()) {

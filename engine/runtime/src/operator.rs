@@ -1,13 +1,13 @@
 //! The contract of an operator: synchronous, without I/O of its own, one bounded step per call.
 //!
 //! A task calls its operators from one thread. Rows arrive by [`Operator::process`], event time by
-//! [`Operator::on_watermark`]; an operator pushes its output into the [`Collector`] it is given. One call emits a bounded
-//! number of rows (about [`EMIT_ROWS_MAX`]): an operator with more output returns [`Progress::More`] and is called again
-//! by [`Operator::resume`] once its consumer has credit. Until it returns [`Progress::Done`], nothing else is delivered to
-//! it. Whatever it needs to continue (its cursor) is part of its state.
+//! [`Operator::on_watermark`]; an operator pushes its output into the [`Collector`] it is given. One call emits a
+//! bounded number of rows (about [`EMIT_ROWS_MAX`]): an operator with more output returns [`Progress::More`] and is
+//! called again by [`Operator::resume`] once its consumer has credit. Until it returns [`Progress::Done`], nothing else
+//! is delivered to it. Whatever it needs to continue (its cursor) is part of its state.
 //!
-//! At a barrier the task calls [`Operator::snapshot`]. The work that must happen off the slot thread (writing the frozen
-//! generation, uploading files) is in the [`Snapshot`] that it returns.
+//! At a barrier the task calls [`Operator::snapshot`]. The work that must happen off the slot thread (writing the
+//! frozen generation, uploading files) is in the [`Snapshot`] that it returns.
 //!
 //! In debug builds every operator runs inside checks of this contract ([`crate::operators`], `checked.rs`).
 
@@ -24,8 +24,8 @@ pub const WATERMARK_MIN: Timestamp = i64::MIN;
 /// The watermark after the last row of bounded input: all event times are complete.
 pub const WATERMARK_MAX: Timestamp = i64::MAX;
 
-/// Number of rows that one call of an operator may emit before it returns [`Progress::More`]. The last batch of a call may
-/// exceed it.
+/// Number of rows that one call of an operator may emit before it returns [`Progress::More`]. The last batch of a call
+/// may exceed it.
 pub const EMIT_ROWS_MAX: usize = 8192;
 
 /// The progress of an operator with the call it was given.
@@ -36,13 +36,13 @@ pub enum Progress {
     Done,
     /// More output is ready: call [`Operator::resume`] once the consumer has credit.
     More,
-    /// The operator waits for background work of its own, such as reading state: call [`Operator::resume`] after its waker
-    /// was called.
+    /// The operator waits for background work of its own, such as reading state: call [`Operator::resume`] after its
+    /// waker was called.
     Pending,
 }
 
-/// Takes the rows that an operator emits. Implemented by the task, which passes them to the next operator of the chain or
-/// to an output edge.
+/// Takes the rows that an operator emits. Implemented by the task, which passes them to the next operator of the chain
+/// or to an output edge.
 pub trait Collector {
     /// Takes a batch for all consumers of a port. Empty batches are ignored.
     fn emit(&mut self, port: Port, batch: RecordBatch);
@@ -56,9 +56,9 @@ pub trait Operator: Send {
     /// Processes rows of one input: 0, or 1 for the right side of a join. The batch is never empty.
     fn process(&mut self, input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error>;
 
-    /// Advances event time: no later row of any input is at or below the watermark, except late events. The task forwards
-    /// the watermark downstream after the operator has returned [`Progress::Done`], so rows that the call emits are ahead of
-    /// it.
+    /// Advances event time: no later row of any input is at or below the watermark, except late events. The task
+    /// forwards the watermark downstream after the operator has returned [`Progress::Done`], so rows that the call
+    /// emits are ahead of it.
     fn on_watermark(&mut self, _watermark: Timestamp, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)
     }
@@ -80,8 +80,8 @@ pub trait Operator: Send {
         None
     }
 
-    /// Returns the processing time that the restored state had reached, for operators whose state depends on it: the clock
-    /// of this machine may be behind it.
+    /// Returns the processing time that the restored state had reached, for operators whose state depends on it: the
+    /// clock of this machine may be behind it.
     fn processing_time(&self) -> Option<Timestamp> {
         None
     }
@@ -91,17 +91,17 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
-    /// Emits rows that are buffered for batching only, such as local pre-aggregates. Called before a barrier, and when no
-    /// input waits. Not called before a watermark: `on_watermark` emits the buffered rows that must be ahead of it.
+    /// Emits rows that are buffered for batching only, such as local pre-aggregates. Called before a barrier, and when
+    /// no input waits. Not called before a watermark: `on_watermark` emits the buffered rows that must be ahead of it.
     fn flush(&mut self, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)
     }
 
-    /// Returns the state as of all elements processed so far. Called only after `flush`, when the last call has returned
-    /// [`Progress::Done`]. Stateless operators return the default.
+    /// Returns the state as of all elements processed so far. Called only after `flush`, when the last call has
+    /// returned [`Progress::Done`]. Stateless operators return the default.
     ///
-    /// An error ends the attempt of the job: parts of the state may no longer be marked as changed, so later checkpoints
-    /// could lack them.
+    /// An error ends the attempt of the job: parts of the state may no longer be marked as changed, so later
+    /// checkpoints could lack them.
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error>;
 
     /// Emits the remaining rows at the end of all inputs, after the final watermark was processed.

@@ -1,9 +1,9 @@
 //! Channels between tasks that run in different processes.
 //!
-//! To the task at either end, a remote channel is an ordinary [`channel`](crate::channel). The other end of it is given to
-//! a [`RemoteTransport`] instead of a task: the transport takes elements out of the [`OutgoingChannel`] in the sending
-//! process and puts them into the [`IncomingChannel`] with the same [`ChannelId`] in the receiving process. It must keep the
-//! order of each channel, and must not put more into an incoming channel than it has credit for.
+//! To the task at either end, a remote channel is an ordinary [`channel`](crate::channel). The other end of it is given
+//! to a [`RemoteTransport`] instead of a task: the transport takes elements out of the [`OutgoingChannel`] in the
+//! sending process and puts them into the [`IncomingChannel`] with the same [`ChannelId`] in the receiving process. It
+//! must keep the order of each channel, and must not put more into an incoming channel than it has credit for.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -17,7 +17,8 @@ pub type ChannelId = u32;
 
 /// Moves elements between this process and the other processes of a job.
 pub trait RemoteTransport: Send + Sync {
-    /// Returns a waker that is called when the outgoing channel has an element, or the incoming channel has credit again.
+    /// Returns a waker that is called when the outgoing channel has an element, or the incoming channel has credit
+    /// again.
     fn waker(&self, channel: ChannelId) -> Waker;
 
     /// Takes the receiving end of a channel to a task in another process.

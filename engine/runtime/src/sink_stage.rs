@@ -1,12 +1,13 @@
-//! The end of a chain that writes: drives a [`SinkWriter`].
+//! The sink of a chain: drives a [`SinkWriter`].
 //!
-//! A writer that is not ready holds the stage back until it calls the task's waker. A batch that cannot be encoded is
-//! halved until the rows that fail stand alone, and only they meet the sink's error policy. At a barrier the writer
-//! prepares: what that takes runs off the slot thread, and its committables travel in the checkpoint.
+//! While the writer is not ready, the stage is blocked; the writer calls the task's waker. A batch that cannot be
+//! encoded is bisected until the failing rows are single, and only these are subject to the sink's error policy. At a
+//! barrier the writer prepares its output off the slot thread; the resulting committables are part of the checkpoint.
 //!
-//! A writer prepares its rows once, but the checkpoint they were prepared for may come to nothing. So every checkpoint
-//! gets all that was prepared and not yet confirmed as published: what a failed one held is in the next, whoever
-//! coordinates by then. Publishing is idempotent, so nothing is lost by handing something over twice.
+//! A writer prepares its rows once, but the checkpoint may fail afterwards. So every checkpoint contains all
+//! committables that were prepared and not yet confirmed as published: those of a failed checkpoint are in the next
+//! one, even if another coordinator leads by then. Committing is idempotent, so a committable may be in several
+//! checkpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,19 +25,19 @@ use crate::dead_letters::{DeadLetter, dead_letters, row_as_json};
 use crate::element::{Barrier, batch_bytes};
 use crate::operator::{Collector, Timestamp};
 
-/// A sink's subtask.
+/// One subtask of a sink.
 pub struct SinkStage {
     name: OperatorId,
     writer: Box<dyn SinkWriter>,
     on_error: ErrorPolicy,
     waker: Waker,
-    /// Handed on from one checkpoint to the next.
+    /// The committables not yet confirmed, passed from the preparation of one checkpoint to the next.
     unpublished: Option<oneshot::Receiver<Unpublished>>,
-    /// The newest checkpoint that was published.
+    /// The newest checkpoint that is confirmed as published.
     confirmed: Arc<AtomicU64>,
 }
 
-/// What was prepared for which checkpoint, oldest first.
+/// Committables by the checkpoint they were prepared for, oldest first.
 type Unpublished = Vec<(u64, Vec<Committable>)>;
 
 impl SinkStage {
@@ -51,7 +52,7 @@ impl SinkStage {
         }
     }
 
-    /// Whether the writer takes a batch now; if not, the task is woken when it does.
+    /// Returns true if the writer accepts a batch now. If not, it calls the task's waker when it does.
     pub fn is_ready(&mut self) -> Result<bool, Error> {
         match self.writer.poll_ready(&mut Context::from_waker(&self.waker)) {
             Poll::Ready(ready) => Ok(ready.map(|()| true)?),
@@ -59,6 +60,7 @@ impl SinkStage {
         }
     }
 
+    /// Writes a batch. Rows that fail are subject to the error policy.
     pub fn write(
         &mut self,
         batch: &RecordBatch,
@@ -108,14 +110,15 @@ impl SinkStage {
         Ok(())
     }
 
-    /// Prepares what was written since the last barrier; answers that and all that is prepared and not yet published.
+    /// Prepares the rows written since the last barrier. The future returns their committables, and those of earlier
+    /// checkpoints that are not confirmed as published.
     pub fn prepare(
         &mut self,
         barrier: Barrier,
     ) -> BoxFuture<'static, Result<Vec<Committable>, millstream_connectors::Error>> {
         let prepared = self.writer.prepare(barrier.checkpoint, barrier.last);
-        let (hand_on, next) = oneshot::channel();
-        let earlier = self.unpublished.replace(next);
+        let (sender, receiver) = oneshot::channel();
+        let earlier = self.unpublished.replace(receiver);
         let confirmed = Arc::clone(&self.confirmed);
         Box::pin(async move {
             let committables = prepared.await?;
@@ -131,14 +134,14 @@ impl SinkStage {
                 .iter()
                 .flat_map(|(_, committables)| committables.iter().cloned());
             let all = all.collect();
-            if hand_on.send(unpublished).is_err() {
-                tracing::debug!("no checkpoint will follow");
+            if sender.send(unpublished).is_err() {
+                tracing::debug!("the sink ended before another checkpoint");
             }
             Ok(all)
         })
     }
 
-    /// What was prepared up to this checkpoint is published.
+    /// Confirms that the committables up to this checkpoint are published.
     pub fn confirm(&self, checkpoint: u64) {
         self.confirmed.fetch_max(checkpoint, Ordering::AcqRel);
     }

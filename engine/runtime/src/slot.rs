@@ -1,11 +1,10 @@
-//! A slot: one OS thread that runs its tasks in turn, and parks when none has anything to do.
+//! A slot: one OS thread that runs its tasks in turn, and parks when none of them can run.
 //!
-//! Each task has a waker with a flag: a task runs when its flag is up, when its last turn ended by the clock, or when
-//! its timer is due. The flag is taken down before the task runs, so whatever happens meanwhile puts it up again and no
-//! wake-up is lost. A turn lasts until the task has nothing to do or its time budget is used up.
+//! Each task has a waker with a flag. A task runs if its flag is set, if its last turn ended because its time was used
+//! up, or if its timer is due. The flag is cleared before the task runs, so no wake-up during the run is lost. A turn
+//! lasts until the task has nothing to do or its time is used up.
 //!
-//! In a simulated process ([`threads::simulate`]) the same rounds over the same tasks are made by a
-//! task of the asynchronous runtime.
+//! In a simulated process ([`threads::simulate`]) an asynchronous task runs the slot instead of a thread.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,14 +26,14 @@ use crate::counters::JobCounters;
 use crate::operator::Timestamp;
 use crate::task::{Failure, Step, Task};
 
-/// How long one task may run before the others of its slot have their turn.
+/// Duration of one turn of a task, in microseconds, while other tasks of the slot wait.
 const TURN_US: i64 = 1_000;
-/// Commands that may wait for one slot.
+/// Number of commands that may wait for one slot.
 pub const COMMANDS_MAX: usize = 1_024;
-/// Operators recurse over nested types and expressions.
+/// Stack of a slot thread: operators recurse over nested types and expressions.
 const STACK_BYTES: usize = 8 << 20;
 
-/// What all slots of a job share.
+/// The state that all slots of a job share.
 pub struct JobShared {
     stopped: AtomicBool,
     slots: Vec<Waker>,
@@ -47,6 +46,7 @@ pub struct JobShared {
 }
 
 impl JobShared {
+    /// Makes the shared state of slots with these wakers and `tasks` tasks together.
     pub fn new(
         slots: Vec<Waker>,
         tasks: usize,
@@ -66,6 +66,7 @@ impl JobShared {
         }
     }
 
+    /// Returns true once the slots are to stop.
     pub fn has_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
@@ -77,7 +78,8 @@ impl JobShared {
         }
     }
 
-    /// Tells the caller. Waits for room: only threads that have nothing left to do say anything this way.
+    /// Sends an event. Blocks while the queue of events is full, so only threads that have nothing left to do may call
+    /// it.
     fn send_event(&self, event: TaskEvent) {
         if threads::scheduler().is_some() {
             let events = self.events.clone();
@@ -88,7 +90,7 @@ impl JobShared {
         }
     }
 
-    /// Stops all slots; the first failure is the one that is told.
+    /// Stops all slots. Only the first failure of the job is sent.
     fn fail(&self, failure: Failure) {
         self.stop();
         if !self.failed.swap(true, Ordering::AcqRel) {
@@ -117,17 +119,17 @@ impl JobShared {
 
 fn log_undelivered(sent: Result<(), mpsc::error::SendError<TaskEvent>>) {
     if let Err(event) = sent {
-        tracing::debug!("nobody listens to the job any more: {:?}", event.0);
+        tracing::debug!("an event of the job has no receiver: {:?}", event.0);
     }
 }
 
-/// Where a slot parkers while none of its tasks is ready.
+/// Parks a slot while none of its tasks can run.
 pub enum SlotParker {
     Thread(Parker),
     Task(Arc<TaskNotify>),
 }
 
-/// Ends the rest of a slot that is a task.
+/// Unparks a slot that is an asynchronous task.
 #[derive(Default)]
 pub struct TaskNotify(Notify);
 
@@ -141,7 +143,7 @@ impl SlotParker {
         }
     }
 
-    /// Ends the rest, or keeps the next one from beginning.
+    /// Returns a waker that unparks the slot; if the slot is not parked, its next parking ends at once.
     pub fn waker(&self) -> Waker {
         match self {
             Self::Thread(parker) => Waker::from(Arc::new(ThreadUnparker(parker.unparker().clone()))),
@@ -166,14 +168,16 @@ impl Wake for ThreadUnparker {
     }
 }
 
-/// The caller's end of a slot.
+/// A handle to a running slot.
 pub struct SlotHandle {
+    /// Number of the slot in this process.
     pub index: usize,
     pub commands: Sender<Command>,
     pub shared: Arc<JobShared>,
 }
 
 impl SlotHandle {
+    /// Sends a command to the slot, without waiting.
     pub fn send(&self, command: Command) -> Result<(), TrySendError<Command>> {
         if matches!(command, Command::Cancel) {
             self.shared.stop();
@@ -184,12 +188,13 @@ impl SlotHandle {
         Ok(())
     }
 
+    /// Stops all slots of the job.
     pub fn cancel(&self) {
         self.shared.stop();
     }
 }
 
-/// Wakes one task: puts its flag up and its slot's thread to work.
+/// Wakes one task: sets its flag and wakes its slot.
 pub struct TaskWaker {
     ready: AtomicBool,
     slot: Waker,
@@ -207,6 +212,7 @@ impl TaskWaker {
         Waker::from(Arc::clone(self))
     }
 
+    /// Clears the flag. Returns true if it was set.
     fn take(&self) -> bool {
         self.ready.swap(false, Ordering::AcqRel)
     }
@@ -224,12 +230,13 @@ impl Wake for TaskWaker {
     }
 }
 
-/// A task and what its slot knows of it.
+/// A task, and its state in the slot.
 pub struct SlotTask {
     task: Task,
     waker: Arc<TaskWaker>,
-    /// The last turn ended by the clock.
-    more: bool,
+    /// True if the last turn ended because its time was used up.
+    has_more: bool,
+    /// Time at which the task runs even if it is not woken.
     until: Option<Timestamp>,
     ended: bool,
 }
@@ -239,14 +246,14 @@ impl SlotTask {
         Self {
             task,
             waker,
-            more: false,
+            has_more: false,
             until: None,
             ended: false,
         }
     }
 }
 
-/// Starts the thread of one slot.
+/// Starts one slot.
 pub fn start(
     index: usize,
     tasks: Vec<SlotTask>,
@@ -255,7 +262,7 @@ pub fn start(
     shared: Arc<JobShared>,
 ) -> std::io::Result<()> {
     clock::provide(clock);
-    // What the slot logs is about whoever starts it.
+    // Log lines of the slot belong to the span of its caller.
     let span = tracing::Span::current();
     let mut slot = Slot {
         index,
@@ -282,13 +289,11 @@ pub fn start(
             let result = slot.run(&parker);
             slot.end(result);
         }),
-        (SlotParker::Task(_), None) => Err(std::io::Error::other(
-            "there is nothing to pace a slot without a thread",
-        )),
+        (SlotParker::Task(_), None) => Err(std::io::Error::other("a slot without a thread needs a pace")),
     }
 }
 
-/// Says that the slot has ended, even if its thread unwinds.
+/// Reports the end of the slot when it is dropped, even if the thread unwinds.
 struct Ended(Arc<JobShared>);
 
 impl Drop for Ended {
@@ -299,15 +304,15 @@ impl Drop for Ended {
 
 struct Slot {
     index: usize,
-    /// Dropped before it is said that the slot has ended.
+    /// Dropped before the end of the slot is reported.
     tasks: Vec<SlotTask>,
     commands: Receiver<Command>,
     ended: Ended,
     shared: Arc<JobShared>,
-    /// The begin of the slot, and the wall clock then.
+    /// The start of the slot, by the monotonic clock and by the wall clock.
     started: (Instant, Timestamp),
-    /// Microseconds since 1970 as the wall clock would show them if nobody had set it since the slot began: turns,
-    /// timers and idle times go on whatever becomes of the wall clock.
+    /// Steady time: microseconds since 1970 by the wall clock at the start of the slot, advanced by the monotonic
+    /// clock. Turns, timers and idle timeouts do not depend on later changes of the wall clock.
     now: Timestamp,
     wall_ahead_us: i64,
 }
@@ -343,7 +348,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Gives every task that has something to do its turn; whether any had.
+    /// Runs one turn of every task that can run. Returns true if there was any.
     fn run_round(&mut self) -> Result<bool, Box<Failure>> {
         self.take_commands()?;
         self.tick();
@@ -351,7 +356,7 @@ impl Slot {
         for index in 0..self.tasks.len() {
             let slot_task = &mut self.tasks[index];
             let is_due = slot_task.until.is_some_and(|until| until <= self.now);
-            if slot_task.waker.take() || slot_task.more || is_due {
+            if slot_task.waker.take() || slot_task.has_more || is_due {
                 self.turn(index)?;
                 worked = true;
             }
@@ -382,13 +387,13 @@ impl Slot {
             for slot_task in &mut self.tasks {
                 let task = &mut slot_task.task;
                 guarded(task, |task| task.on_command(&command))?;
-                slot_task.more = true;
+                slot_task.has_more = true;
             }
         }
         Ok(())
     }
 
-    /// Until the next timer of a task is due; `None`: no task has one.
+    /// Returns the duration until the next timer of a task is due, or `None` if no task has a timer.
     fn park_timeout(&self) -> Option<Duration> {
         let until = self.tasks.iter().filter_map(|task| task.until).min()?;
         let wait_us = until.saturating_sub(self.now).max(0) as u64;
@@ -406,15 +411,15 @@ impl Slot {
             slot_task.task.record_elapsed(since.elapsed());
             match step {
                 Step::Worked => {
-                    slot_task.more = true;
+                    slot_task.has_more = true;
                     slot_task.until = None;
                 }
                 Step::Waiting { until } => {
-                    slot_task.more = false;
+                    slot_task.has_more = false;
                     slot_task.until = until;
                 }
             }
-            if !slot_task.more || self.now >= until {
+            if !slot_task.has_more || self.now >= until {
                 break;
             }
             self.tick();
@@ -425,7 +430,7 @@ impl Slot {
             self.shared.runtime.spawn(async move {
                 let Some(event) = part.complete().await else { return };
                 if events.send(event).await.is_err() {
-                    tracing::debug!("a checkpoint's part was finished after the job had ended");
+                    tracing::debug!("a part of a checkpoint was completed after the job had ended");
                 }
             });
         }
@@ -437,7 +442,7 @@ impl Slot {
     }
 }
 
-/// Runs a piece of a task; a panic becomes its failure.
+/// Calls a task; a panic becomes a failure of the task.
 fn guarded<T>(task: &mut Task, run: impl FnOnce(&mut Task) -> Result<T, Box<Failure>>) -> Result<T, Box<Failure>> {
     match catch_unwind(AssertUnwindSafe(|| run(task))) {
         Ok(result) => result,
@@ -466,7 +471,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// The engine's clock, also for functions of the time in queries.
+/// The clock of the engine, also for time functions in queries.
 fn clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(Timestamp::MAX)

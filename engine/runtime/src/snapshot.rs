@@ -1,4 +1,4 @@
-//! A subtask's part of a checkpoint: cut on the slot thread, finished off it.
+//! The part of one subtask in a checkpoint: taken on the slot thread, completed off it.
 
 use futures::future::BoxFuture;
 use millstream_connectors::Committable;
@@ -14,39 +14,44 @@ use crate::command::TaskEvent;
 use crate::inputs::RECORDED_BYTES_MAX;
 use crate::subtask_state::SubtaskState;
 
-/// What one operator of one task contributes to a checkpoint, with the work that is still to be done for it.
+/// The part of one operator of one task in a checkpoint, with the work that remains to be done for it.
 pub struct SnapshotPart {
+    /// Id of the checkpoint.
     pub checkpoint: u64,
     pub operator: OperatorId,
     pub state: SubtaskState,
+    /// The remaining work.
     pub work: Work,
+    /// Rows that the barrier has overtaken on its way to the operator.
     pub channel_state: RecordedState,
-    /// Where what is in flight is kept.
+    /// The checkpoint storage, for channel state.
     pub files: JobFiles,
 }
 
-/// What a checkpoint's barrier has overtaken on its way.
+/// The channel state of a part.
 pub enum RecordedState {
-    /// Nothing, mostly.
+    /// The overtaken rows; none in an aligned checkpoint.
     Complete(ChannelState),
-    /// More than is kept: the checkpoint is declined.
+    /// There were more rows than the limit: the part fails.
     TooLarge,
-    /// A later checkpoint was asked for: this one has come to nothing.
+    /// A later checkpoint was requested, so this one is aborted.
     Aborted,
 }
 
+/// The work to complete a part.
 pub enum Work {
+    /// The part is complete.
     Nothing,
-    /// There is nothing to be had: the checkpoint is declined.
+    /// The part has failed.
     Failed(Error),
-    /// Cutting and uploading files of keyed state.
+    /// Writing and uploading files of keyed state.
     Keyed(SnapshotTicket),
-    /// Making a sink's rows durable.
+    /// Making the rows of a sink durable.
     Prepare(BoxFuture<'static, Result<Vec<Committable>, millstream_connectors::Error>>),
 }
 
 impl SnapshotPart {
-    /// Does the work and says how it went, if that still means anything to anybody.
+    /// Does the work and returns the resulting event, or `None` if the checkpoint was aborted.
     pub async fn complete(self) -> Option<TaskEvent> {
         let Self {
             checkpoint,
@@ -76,7 +81,7 @@ impl SnapshotPart {
             },
         };
         fail_point::reach("prepared");
-        // What a sink could not prepare is lost, whatever else there is to say.
+        // Rows that a sink could not prepare are lost, whatever becomes of the channel state.
         let rows_lost = is_sink && done.is_err();
         let done = match (done, recorded) {
             (Err(error), _) => Err(error),
@@ -116,8 +121,8 @@ async fn store_channel_state(
     let content = threads::run_blocking(move || channel_state.encode())
         .await
         .map_err(|error| Error::Operator {
-            operator: "rows in flight".to_owned(),
-            message: format!("they could not be encoded: {error}"),
+            operator: "channel state".to_owned(),
+            message: format!("it could not be encoded: {error}"),
         })??;
     state.channel_state = Some(files.write("in-flight", "rows", content.into()).await?);
     Ok(())

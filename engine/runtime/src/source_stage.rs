@@ -1,8 +1,8 @@
-//! The head of a chain that reads: drives a [`SourceReader`], computes columns, and follows event time per split.
+//! The source of a chain: drives a [`SourceReader`], computes columns, and tracks event time per split.
 //!
-//! One call is one poll of the reader: about one batch. Its rows pass the table's calc (computed columns, pushed-down
-//! filter) and go on; then the watermark that all splits together justify goes on, if it has advanced. In batch mode
-//! there is no watermark before the end. Records that did not decode meet the source's error policy here.
+//! One call is one poll of the reader, which returns about one batch. Its rows pass the table's calc (computed columns,
+//! pushed-down filter) and are emitted; then the watermark of all splits is forwarded, if it has advanced. In batch
+//! mode there is no watermark before the end. Records that did not decode are subject to the source's error policy.
 
 mod error_hint;
 mod event_time;
@@ -26,7 +26,7 @@ use crate::operators::Calc;
 use crate::stage_output::StageOutput;
 use crate::subtask_state::SplitState;
 
-/// A source's subtask.
+/// One subtask of a source.
 pub struct SourceStage {
     name: OperatorId,
     reader: Box<dyn SourceReader>,
@@ -34,32 +34,34 @@ pub struct SourceStage {
     event_time: Option<EventTime>,
     splits: Splits,
     on_error: ErrorPolicy,
-    /// The remedy for records that do not decode, for the error.
+    /// The remedy for records that do not decode, for the error message.
     hint: String,
-    /// No watermark before the end.
+    /// True in batch mode: no watermark before the end.
     batch: bool,
-    /// The watermark downstream knows.
+    /// The watermark that was forwarded last.
     watermark: Timestamp,
-    /// Downstream was told not to wait for this source.
+    /// True while downstream does not wait for this source.
     idle: bool,
-    /// The last barrier was sent: nothing more is read.
+    /// True after the last barrier: nothing more is read.
     stopped: bool,
-    /// Watermarks of the checkpoint, for splits that are added.
+    /// Watermarks of splits in the restored checkpoint.
     restored: HashMap<String, Timestamp>,
-    /// Finished before this run; kept in checkpoints.
+    /// Splits that were finished before this run; part of checkpoints.
     finished: Vec<Split>,
-    /// When the reader was last polled.
+    /// Time of the last poll of the reader.
     polled: Timestamp,
-    /// The split that was read last, for whoever has to explain a failure.
+    /// The split that was read last, for error messages.
     last_split: Option<Arc<str>>,
 }
 
-/// What a poll came to.
+/// The result of polling a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Polled {
+    /// The source has emitted rows, or its splits have changed.
     Emitted,
-    /// The reader's waker is called when there is more.
+    /// There is nothing to read now. The reader calls the task's waker when there is.
     Pending,
+    /// The source has ended.
     Ended,
 }
 
@@ -100,17 +102,18 @@ impl SourceStage {
         })
     }
 
-    /// Splits follow one another in event time: those not yet started do not hold the watermark back.
+    /// Declares that splits are in the order of event time: those not yet started do not hold the watermark back.
     pub fn set_ordered(&mut self) {
         self.splits.set_ordered();
     }
 
-    /// Watermarks that splits had reached in the checkpoint the job resumes from.
+    /// Restores the watermarks of splits from a checkpoint.
     pub fn restore(&mut self, states: impl Iterator<Item = SplitState>) {
         self.restored
             .extend(states.filter_map(|state| state.watermark.map(|watermark| (state.id, watermark))));
     }
 
+    /// Adds splits to read. Finished ones are only kept for checkpoints.
     pub fn add_splits(&mut self, splits: Vec<Split>, counters: &JobCounters) -> Result<(), Error> {
         let (finished, open): (Vec<_>, Vec<_>) = splits.into_iter().partition(|split| split.finished);
         self.finished.extend(finished);
@@ -125,20 +128,23 @@ impl SourceStage {
         Ok(())
     }
 
+    /// Declares that no further splits will be added.
     pub fn no_more_splits(&mut self) {
         self.splits.no_more();
         self.reader.no_more_splits();
     }
 
+    /// Stops reading.
     pub fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// The task had to wait for room downstream: that time says nothing about splits being idle.
+    /// Restarts the idle timeout of splits, because the task was blocked by back-pressure.
     pub fn on_blocked(&mut self, now: Timestamp) {
-        self.splits.restart_idle_clock(now);
+        self.splits.restart_idle_timeout(now);
     }
 
+    /// Returns the time of the next poll that is needed even if the reader does not call the waker.
     pub fn next_timer(&self) -> Option<Timestamp> {
         if self.stopped {
             return None;
@@ -147,17 +153,18 @@ impl SourceStage {
         let idle = follows_time.then(|| self.splits.next_idle(self.polled)).flatten();
         let due = self.reader.pending_for().map(|wait| {
             let wait_us = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
-            // Rounded up: a poll that comes too early finds nothing.
+            // Rounded up: a poll that is too early would find nothing.
             self.polled.saturating_add(wait_us).saturating_add(1)
         });
         idle.into_iter().chain(due).min()
     }
 
-    /// Where the source was reading, for error messages.
+    /// Returns the position of the source, for error messages.
     pub fn position(&self) -> Option<String> {
         self.last_split.as_ref().map(|split| format!("after rows of {split}"))
     }
 
+    /// Returns the positions and watermarks of all splits.
     pub fn snapshot(&mut self) -> Result<Vec<SplitState>, Error> {
         let mut splits = self.reader.snapshot()?;
         splits.extend(self.finished.iter().cloned());
@@ -173,7 +180,8 @@ impl SourceStage {
             .collect())
     }
 
-    /// `now` is steady and says what takes how long; `wall` is the wall clock, which event times are compared with.
+    /// Polls the reader once. `now` is steady time, for durations; `wall` is the wall clock, which event times are
+    /// compared with.
     pub fn poll(
         &mut self,
         now: Timestamp,
@@ -223,7 +231,7 @@ impl SourceStage {
         add(&counters.bytes_in, batch.bytes);
         self.last_split = Some(Arc::clone(&batch.split));
         if self.idle {
-            // Everyone downstream must wait for this source again before a row of it passes.
+            // Downstream must wait for this source again before it gets a row.
             self.idle = false;
             out.forward(&Element::Watermark(self.watermark));
         }
@@ -290,7 +298,7 @@ impl SourceStage {
         }
     }
 
-    /// Tells downstream what has changed about event time.
+    /// Forwards the change of the watermark, if there is one.
     fn advance(&mut self, now: Timestamp, out: &mut dyn StageOutput) {
         if self.event_time.is_none() || self.batch {
             return;

@@ -1,10 +1,9 @@
-//! One step of a chain inside a task: an operator (or a source, or a sink), what it still has to do, and where its
-//! output goes.
+//! One step of a chain inside a task: a source, an operator or a sink, with its queue of calls and its outputs.
 //!
-//! What is to be done is a queue of [`Call`]s. An element that reaches the stage is expanded into the calls it means: a
-//! barrier is "flush, snapshot, pass it on". The task always works on the deepest stage that has something
-//! to do, so an operator's output is consumed before the operator is asked for more, and no queue holds more than what
-//! one call emits. A call that answers `More` or `Pending` is resumed before anything else of its stage.
+//! An element that reaches a stage is expanded into [`Call`]s: a barrier becomes "flush, snapshot, forward". The task
+//! always works on the deepest stage that has calls, so the output of an operator is consumed before the operator is
+//! called again, and no queue holds more than the output of one call. A call that returns `More` or `Pending` is
+//! resumed before the next call of its stage.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,52 +22,61 @@ use crate::stage_output::StageOutput;
 
 /// One step of a chain.
 pub struct Stage {
+    /// Id of the operator.
     pub id: OperatorId,
     pub subtask: usize,
     pub kind: StageKind,
     pub outputs: Vec<Output>,
     pub counters: Arc<OperatorCounters>,
+    /// The calls to make, the next one first.
     pub calls: VecDeque<Call>,
-    /// The call before the next one in `calls` answered this.
+    /// The progress of the last call.
     pub progress: Progress,
-    /// The newest time the operator was told.
+    /// The newest processing time that was delivered to the operator.
     pub last_time: Timestamp,
+    /// The newest watermark that was delivered to the operator.
     pub watermark: Timestamp,
+    /// True once the end of input was forwarded.
     pub ended: bool,
 }
 
+/// The implementation of a stage.
 pub enum StageKind {
     Source(Box<SourceStage>),
     Operator(Box<dyn Operator>),
     Sink(Box<SinkStage>),
 }
 
-/// Where a stage's output goes.
+/// A connection from a port of a stage to a consumer.
 pub struct Output {
     pub port: Port,
     pub target: Target,
 }
 
+/// A consumer of the output of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// A later stage of the same chain.
+    /// A later stage of the same chain, by its index.
     Stage(usize),
-    /// An output edge of the task.
+    /// An output edge of the task, by its index.
     Edge(usize),
 }
 
-/// One thing a stage has to do.
+/// A call of a stage.
 pub enum Call {
-    Process {
-        input: usize,
-        batch: RecordBatch,
-    },
+    /// Process rows.
+    Process { input: usize, batch: RecordBatch },
+    /// Advance processing time.
     Time,
+    /// Emit buffered rows.
     Flush,
+    /// Advance event time.
     Watermark(Timestamp),
+    /// Take the stage's part of a checkpoint.
     Snapshot(Barrier),
+    /// Emit the remaining rows at the end of input.
     Finish,
-    /// Pass it to everything downstream.
+    /// Forward an element to everything downstream.
     Forward(Element),
 }
 
@@ -94,11 +102,12 @@ impl Stage {
         }
     }
 
+    /// Returns true if there is a call to make or to resume.
     pub fn has_work(&self) -> bool {
         self.progress != Progress::Done || !self.calls.is_empty()
     }
 
-    /// Expands an element into calls.
+    /// Expands an element of one input into calls.
     pub fn accept(&mut self, input: usize, element: Element) {
         match element {
             Element::Batch(batch) => self.calls.push_back(Call::Process { input, batch }),
@@ -126,12 +135,12 @@ impl Stage {
         }
     }
 
-    /// A sink that did not take what it was last offered.
+    /// Returns true if the stage is a sink that has not accepted the last batch.
     pub fn is_blocked_sink(&self) -> bool {
         matches!(self.kind, StageKind::Sink(_)) && self.progress == Progress::Pending
     }
 
-    /// Whether this checkpoint's barrier is in here.
+    /// Returns true if the barrier of this checkpoint is in the queue.
     pub fn has_barrier(&self, checkpoint: u64) -> bool {
         self.calls.iter().any(|call| match call {
             Call::Snapshot(barrier) | Call::Forward(Element::Barrier(barrier)) => barrier.checkpoint == checkpoint,
@@ -139,7 +148,7 @@ impl Stage {
         })
     }
 
-    /// Bytes of the rows that it is still to be called with.
+    /// Returns the bytes of the rows in the queue.
     pub fn queued_bytes(&self) -> usize {
         let batches = self.calls.iter().map(|call| match call {
             Call::Process { batch, .. } => batch_bytes(batch),
@@ -148,18 +157,19 @@ impl Stage {
         batches.sum()
     }
 
-    /// Lets this checkpoint's barrier pass what is before it in a waiting sink, if it is here. Answers with the rows
-    /// that it has passed: the sink is to be cut now.
+    /// Moves the barrier of this checkpoint to the front of the queue of a blocked sink. Returns the barrier and the
+    /// rows it has overtaken, so that the caller takes the sink's snapshot, or `None` if the barrier is not in the
+    /// queue.
     pub fn overtake_queued_rows(&mut self, checkpoint: u64) -> Option<(Barrier, Vec<RecordBatch>)> {
-        let is_it = |call: &Call| matches!(call, Call::Snapshot(barrier) if barrier.checkpoint == checkpoint);
-        let place = self.calls.iter().position(is_it)?;
+        let is_snapshot = |call: &Call| matches!(call, Call::Snapshot(barrier) if barrier.checkpoint == checkpoint);
+        let place = self.calls.iter().position(is_snapshot)?;
         let mut after = self.calls.split_off(place);
         let Some(Call::Snapshot(barrier)) = after.pop_front() else {
             return None;
         };
         let forward = after.pop_front();
         let mut before = std::mem::take(&mut self.calls);
-        // Earlier checkpoints are given up, and a sink that prepared one of them after this one would mix them up.
+        // Earlier checkpoints are aborted. A sink must not prepare one of them after this one.
         before.retain(|call| !matches!(call, Call::Snapshot(_) | Call::Forward(Element::Barrier(_))));
         let rows = before.iter().filter_map(|call| match call {
             Call::Process { batch, .. } => Some(batch.clone()),
@@ -173,7 +183,7 @@ impl Stage {
         Some((barrier, rows))
     }
 
-    /// See [`Operator::processing_time`](crate::operator::Operator::processing_time).
+    /// Returns the processing time that the restored state had reached, see [`Operator::processing_time`].
     pub fn processing_time(&self) -> Option<Timestamp> {
         match &self.kind {
             StageKind::Operator(operator) => operator.processing_time(),
@@ -182,15 +192,15 @@ impl Stage {
     }
 }
 
-/// Takes what one stage emits to the stages and edges behind it.
+/// Delivers the output of one stage to the later stages and the output edges.
 pub struct ChainOutput<'a> {
     pub outputs: &'a [Output],
-    /// The stages after the emitting one; `first` is the index of the first of them.
+    /// The stages after the emitting one. `first` is the index of the first of them.
     pub later: &'a mut [Stage],
     pub first: usize,
     pub edges: &'a mut [OutputEdge],
     pub counters: &'a OperatorCounters,
-    /// The first error of an edge; an operator's `emit` cannot fail.
+    /// The first error of an edge, because `emit` returns none.
     pub error: Option<Error>,
 }
 

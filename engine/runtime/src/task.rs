@@ -1,13 +1,13 @@
-//! One subtask of one chain: a state machine that takes elements in and gives elements out.
+//! A task: one subtask of one chain, as a state machine that reads elements and emits elements.
 //!
-//! [`Task::step`] makes one bounded call and says whether it is worth calling again. The deepest stage with something
-//! to do goes first, then timers, then the head of the chain takes new input: the next element of a channel, or a poll
-//! of the source. Nothing runs while an output edge lacks credit, so one call's output is all that ever exceeds a
-//! channel. When there is nothing to do, what operators and edges hold back for batching leaves.
+//! [`Task::step`] makes one bounded call. The deepest stage that has calls goes first, then timers, then the head of
+//! the chain takes new input: the next element of a channel, or a poll of the source. Nothing runs while an output edge
+//! lacks credit, so a channel exceeds its capacity by the output of one call at most. When there is nothing to do,
+//! operators and edges flush the rows that they buffer for batching.
 //!
-//! A task knows no thread, socket or clock: it is told the time (see [`Task::set_wall_clock_ahead`]) and how long its
-//! steps took ([`Task::record_elapsed`]), and it leaves the parts of its checkpoints to be finished by whoever runs it
-//! ([`Task::take_parts`]). A simulator can therefore run a whole job in one thread.
+//! A task knows no thread, socket or clock. Its caller passes in the time (see also [`Task::set_wall_clock_ahead`]) and
+//! the duration of each step ([`Task::record_elapsed`]), and completes the parts of its checkpoints
+//! ([`Task::take_parts`]). So a simulator can run a whole job in one thread.
 
 mod clock;
 mod unaligned;
@@ -40,29 +40,29 @@ use crate::subtask_state::SubtaskState;
 
 /// One subtask of one chain.
 pub struct Task {
-    /// Node of the chain's head, which commands name.
+    /// Node of the first stage, which commands refer to.
     head: NodeIndex,
     stages: Vec<Stage>,
     edges: Vec<OutputEdge>,
-    /// `None`: the first stage is a source.
+    /// `None` if the first stage is a source.
     inputs: Option<Inputs>,
     counters: Arc<JobCounters>,
     parts: Vec<SnapshotPart>,
-    /// The newest checkpoint that was cut here, and for how many nanoseconds it has held up the task so far.
+    /// The newest checkpoint of which this task took parts, and the nanoseconds that they took so far.
     pause: (u64, u64),
-    /// Of the job.
+    /// Parallelism of the job.
     parallelism: usize,
-    /// Where what is in flight is kept.
+    /// The checkpoint storage, for channel state.
     files: JobFiles,
-    /// The newest checkpoint asked for.
+    /// The newest checkpoint that was requested.
     requested: Option<CheckpointRequest>,
-    /// The checkpoint that was cut here before its barriers came.
+    /// The unaligned checkpoint whose channel state is being recorded.
     unaligned: Option<UnalignedCheckpoint>,
     /// The newest checkpoint whose barrier has entered the chain.
     entered_checkpoint: u64,
-    /// Something was processed since operators were last flushed.
+    /// True if operators may have buffered rows since the last flush.
     unflushed: bool,
-    /// The stage that is or was last at work: who to name in a failure.
+    /// Index of the stage that was called last, for failures.
     current: usize,
     timed_work: TimedWork,
     blocked_since: Option<Timestamp>,
@@ -70,34 +70,39 @@ pub struct Task {
     ended: bool,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// There may be more to do.
+    /// There may be more to do at once.
     Worked,
-    /// Nothing to do until the task's waker is called, or until this time.
-    Waiting { until: Option<Timestamp> },
+    /// There is nothing to do until the task's waker is called.
+    Waiting {
+        /// Time at which there is something to do even if the waker is not called.
+        until: Option<Timestamp>,
+    },
 }
 
-/// What the last step's time was spent on.
+/// The work of the last step, whose duration is recorded.
 #[derive(Debug, Clone, Copy)]
 enum TimedWork {
     Nothing,
     /// A call of this stage.
     Call(usize),
-    /// This stage's part of a checkpoint.
-    Cut(usize, u64),
+    /// Taking this stage's part of a checkpoint.
+    Snapshot(usize, u64),
 }
 
-/// What ends a task, and where.
+/// The failure of a task.
 #[derive(Debug)]
 pub struct Failure {
+    /// Id of the operator that failed.
     pub operator: OperatorId,
     pub subtask: usize,
     pub error: Error,
 }
 
 impl Task {
+    /// Makes a task of connected stages.
     pub fn new(
         head: NodeIndex,
         stages: Vec<Stage>,
@@ -129,17 +134,17 @@ impl Task {
         }
     }
 
-    /// All stages have processed the end of their input.
+    /// Returns true once all stages have processed the end of their input.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Parts of checkpoints that were cut since this was last asked.
+    /// Returns the parts of checkpoints that were taken since the last call.
     pub fn take_parts(&mut self) -> Vec<SnapshotPart> {
         std::mem::take(&mut self.parts)
     }
 
-    /// A failure of whatever was last at work.
+    /// Returns a failure of the stage that was called last.
     pub fn failure(&self, error: Error) -> Box<Failure> {
         let stage = &self.stages[self.current.min(self.stages.len() - 1)];
         Box::new(Failure {
@@ -149,7 +154,7 @@ impl Task {
         })
     }
 
-    /// Where the task's source was reading, if it has one.
+    /// Returns the position of the task's source, if it has one.
     pub fn position(&self) -> Option<String> {
         match &self.stages.first()?.kind {
             StageKind::Source(source) => source.position(),
@@ -157,6 +162,7 @@ impl Task {
         }
     }
 
+    /// Processes a command. Commands that do not concern this task are ignored.
     pub fn on_command(&mut self, command: &Command) -> Result<(), Box<Failure>> {
         self.current = 0;
         let subtask = self.stages[0].subtask;
@@ -205,12 +211,12 @@ impl Task {
         Ok(())
     }
 
-    /// Sets how much the wall clock is ahead of the time that the next steps are told.
+    /// Sets the difference between the wall clock and the steady time passed to the next steps.
     pub fn set_wall_clock_ahead(&mut self, ahead_us: i64) {
         self.clock.set_wall_ahead(ahead_us);
     }
 
-    /// One bounded piece of work. `now` never jumps, so it is not the wall clock where that was set.
+    /// Makes one bounded call. `now` is steady time: it does not jump when the wall clock is set.
     pub fn step(&mut self, now: Timestamp) -> Result<Step, Box<Failure>> {
         let stages = &self.stages;
         self.clock
@@ -218,13 +224,13 @@ impl Task {
         self.try_step(now).map_err(|error| self.failure(error))
     }
 
-    /// How long the last step took, for the counters.
+    /// Records the duration of the last step in the counters.
     pub fn record_elapsed(&mut self, elapsed: Duration) {
         let elapsed_ns = elapsed.as_nanos() as u64;
         match self.timed_work {
             TimedWork::Nothing => {}
             TimedWork::Call(stage) => add(&self.stages[stage].counters.busy_ns, elapsed_ns),
-            TimedWork::Cut(stage, checkpoint) => {
+            TimedWork::Snapshot(stage, checkpoint) => {
                 add(&self.stages[stage].counters.checkpoint_pause_ns, elapsed_ns);
                 if self.pause.0 != checkpoint {
                     self.pause = (checkpoint, 0);
@@ -258,7 +264,7 @@ impl Task {
                     return Ok(Step::Worked);
                 }
                 self.flush_edges()?;
-                // Timers would find this stage in their way.
+                // Timers could not run before this stage is resumed.
                 return Ok(Step::Waiting { until: unaligned_at });
             }
             return Ok(Step::Worked);
@@ -302,7 +308,7 @@ impl Task {
         }
     }
 
-    /// Lets operators whose time has come know.
+    /// Queues calls of operators whose timers are due. Returns true if there were any.
     fn start_timers(&mut self) -> bool {
         let now = self.clock.processing();
         let mut started = false;
@@ -319,7 +325,7 @@ impl Task {
         started
     }
 
-    /// The head of the chain takes one thing from outside. Answers whether there was one.
+    /// Takes one element from a channel, or polls the source. Returns false if there was nothing to take.
     fn take_input(&mut self, now: Timestamp) -> Result<bool, Error> {
         self.current = 0;
         if let Some(inputs) = &mut self.inputs {
@@ -339,7 +345,7 @@ impl Task {
             return Ok(found);
         }
         if let Some(barrier) = self.pending_barrier() {
-            self.cut_source(barrier)?;
+            self.snapshot_source(barrier)?;
             return Ok(true);
         }
         let (first, later) = self.stages.split_at_mut(1);
@@ -362,7 +368,7 @@ impl Task {
         }
         match polled {
             Polled::Emitted => self.unflushed = true,
-            // What `poll` said on the way (an idle source) is work for the stages behind it.
+            // `poll` may have forwarded an element, such as idleness, to the later stages.
             Polled::Pending => return Ok(self.stages.iter().any(Stage::has_work)),
             Polled::Ended => {
                 stage.ended = true;
@@ -372,8 +378,8 @@ impl Task {
         Ok(true)
     }
 
-    /// A source's part of a checkpoint: its splits, then the barrier.
-    fn cut_source(&mut self, barrier: Barrier) -> Result<(), Error> {
+    /// Takes the source's part of a checkpoint, then emits the barrier.
+    fn snapshot_source(&mut self, barrier: Barrier) -> Result<(), Error> {
         self.entered_checkpoint = barrier.checkpoint;
         self.snapshot_stage(0, barrier, Vec::new())?;
         fail_point::reach("barrier");
@@ -394,7 +400,7 @@ impl Task {
         output.error.map_or(Ok(()), Err)
     }
 
-    /// No barrier will come any more: a checkpoint is answered as soon as it is asked for.
+    /// Takes the parts of a requested checkpoint after the end of input, because no barrier will arrive.
     fn answer_ended(&mut self) -> Result<Step, Error> {
         let Some(barrier) = self.pending_barrier() else {
             return Ok(Step::Waiting { until: None });
@@ -410,14 +416,14 @@ impl Task {
         self.ended = self.stages.iter().all(|stage| stage.ended);
     }
 
-    /// A stage's part of a checkpoint. A source that cannot tell its positions is as it was before: only the checkpoint
-    /// fails. An operator whose snapshot fails may have let go of marks of what is still to be written: that ends the
-    /// task.
+    /// Takes a stage's part of a checkpoint. If a source cannot return its positions, only the checkpoint fails. If the
+    /// snapshot of an operator fails, the task fails, because the operator may have lost track of what is to be
+    /// written.
     ///
-    /// `waiting` are rows that the barrier has passed in a sink's queue.
-    fn snapshot_stage(&mut self, index: usize, barrier: Barrier, waiting: Vec<RecordBatch>) -> Result<(), Error> {
+    /// `queued` are rows in the queue of a sink that the barrier has overtaken.
+    fn snapshot_stage(&mut self, index: usize, barrier: Barrier, queued: Vec<RecordBatch>) -> Result<(), Error> {
         self.current = index;
-        self.timed_work = TimedWork::Cut(index, barrier.checkpoint);
+        self.timed_work = TimedWork::Snapshot(index, barrier.checkpoint);
         let stage = &mut self.stages[index];
         let mut state = SubtaskState {
             subtask: stage.subtask,
@@ -450,7 +456,7 @@ impl Task {
             channel_state: RecordedState::Complete(ChannelState {
                 parallelism: self.parallelism,
                 channels: Vec::new(),
-                waiting,
+                queued,
             }),
             files: self.files.clone(),
         };
@@ -458,7 +464,7 @@ impl Task {
         Ok(())
     }
 
-    /// Makes one call of a stage.
+    /// Makes or resumes one call of a stage.
     fn run_stage(&mut self, index: usize) -> Result<(), Error> {
         let (processing, wall) = (self.clock.processing(), self.clock.wall());
         self.current = index;

@@ -1,10 +1,9 @@
-//! The watermark of a task with several inputs: the least of those that count.
+//! The watermark of a task with several inputs: the least watermark of its active inputs.
 //!
-//! An idle input does not hold the others back; nor does one that has ended, but it does not push them forward either.
-//! Once every remaining input is idle, the merged watermark is the greatest of theirs, as in Flink: otherwise it would
-//! depend on which of them became idle first, and windows that one of them had passed might never fire.
-//! The merged watermark never goes back, even if an input that was idle comes back with an older one (its rows may
-//! then be late).
+//! Idle and ended inputs do not hold the watermark back; an ended input does not advance it either. Once every
+//! remaining input is idle, the merged watermark is the greatest of theirs, as in Flink: otherwise it would depend on
+//! the order in which they became idle, and windows that one of them had passed might never fire. The merged watermark
+//! never goes back, even if an idle input becomes active again with an older one; rows of that input may be late then.
 
 use crate::operator::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 
@@ -29,13 +28,13 @@ enum Status {
     Ended,
 }
 
-/// What downstream must be told.
+/// The change of the merged watermark to forward downstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Nothing,
-    /// The merged watermark; told again, unchanged, when the task is no longer idle.
+    /// The merged watermark has advanced, or the task is no longer idle: then the watermark may be unchanged.
     Watermark(Timestamp),
-    /// All inputs are idle; before that, the merged watermark, if it has grown.
+    /// All inputs are idle. Contains the merged watermark, if it has advanced.
     Idle(Option<Timestamp>),
 }
 
@@ -61,7 +60,7 @@ impl Merge {
         self.merge()
     }
 
-    /// Rows came.
+    /// Makes an idle input active again: it has delivered rows.
     pub fn on_rows(&mut self, input: usize) -> Change {
         if self.inputs[input].status != Status::Idle {
             return Change::Nothing;
@@ -75,15 +74,16 @@ impl Merge {
         self.merge()
     }
 
-    /// The input has ended. Once all have, what follows downstream is the end, not a watermark of this merge, except
-    /// for the final one.
+    /// Marks an input as ended. Once all have ended, the merged watermark advances only to the final one, if all have
+    /// delivered that.
     pub fn on_end(&mut self, input: usize) -> Change {
         self.inputs[input].status = Status::Ended;
         self.merge()
     }
 
-    /// Advances to the greatest watermark of the idle inputs. A final one says nothing about the others.
-    fn flush(&mut self) -> Option<Timestamp> {
+    /// Advances to the greatest watermark of the idle inputs. Final watermarks do not count: they hold for their own
+    /// input only.
+    fn advance_to_idle(&mut self) -> Option<Timestamp> {
         let idle = self.inputs.iter().filter(|input| input.status == Status::Idle);
         let greatest = idle
             .map(|input| input.watermark)
@@ -107,13 +107,13 @@ impl Merge {
                 return if was_idle {
                     Change::Nothing
                 } else {
-                    Change::Idle(self.flush())
+                    Change::Idle(self.advance_to_idle())
                 };
             }
-            // All have ended: final only if each said so.
+            // All have ended: the watermark is final only if all inputs delivered the final one.
             None => least(Status::Ended).unwrap_or(WATERMARK_MAX),
         };
-        // A final watermark of one input says nothing about others that are idle now.
+        // The final watermark of one input does not hold for others that are idle now.
         let least = if has_idle && least == WATERMARK_MAX {
             self.merged
         } else {

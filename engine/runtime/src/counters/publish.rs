@@ -1,11 +1,11 @@
 //! Publishes the counters of a job as metrics.
 //!
 //! A process outlives attempts of a job: the next attempt counts from zero again, and its splits may be read in another
-//! process. So a metric is incremented by the difference to the last publication, and when the tasks have ended, the gauges
-//! of their splits are reset.
+//! process. So a metric is incremented by the difference to the last publication, and when the tasks have ended, the
+//! gauges of their splits are reset.
 //!
-//! The exporter forgets metrics that were not touched for minutes, because a process outlives its jobs, too. So unchanged
-//! metrics are published again at intervals, for as long as the tasks run.
+//! The exporter forgets metrics that were not touched for minutes, because a process outlives its jobs, too. So
+//! unchanged metrics are published again at intervals, for as long as the tasks run.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,10 +1,10 @@
 //! Restores channel state: delivers the rows that the barriers of the checkpoint had overtaken.
 //!
-//! Where a channel of the checkpoint exists again, its rows go into that channel. Where it does not (another parallelism
-//! has other channels and other chains, and an edited pipeline may have other operators upstream), its rows go straight
-//! to the receiving operator: to the owner of their key if the edge is hashed, else to any subtask. The operator
-//! processes them before anything else, and the deepest operator of a chain goes first, so no row is overtaken by a later
-//! row of the same path. Watermarks are not restored: the sources send them again.
+//! Where a channel of the checkpoint exists again, its rows go into that channel. Where it does not (another
+//! parallelism has other channels and other chains, and an edited pipeline may have other operators upstream), its rows
+//! go straight to the receiving operator: to the owner of their key if the edge is hashed, else to any subtask. The
+//! operator processes them before anything else, and the deepest operator of a chain goes first, so no row is overtaken
+//! by a later row of the same path. Watermarks are not restored: the sources send them again.
 
 use std::collections::HashMap;
 
@@ -45,7 +45,7 @@ pub(super) fn origin(graph: &JobGraph, edge: usize, subtask: usize) -> Origin {
     };
     Origin {
         from: format!("{from}{what}"),
-        place: graph.edges[..edge].iter().filter(|edge| edge.to == to).count(),
+        edge_position: graph.edges[..edge].iter().filter(|edge| edge.to == to).count(),
         columns: names(&input_schemas(graph, to)[graph.edges[edge].input]),
         subtask,
     }
@@ -106,7 +106,7 @@ struct ChannelStateRestore<'a> {
 impl ChannelStateRestore<'_> {
     /// Delivers the channel state of one subtask of the checkpoint.
     fn deliver(&mut self, node: NodeIndex, subtask: usize, channel_state: ChannelState) -> Result<(), Error> {
-        for batch in channel_state.waiting {
+        for batch in channel_state.queued {
             let batch = self.fit(node, 0, None, batch)?;
             self.route(node, 0, subtask, &Exchange::Rebalance, batch)?;
         }

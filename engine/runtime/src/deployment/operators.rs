@@ -26,8 +26,8 @@ pub(super) fn store_of(deployment: &Deployment, index: NodeIndex, subtask: usize
 
 pub(super) type Operators = HashMap<(NodeIndex, usize), Box<dyn Operator>>;
 
-/// Makes the operators of all subtasks that run here. An operator may read its state back when it is made, so each is made
-/// on a thread that may block on the disk, and all at the same time.
+/// Makes the operators of all subtasks that run here. An operator may read its state back when it is made, so each is
+/// made on a thread that may block on the disk, and all at the same time.
 pub(super) async fn make(
     deployment: &Deployment,
     mut stores: HashMap<(NodeIndex, usize), Store>,

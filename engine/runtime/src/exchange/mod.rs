@@ -1,10 +1,10 @@
-//! One output edge of a task: how a batch finds the subtasks that get it.
+//! The output edges of a task: route batches to the subtasks that receive them.
 //!
-//! Hashed batches are cut into one fragment per subtask ([`partition`]). Small fragments are held and gathered into
-//! larger batches, without a timer: they leave when enough rows are together, when a few have been gathered, before a
-//! barrier, and as soon as the task has nothing else to do, so a lone row leaves at once. A watermark that comes while
-//! fragments are held waits with them, behind them; only the newest is kept. Where one subtask gets the whole batch,
-//! nothing is copied.
+//! Hashed batches are divided into one fragment per subtask ([`partition`]). Small fragments are buffered and
+//! concatenated, without a timer: they are sent when they have enough rows, when there are a few of them, before a
+//! barrier, and as soon as the task has nothing else to do, so a single row is not delayed. A watermark is queued
+//! behind buffered fragments; only the newest watermark is sent. If one subtask receives a whole batch, nothing is
+//! copied.
 
 mod partition;
 
@@ -17,22 +17,24 @@ use crate::channel::Sender;
 use crate::element::Element;
 use crate::operator::Timestamp;
 
-/// A fragment of so many rows leaves at once; so do gathered ones that are as many together.
+/// Buffered fragments of a subtask are sent once they have this many rows together.
 const FRAGMENT_ROWS_MIN: usize = 2_048;
-/// No more fragments than this are gathered, so that a subtask that gets few rows is not kept waiting.
+/// Buffered fragments of a subtask are sent once there are this many, so that a subtask that gets few rows need not
+/// wait.
 const FRAGMENTS_MAX: usize = 8;
 
-/// An output edge of one task, with a channel to each subtask that it reaches.
+/// An output edge of one task, with a channel to each receiving subtask.
 pub struct OutputEdge {
     routing: Routing,
     targets: Vec<Target>,
 }
 
+/// The distribution of batches over the receiving subtasks.
 pub enum Routing {
-    /// There is one subtask to send to.
+    /// There is one receiving subtask.
     Single,
     Hash(Partitioner),
-    /// Batch by batch in turn; the number is whose turn it is.
+    /// Batches go to the subtasks in turn; contains the next one.
     Rebalance(usize),
     Broadcast,
 }
@@ -60,11 +62,12 @@ impl OutputEdge {
         }
     }
 
-    /// Whether the task may run, as far as this edge goes. If not, its waker is called when it may.
+    /// Returns true if all channels of the edge have credit. If not, the waker of the task is called when they have.
     pub fn has_credit(&self) -> bool {
         self.targets.iter().all(|target| target.sender.has_credit())
     }
 
+    /// Sends a batch.
     pub fn send(&mut self, batch: RecordBatch) -> Result<(), Error> {
         match &mut self.routing {
             Routing::Single => self.targets[0].sender.send(Element::Batch(batch)),
@@ -85,7 +88,8 @@ impl OutputEdge {
         Ok(())
     }
 
-    /// Sends an element that all targets get. Watermarks wait behind held fragments; all else makes them leave.
+    /// Sends an element other than a batch to all subtasks. Buffered fragments are sent before it, except before
+    /// watermarks, which are queued behind them.
     pub fn send_control(&mut self, element: &Element) -> Result<(), Error> {
         for target in &mut self.targets {
             match element {
@@ -99,7 +103,7 @@ impl OutputEdge {
         Ok(())
     }
 
-    /// Makes held fragments leave: the task has nothing else to do.
+    /// Sends buffered fragments.
     pub fn flush(&mut self) -> Result<(), Error> {
         self.targets.iter_mut().try_for_each(Target::flush)
     }

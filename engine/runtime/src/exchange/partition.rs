@@ -1,4 +1,4 @@
-//! Cutting a batch by key group: one pass to hash, one to sort row numbers by target, one `take` per target.
+//! Partitions a batch by key group: one pass to hash, one to sort row numbers by target, one `take` per target.
 
 use arrow::array::UInt32Array;
 use arrow_array::RecordBatch;
@@ -8,7 +8,7 @@ use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 
 use crate::Error;
 
-/// Divides batches among the subtasks that own their rows' key groups.
+/// Partitions batches by the subtask that owns the key group of each row.
 pub struct Partitioner {
     /// Columns that make up the key.
     keys: Vec<usize>,
@@ -17,11 +17,12 @@ pub struct Partitioner {
     owners: Vec<u16>,
     parallelism: usize,
     hashes: Vec<u64>,
-    /// The owner of each row of the batch at hand.
+    /// The owner of each row of the current batch.
     rows: Vec<u16>,
 }
 
 impl Partitioner {
+    /// Makes a partitioner by the columns `keys`.
     pub fn new(keys: Vec<usize>, max_parallelism: u16, parallelism: usize) -> Self {
         let mut owners = vec![0; max_parallelism as usize];
         for subtask in 0..parallelism {
@@ -38,8 +39,8 @@ impl Partitioner {
         }
     }
 
-    /// Hands each target its rows, in order; nothing to targets without rows, and the batch itself, uncopied, to one
-    /// that gets all of them.
+    /// Calls `send` for each target with its rows in their order. Targets without rows are left out; a target that gets
+    /// all rows gets the batch itself.
     pub fn partition(
         &mut self,
         batch: RecordBatch,
@@ -58,7 +59,7 @@ impl Partitioner {
             owner
         };
         if self.max_parallelism.is_power_of_two() {
-            // The remainder without a division per row.
+            // A mask instead of a division per row.
             let mask = u64::from(self.max_parallelism) - 1;
             let owners = self.hashes.iter().map(|hash| count(KeyGroup((hash & mask) as u16)));
             self.rows.extend(owners);

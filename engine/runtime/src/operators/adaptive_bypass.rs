@@ -1,8 +1,8 @@
 //! Measures whether an optional optimisation removes enough rows to be worth running.
 //!
-//! Pre-aggregation and dynamic filters only reduce the number of rows; where they reduce it little, they only cost time.
-//! [`AdaptiveBypass`] counts rows in and out over a sample. If too many come out, the next rows bypass the optimisation
-//! before it is measured again.
+//! Pre-aggregation and dynamic filters only reduce the number of rows; where they reduce it little, they only cost
+//! time. [`AdaptiveBypass`] counts rows in and out over a sample. If too many come out, the next rows bypass the
+//! optimisation before it is measured again.
 
 /// Rows of a sample.
 pub const SAMPLE_ROWS: usize = 65_536;

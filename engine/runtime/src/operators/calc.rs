@@ -1,9 +1,9 @@
-//! Filter and projection: the stateless step, used by the operator here and by source tasks.
+//! Calc: filter and projection, used by the operator and by sources.
 //!
-//! The filter is evaluated first; only the columns the projection reads are filtered, then the projection is evaluated.
-//! A projection of plain columns copies nothing, nor does a filter that every row passes. A row that an expression
-//! cannot handle (a cast that fails, an overflow) is found by bisecting its batch, and only it meets the step's error
-//! policy.
+//! The filter is evaluated first; only the columns that the projection reads are filtered, then the projection is
+//! evaluated. A projection of plain columns copies nothing, nor does a filter that every row passes. A row that an
+//! expression fails for (a cast, an overflow) is found by bisecting its batch; only that row is subject to the step's
+//! error policy.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::Error;
 use crate::dead_letters::{DeadLetter, dead_letters, row_as_json};
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp};
 
-/// The remedy for rows that fail, in either language: the graph does not say in which one its step was written.
+/// The remedy for rows that fail, for both languages: the graph does not know in which one its step was written.
 const REMEDY: &str = "to go on without such rows set `on_error` of the step (in YAML; a SQL script has no such option: there \
                       TRY_CAST(x AS type) gives NULL for a value that does not fit, and NULLIF(x, 0) for a divisor of 0)";
 
@@ -33,7 +33,7 @@ pub struct Calc {
     /// Name of the step, for errors, dead letters and metrics.
     step: String,
     filter: Option<PhysicalExprRef>,
-    /// Columns of the input that the projection reads, ascending; its expressions refer to these.
+    /// Input columns that the projection reads, in ascending order; its expressions refer to these.
     read: Vec<usize>,
     read_schema: SchemaRef,
     projection: Vec<PhysicalExprRef>,
@@ -41,18 +41,19 @@ pub struct Calc {
     on_error: ErrorPolicy,
 }
 
-/// What a batch became.
+/// The result of evaluating a batch.
 #[derive(Debug)]
 pub struct Calculated {
     /// `None` if no row is left.
     pub rows: Option<RecordBatch>,
     /// Rows that failed under [`ErrorPolicy::DeadLetter`].
     pub dead_letters: Option<RecordBatch>,
-    /// How many rows failed, whatever became of them.
+    /// Number of rows that failed, whatever the error policy.
     pub bad_rows: u64,
 }
 
 impl Calc {
+    /// Makes the calc of a step from input rows to output rows.
     pub fn new(
         step: impl Into<String>,
         calc: &graph::Calc,
@@ -83,21 +84,22 @@ impl Calc {
         })
     }
 
-    /// Filters and projects a batch. `position` says where its rows came from, `now` when they failed, in dead letters.
+    /// Filters and projects a batch. `position` is the source position of its rows and `now` the time, for dead
+    /// letters.
     pub fn evaluate(&self, batch: &RecordBatch, position: Option<&str>, now: Timestamp) -> Result<Calculated, Error> {
-        match self.whole(batch) {
+        match self.evaluate_all(batch) {
             Ok(rows) => Ok(Calculated {
                 rows: Some(rows).filter(|rows| rows.num_rows() > 0),
                 dead_letters: None,
                 bad_rows: 0,
             }),
             Err(error) if self.on_error == ErrorPolicy::Fail => Err(self.fail(batch, error)),
-            Err(error) => self.piecewise(batch, error, position, now),
+            Err(error) => self.evaluate_by_bisection(batch, error, position, now),
         }
     }
 
-    /// The whole batch, or the first error.
-    fn whole(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+    /// Evaluates the whole batch, or returns the first error.
+    fn evaluate_all(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
         let kept = self.filtered(batch)?;
         let columns = self
             .projection
@@ -116,7 +118,7 @@ impl Calc {
         )?)
     }
 
-    /// The rows that pass, with only the columns the projection reads.
+    /// Returns the rows that pass the filter, with the columns that the projection reads.
     fn filtered(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
         let read = |columns: Vec<ArrayRef>, rows: usize| {
             RecordBatch::try_new_with_options(
@@ -147,8 +149,8 @@ impl Calc {
         Ok(read(columns, count)?)
     }
 
-    /// Halves the batch until the rows that fail stand alone.
-    fn piecewise(
+    /// Bisects the batch until the failing rows are single, and applies the error policy to them.
+    fn evaluate_by_bisection(
         &self,
         batch: &RecordBatch,
         error: Error,
@@ -165,24 +167,24 @@ impl Calc {
                 bad_rows += 1;
                 match self.on_error {
                     ErrorPolicy::Null => kept.extend(self.with_nulls(&row)?.map(|row| (start, row))),
-                    ErrorPolicy::DeadLetter => failed.push((start, self.in_words(&error))),
+                    ErrorPolicy::DeadLetter => failed.push((start, self.sql_message(&error))),
                     ErrorPolicy::Skip | ErrorPolicy::Fail => {}
                 }
                 continue;
             }
             let half = rows / 2;
-            // The second half first: the stack hands the first half out first, so rows keep their order.
-            let mut pieces = Vec::new();
+            // The second half is pushed first, so the first half is popped first and rows keep their order.
+            let mut halves = Vec::new();
             for (start, rows) in [(start + half, rows - half), (start, half)] {
-                match self.whole(&batch.slice(start, rows)) {
-                    Ok(done) => pieces.push(Piece::Done(start, done)),
-                    Err(error) => pieces.push(Piece::Open(start, rows, error)),
+                match self.evaluate_all(&batch.slice(start, rows)) {
+                    Ok(done) => halves.push(Half::Done(start, done)),
+                    Err(error) => halves.push(Half::Failed(start, rows, error)),
                 }
             }
-            for piece in pieces {
-                match piece {
-                    Piece::Done(at, done) => kept.push((at, done)),
-                    Piece::Open(start, rows, error) => open.push((start, rows, error)),
+            for half in halves {
+                match half {
+                    Half::Done(at, done) => kept.push((at, done)),
+                    Half::Failed(start, rows, error) => open.push((start, rows, error)),
                 }
             }
         }
@@ -198,7 +200,7 @@ impl Calc {
         })
     }
 
-    /// One failing row with NULL for each value that fails; nothing if the filter is what fails.
+    /// Returns a failing row with NULL for each value that fails, or `None` if the filter fails.
     fn with_nulls(&self, row: &RecordBatch) -> Result<Option<RecordBatch>, Error> {
         let Ok(kept) = self.filtered(row) else {
             return Ok(None);
@@ -236,14 +238,14 @@ impl Calc {
         dead_letters(&self.step, now, letters)
     }
 
-    /// The error of a batch under [`ErrorPolicy::Fail`], with the row that caused it.
+    /// Returns the error of a batch under [`ErrorPolicy::Fail`], with the row that caused it.
     fn fail(&self, batch: &RecordBatch, error: Error) -> Error {
         let (mut start, mut rows, mut error) = (0, batch.num_rows(), error);
         while rows > 1 {
             let half = rows / 2;
-            match self.whole(&batch.slice(start, half)) {
+            match self.evaluate_all(&batch.slice(start, half)) {
                 Err(first) => (rows, error) = (half, first),
-                Ok(_) => match self.whole(&batch.slice(start + half, rows - half)) {
+                Ok(_) => match self.evaluate_all(&batch.slice(start + half, rows - half)) {
                     Err(second) => (start, rows, error) = (start + half, rows - half, second),
                     Ok(_) => break,
                 },
@@ -254,13 +256,14 @@ impl Calc {
             .unwrap_or_default();
         Error::Operator {
             operator: self.step.clone(),
-            message: format!("{}; the row is {row}; {REMEDY}", self.in_words(&error)),
+            message: format!("{}; the row is {row}; {REMEDY}", self.sql_message(&error)),
         }
     }
 
-    /// An error of an expression, with SQL's name for the type that a value could not be cast to. Arrow calls every
-    /// DECIMAL of a text `Decimal128(38, 10)`: it is told as the one that the expressions cast to.
-    fn in_words(&self, error: &Error) -> String {
+    /// Returns the message of an expression's error, with the SQL name of the type in a failed cast. Arrow reports
+    /// every cast of a text to DECIMAL as `Decimal128(38, 10)`, which is replaced by the type that the expressions cast
+    /// to.
+    fn sql_message(&self, error: &Error) -> String {
         const ANY_DECIMAL: DataType = DataType::Decimal128(38, 10);
         let text = error.to_string();
         let Some((before, rest)) = text.rsplit_once(" to value of ") else {
@@ -283,7 +286,7 @@ impl Calc {
         format!("{before} to {name}{after}")
     }
 
-    /// The DECIMAL types that the expressions cast to.
+    /// Returns the DECIMAL types that the expressions cast to.
     fn decimals(&self) -> BTreeSet<DataType> {
         let mut decimals = BTreeSet::new();
         for expression in self.filter.iter().chain(&self.projection) {
@@ -295,18 +298,20 @@ impl Calc {
                 }
                 Ok(TreeNodeRecursion::Continue)
             });
-            debug_assert!(visited.is_ok(), "nothing in it fails");
+            debug_assert!(visited.is_ok(), "the visitor does not fail");
         }
         decimals
     }
 }
 
-enum Piece {
+/// A half of a bisected batch, with its first row.
+enum Half {
     Done(usize, RecordBatch),
-    Open(usize, usize, Error),
+    /// The half fails; with its number of rows.
+    Failed(usize, usize, Error),
 }
 
-/// An expression over the whole input, as one over some of its columns.
+/// Rewrites an expression over the whole input as one over the columns in `read`.
 fn rebase(expression: &PhysicalExprRef, read: &[usize], schema: &SchemaRef) -> Result<PhysicalExprRef, Error> {
     use datafusion::common::tree_node::{Transformed, TreeNode};
     Ok(Arc::clone(expression)
@@ -323,7 +328,7 @@ fn rebase(expression: &PhysicalExprRef, read: &[usize], schema: &SchemaRef) -> R
         .data)
 }
 
-/// The operator.
+/// The calc operator.
 pub struct CalcOperator {
     calc: Calc,
     /// Processing time.
@@ -331,6 +336,7 @@ pub struct CalcOperator {
 }
 
 impl CalcOperator {
+    /// Makes the operator of a calc.
     pub fn new(calc: Calc) -> Self {
         Self { calc, now: 0 }
     }

@@ -1,6 +1,7 @@
 //! Checks of the contract of operators, in debug builds.
 //!
-//! [`CheckedOperator`] wraps an operator and panics on the first violation, by the operator or by the task that calls it:
+//! [`CheckedOperator`] wraps an operator and panics on the first violation, by the operator or by the task that calls
+//! it:
 //!
 //! * batches have the schema of their port;
 //! * one call emits no more rows than [`EMIT_ROWS_MAX`], besides as many as it was given and its last batch;

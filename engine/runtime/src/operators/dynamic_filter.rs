@@ -1,12 +1,14 @@
-//! Drops rows that are beaten by another row of their window and keys.
+//! A dynamic filter before a join with the `MAX` or `MIN` of the same rows: drops rows that are not the extreme of
+//! their window and keys.
 //!
-//! Per slice and key the best value so far is remembered. A batch first raises it, then its rows are held against it:
-//! those that are worse go. Rows that are equal stay. A row can only be dropped because of a row that all its windows
-//! contain too, since both are in one slice; so each window keeps its extreme rows.
+//! The operator stores the extreme value so far of each slice and key. A batch first updates the extremes; then its
+//! rows with a worse value are dropped. Rows that equal the extreme pass. A row is only dropped because of a row of the
+//! same slice, which all of its windows contain too, so each window keeps its extreme rows.
 //!
-//! What is remembered is no state. After a restore rows pass that would have been dropped, and do no harm; for the same
-//! reason it is limited to [`KEYS_MAX`], and not kept at all for a while where it drops little. Rows without a time, and
-//! those whose windows have all ended here, pass as they are: the operators behind know what becomes of them.
+//! The extremes are not part of checkpoints. After a restore rows pass that would have been dropped, and the join drops
+//! them. For the same reason the number of keys is limited to [`KEYS_MAX`], and rows bypass the filter where it drops
+//! few. Rows without a time, and rows whose windows have all fired, pass: downstream operators treat them as late
+//! events.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,12 +27,12 @@ use super::window_aggregate::{RowSelection, RowTime, SliceAssignment, Slices};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
 
-/// Keys remembered, of all slices together (a batch more at most); rows of further ones pass.
+/// Number of keys of all slices together, exceeded by one batch at most. Rows of further keys pass.
 const KEYS_MAX: usize = 65_536;
-/// It does not pay where more than this share of the rows passes, in percent.
+/// Percentage of passing rows above which rows bypass the filter.
 const OUTPUT_PERCENT_MAX: usize = 80;
 
-/// The operator for values of a type.
+/// Makes the operator for the type of the compared column.
 pub fn dynamic_filter(name: &str, node: &graph::DynamicFilter, input: &SchemaRef) -> Result<Box<dyn Operator>, Error> {
     let data_type = input.field(node.value).data_type();
     macro_rules! of_type {
@@ -47,10 +49,10 @@ pub fn dynamic_filter(name: &str, node: &graph::DynamicFilter, input: &SchemaRef
     }
 }
 
-/// What is best so far in one slice.
-struct Best<V> {
+/// The extreme values so far of one slice.
+struct Extremes<V> {
     keys: Box<dyn GroupIndex>,
-    /// By key; `None` until a row had a value.
+    /// Extreme value by key; `None` until a row had a value.
     values: Vec<Option<V>>,
 }
 
@@ -58,10 +60,10 @@ struct DynamicFilter<T: ArrowPrimitiveType> {
     node: graph::DynamicFilter,
     slices: Slices,
     key_fields: Vec<FieldRef>,
-    /// By slice end.
-    best: BTreeMap<i64, Best<T::Native>>,
+    /// Extremes by slice end.
+    extremes: BTreeMap<i64, Extremes<T::Native>>,
     fired: Timestamp,
-    /// Keys in `best`.
+    /// Number of keys in `extremes`.
     keys_held: usize,
     bypass: AdaptiveBypass,
     groups: Vec<u32>,
@@ -73,7 +75,7 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
             node: node.clone(),
             slices: Slices::new(&node.window)?,
             key_fields: node.keys.iter().map(|column| input.fields()[*column].clone()).collect(),
-            best: BTreeMap::new(),
+            extremes: BTreeMap::new(),
             fired: WATERMARK_MIN,
             keys_held: 0,
             bypass: AdaptiveBypass::new(OUTPUT_PERCENT_MAX),
@@ -81,30 +83,30 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
         })
     }
 
-    /// Clears the bits of rows that are beaten.
-    fn sift(&mut self, batch: &RecordBatch, kept: &mut [bool]) -> Result<(), Error> {
+    /// Sets `passes` to false for the rows to drop.
+    fn filter(&mut self, batch: &RecordBatch, passes: &mut [bool]) -> Result<(), Error> {
         let values = batch.column(self.node.value).as_primitive::<T>();
         let time = RowTime::Event(self.node.time);
         let assignment = SliceAssignment::new(&self.slices, time, batch, WATERMARK_MIN, self.fired)?;
         for (slice_end, rows) in &assignment.slices {
-            self.sift_slice(*slice_end, rows, batch, values, kept)?;
+            self.filter_slice(*slice_end, rows, batch, values, passes)?;
         }
         Ok(())
     }
 
-    fn sift_slice(
+    fn filter_slice(
         &mut self,
         slice_end: i64,
         rows: &RowSelection,
         batch: &RecordBatch,
         values: &PrimitiveArray<T>,
-        kept: &mut [bool],
+        passes: &mut [bool],
     ) -> Result<(), Error> {
         let has_room = self.keys_held < KEYS_MAX;
-        let best = match self.best.entry(slice_end) {
+        let best = match self.extremes.entry(slice_end) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(_) if !has_room => return Ok(()),
-            Entry::Vacant(entry) => entry.insert(Best {
+            Entry::Vacant(entry) => entry.insert(Extremes {
                 keys: new_group_index(&self.key_fields)?,
                 values: Vec::new(),
             }),
@@ -121,13 +123,13 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
         }
         let (best, groups, extreme) = (&mut best.values, &self.groups, self.node.extreme);
         match rows {
-            RowSelection::All => hold_against(best, groups, 0..total, values, extreme, kept),
+            RowSelection::All => filter_rows(best, groups, 0..total, values, extreme, passes),
             RowSelection::Range(start, count) => {
-                hold_against(best, groups, *start..start + count, values, extreme, kept)
+                filter_rows(best, groups, *start..start + count, values, extreme, passes)
             }
             RowSelection::Listed(rows) => {
                 let rows = rows.values().iter().map(|row| *row as usize);
-                hold_against(best, groups, rows, values, extreme, kept);
+                filter_rows(best, groups, rows, values, extreme, passes);
             }
         }
         Ok(())
@@ -137,25 +139,26 @@ impl<T: ArrowPrimitiveType> DynamicFilter<T> {
 impl<T: ArrowPrimitiveType> Operator for DynamicFilter<T> {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let rows = batch.num_rows();
-        let mut kept = match self.node.condition {
-            Some(condition) => truth(batch.column(condition).as_boolean()),
+        let mut passes = match self.node.condition {
+            Some(condition) => is_true(batch.column(condition).as_boolean()),
             None => vec![true; rows],
         };
-        let passed = kept.iter().filter(|kept| **kept).count();
-        if passed > 0 && !self.bypass.should_bypass(passed) {
-            self.sift(&batch, &mut kept)?;
-            self.bypass.record_input(passed);
-            self.bypass.record_output(kept.iter().filter(|kept| **kept).count());
+        let candidates = passes.iter().filter(|passes| **passes).count();
+        if candidates > 0 && !self.bypass.should_bypass(candidates) {
+            self.filter(&batch, &mut passes)?;
+            self.bypass.record_input(candidates);
+            self.bypass
+                .record_output(passes.iter().filter(|passes| **passes).count());
             if self.bypass.end_sample() {
-                self.best.clear();
+                self.extremes.clear();
                 self.keys_held = 0;
             }
         }
-        let kept = BooleanArray::new(BooleanBuffer::from(kept), None);
-        match kept.true_count() {
+        let passes = BooleanArray::new(BooleanBuffer::from(passes), None);
+        match passes.true_count() {
             0 => {}
             count if count == rows => out.emit(Port::Main, batch),
-            _ => out.emit(Port::Main, filter_record_batch(&batch, &kept)?),
+            _ => out.emit(Port::Main, filter_record_batch(&batch, &passes)?),
         }
         Ok(Progress::Done)
     }
@@ -163,8 +166,9 @@ impl<T: ArrowPrimitiveType> Operator for DynamicFilter<T> {
     fn on_watermark(&mut self, watermark: Timestamp, _out: &mut dyn Collector) -> Result<Progress, Error> {
         self.fired = watermark.saturating_add(1);
         let (slices, fired) = (self.slices, self.fired);
-        self.best.retain(|slice_end, _| slices.last_window(*slice_end) > fired);
-        self.keys_held = self.best.values().map(|best| best.values.len()).sum();
+        self.extremes
+            .retain(|slice_end, _| slices.last_window(*slice_end) > fired);
+        self.keys_held = self.extremes.values().map(|best| best.values.len()).sum();
         Ok(Progress::Done)
     }
 
@@ -173,22 +177,22 @@ impl<T: ArrowPrimitiveType> Operator for DynamicFilter<T> {
     }
 }
 
-/// Raises the best of each key by those rows that are kept, then keeps those which equal it. Rows without a value go;
-/// rows whose key is not remembered stay.
-fn hold_against<T: ArrowPrimitiveType>(
+/// Updates the extreme of each key by the passing rows, then sets `passes` to false for rows that are worse and for
+/// rows without a value. Rows whose key is not stored pass.
+fn filter_rows<T: ArrowPrimitiveType>(
     best: &mut [Option<T::Native>],
     groups: &[u32],
     rows: impl Iterator<Item = usize> + Clone,
     values: &PrimitiveArray<T>,
     extreme: Extreme,
-    kept: &mut [bool],
+    passes: &mut [bool],
 ) {
     let beats = |value: T::Native, other: T::Native| match extreme {
         Extreme::Greatest => value.is_gt(other),
         Extreme::Least => value.is_lt(other),
     };
     for (row, group) in rows.clone().zip(groups) {
-        if kept[row]
+        if passes[row]
             && values.is_valid(row)
             && let Some(best) = best.get_mut(*group as usize)
         {
@@ -200,12 +204,12 @@ fn hold_against<T: ArrowPrimitiveType>(
     }
     for (row, group) in rows.zip(groups) {
         let best = best.get(*group as usize).copied().flatten();
-        kept[row] &= values.is_valid(row) && best.is_none_or(|best| !beats(best, values.value(row)));
+        passes[row] &= values.is_valid(row) && best.is_none_or(|best| !beats(best, values.value(row)));
     }
 }
 
-/// Where a condition is true: not where it is NULL.
-fn truth(condition: &BooleanArray) -> Vec<bool> {
+/// Returns true for each row for which a condition is true; NULL is not.
+fn is_true(condition: &BooleanArray) -> Vec<bool> {
     (0..condition.len())
         .map(|row| condition.is_valid(row) && condition.value(row))
         .collect()
@@ -394,7 +398,7 @@ mod tests {
             operator.process(0, batch(0, slices, 2), &mut out).unwrap(),
             Progress::Done
         );
-        assert_eq!(operator.best.len(), KEYS_MAX);
+        assert_eq!(operator.extremes.len(), KEYS_MAX);
         out.main.clear();
         assert_eq!(
             operator.process(0, batch(slices - 2, 2, 1), &mut out).unwrap(),
@@ -402,6 +406,6 @@ mod tests {
         );
         assert_eq!(rows_of(&out.main), [format!("{},1", (slices - 1) * 10)]);
         assert_eq!(operator.on_watermark(slices * 10, &mut out).unwrap(), Progress::Done);
-        assert_eq!((operator.best.len(), operator.keys_held), (0, 0));
+        assert_eq!((operator.extremes.len(), operator.keys_held), (0, 0));
     }
 }

@@ -1,13 +1,14 @@
-//! Small operator state in the manifest: a version byte, then bincode.
+//! Encoding of inline operator state in the manifest: a version byte, then bincode.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
 
-/// A length in damaged bytes that says more is not believed.
+/// Limit for decoding, so that a damaged length does not exhaust the memory.
 const STATE_BYTES_MAX: usize = 1 << 30;
 
+/// Encodes state with its version.
 pub fn encode<T: Serialize>(state: &T, version: u8) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![version];
     bincode::serde::encode_into_std_write(state, &mut bytes, bincode::config::standard())
@@ -15,6 +16,7 @@ pub fn encode<T: Serialize>(state: &T, version: u8) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
+/// Decodes state, which must have this version.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], version: u8) -> Result<T, Error> {
     match bytes.split_first() {
         Some((found, rest)) if *found == version => {

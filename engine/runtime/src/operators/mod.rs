@@ -44,8 +44,8 @@ pub struct OperatorContext {
     pub key_groups: KeyGroupRange,
     /// The subtask's keyed state, restored if the job resumes.
     pub store: Store,
-    /// Inline state of every subtask of the checkpoint that the job resumes from. The operator takes the part that belongs
-    /// to its key groups.
+    /// Inline state of every subtask of the checkpoint that the job resumes from. The operator takes the part that
+    /// belongs to its key groups.
     pub restored_inline: Vec<Vec<u8>>,
     pub memory: MemoryBudget,
     /// Wakes the task after [`Progress::Pending`](crate::operator::Progress::Pending).

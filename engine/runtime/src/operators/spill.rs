@@ -1,9 +1,9 @@
 //! Spilling: an operator's store, its share of the memory budget, and the decision to evict state from memory.
 //!
-//! After each batch an operator requests memory for what it holds ([`Spill::request_memory`]). If the request is refused
-//! while writes of the operator are queued, the operator waits for them, because the memory of what they write is about
-//! to be released: evicting at once would only write ever smaller pieces. If it is refused and no write is queued, the
-//! operator evicts, unless it holds so little that evicting would not help.
+//! After each batch an operator requests memory for what it holds ([`Spill::request_memory`]). If the request is
+//! refused while writes of the operator are queued, the operator waits for them, because the memory of what they write
+//! is about to be released: evicting at once would only write ever smaller pieces. If it is refused and no write is
+//! queued, the operator evicts, unless it holds so little that evicting would not help.
 //!
 //! Expired namespaces are range-deleted together, at the next snapshot or eviction: a database pays for every range
 //! deletion, whatever it covers, at each flush.
@@ -65,8 +65,8 @@ impl Spill {
         }
     }
 
-    /// Marks a namespace, which has rows in the `written` key groups, as expired, together with all namespaces between it
-    /// and those marked before. Must be called in ascending order of namespaces.
+    /// Marks a namespace, which has rows in the `written` key groups, as expired, together with all namespaces between
+    /// it and those marked before. Must be called in ascending order of namespaces.
     pub fn mark_expired(&mut self, namespace: i64, written: &KeyGroupSet) {
         if written.is_empty() {
             return;

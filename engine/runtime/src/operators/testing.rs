@@ -1,4 +1,4 @@
-//! What the operators' tests share: a collector that keeps what it hears, batches from literals, rows as text.
+//! Tools for the tests of operators: a collector that stores its batches, batches from literals, rows as text.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use super::OperatorContext;
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress};
 
-/// Keeps everything.
+/// A collector that stores all batches.
 #[derive(Default)]
 pub struct Emitted {
     pub main: Vec<RecordBatch>,
@@ -43,7 +43,7 @@ impl Collector for Emitted {
     }
 }
 
-/// Calls `resume` until the operator is through.
+/// Resumes an operator until its call is done.
 pub fn settle(operator: &mut dyn Operator, mut progress: Progress, out: &mut dyn Collector) -> Result<(), Error> {
     loop {
         match progress {
@@ -63,7 +63,7 @@ pub fn integers(values: &[Option<i64>]) -> ArrayRef {
     Arc::new(Int64Array::from(values.to_vec()))
 }
 
-/// Rows as comma-separated text, sorted; timestamps in microseconds, NULL as nothing.
+/// Returns rows as comma-separated text, sorted. Timestamps are in microseconds, NULL is empty.
 pub fn rows_of(batches: &[RecordBatch]) -> Vec<String> {
     let mut rows = Vec::new();
     for batch in batches {
@@ -84,13 +84,13 @@ pub fn rows_of(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
-/// For calls that have nothing more to say.
+/// Asserts that a call is done.
 #[track_caller]
 pub fn settled(progress: Result<Progress, Error>) {
     assert_eq!(progress.expect("the call succeeds"), Progress::Done);
 }
 
-/// One backend for all tests of the process, and where its stores are.
+/// Returns the backend for all tests of the process, and the folder of its stores.
 fn backend() -> &'static (Backend, PathBuf) {
     static BACKEND: OnceLock<(Backend, PathBuf)> = OnceLock::new();
     BACKEND.get_or_init(|| {
@@ -106,7 +106,7 @@ fn backend() -> &'static (Backend, PathBuf) {
     })
 }
 
-/// A store name that no other test has.
+/// Returns a store name that no other test uses.
 fn store_name() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     format!("test{}x", NUMBER.fetch_add(1, Ordering::Relaxed))
@@ -126,7 +126,7 @@ fn runtime() -> &'static tokio::runtime::Runtime {
 
 pub const MAX_PARALLELISM: u16 = 16;
 
-/// A context with this budget for all hot state, and an empty store.
+/// Makes a context with an empty store and this memory budget.
 pub fn context(memory_bytes: usize) -> OperatorContext {
     let key_groups = KeyGroupRange::of_subtask(MAX_PARALLELISM, 1, 0);
     let store = backend().0.store(&store_name(), key_groups);
@@ -150,8 +150,8 @@ fn context_of(
     }
 }
 
-/// Runs a test that reads stores on a thread that has ended, destructors of its thread-locals included, when this
-/// returns: RocksDB's must not run while the process ends.
+/// Runs a test that reads stores on a thread of its own, which has ended, including the destructors of its
+/// thread-locals, when this returns. RocksDB's destructors must not run while the process exits.
 pub fn on_own_thread<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         scope
@@ -161,7 +161,7 @@ pub fn on_own_thread<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// All subtasks of one operator, fed by key, restored at any parallelism.
+/// All subtasks of one operator. Rows are routed by key; a restore may change the parallelism.
 pub struct Subtasks<'a> {
     make: &'a dyn Fn(OperatorContext) -> Box<dyn Operator>,
     /// The key column of each input.
@@ -215,7 +215,7 @@ impl<'a> Subtasks<'a> {
         }
     }
 
-    /// A snapshot; then, if asked for, all subtasks anew from it, as many as that.
+    /// Takes a snapshot. If `restore_at` is given, restores it at that parallelism.
     pub fn snapshot(&mut self, restore_at: Option<usize>) {
         static CHECKPOINT: AtomicU64 = AtomicU64::new(1);
         let mut inline = Vec::new();
@@ -250,7 +250,7 @@ impl<'a> Subtasks<'a> {
 }
 
 impl Drop for Subtasks<'_> {
-    /// Waits until the databases are closed: the process must not end while one of them is at work.
+    /// Waits until the databases are closed, because the process must not exit while one of them works.
     fn drop(&mut self) {
         self.operators.clear();
         let deadline = Instant::now() + Duration::from_secs(30);

@@ -1,14 +1,14 @@
-//! A deterministic simulator: a whole job in one thread, every choice drawn from a seed.
+//! A deterministic simulator of a job in one thread, driven by a seed.
 //!
-//! It builds the same tasks and channels that slots run, with wakers that only put up a flag, and at each turn lets one
-//! task that may run make one step. When no task may run although the job has not ended, a wake-up was lost or the job
-//! is deadlocked, and the test fails with its seed. Channels are tiny, rows are shuffled both ways, streams are united
-//! and shared, and checkpoints are asked for at random moments. What the sinks hand over with each checkpoint must be
-//! exactly the rows that the sources had read by it; a run that resumes from any of them, at another parallelism, must
-//! complete it to exactly all rows. Some checkpoints do not wait for alignment: their barriers overtake rows, which are
-//! part of them then, so that what the sinks hand over may be less; a run that resumes at the same parallelism must
-//! complete it all the same. Sinks stop taking rows for a while, too; a checkpoint that does not wait is complete even if
-//! they never take any more.
+//! It builds the same tasks and channels that slots run, with wakers that only set a flag, and lets one random task
+//! that may run make one step at a time. If no task may run although the job has not ended, a wake-up was lost or the
+//! job is deadlocked, and the test fails with its seed. Channels are tiny, rows are hashed by several keys, streams are
+//! united and shared, and checkpoints are requested at random steps.
+//!
+//! The committables of the sinks in an aligned checkpoint must be exactly the rows that the sources had read by it. A
+//! run that resumes from a checkpoint, at any parallelism, must complete the output to exactly all rows. In an
+//! unaligned checkpoint some rows are channel state, so its committables may be fewer. Sinks are blocked at random; an
+//! unaligned checkpoint must complete even if they stay blocked.
 
 mod test_connectors;
 
@@ -34,7 +34,7 @@ use crate::deployment::{self, Deployment, Options};
 use crate::subtask_state::{SplitState, SubtaskState};
 use crate::task::{Step, Task};
 
-/// SplitMix64: enough randomness for choices, the same everywhere.
+/// SplitMix64, a small random generator that is the same on every platform.
 #[derive(Debug, Clone)]
 pub struct Random(pub u64);
 
@@ -54,11 +54,11 @@ impl Random {
 
 const SPLITS: u64 = 3;
 const ROWS: u64 = 300;
-/// Tasks wait less than this for a barrier, where they do not wait for ever. A step takes one.
+/// Upper limit of the `aligned_timeout` of unaligned checkpoints. A step takes one microsecond.
 const ALIGNED_TIMEOUT_US_MAX: u64 = 60;
-/// Of [`every_schedule_ends_and_every_checkpoint_is_consistent`]; `RUNTIME_SEEDS=1000` runs more.
+/// Number of seeds of [`every_schedule_ends_and_every_checkpoint_is_consistent`]; `RUNTIME_SEEDS=1000` runs more.
 const SEEDS_DEFAULT: u64 = 24;
-/// Resumes of one run.
+/// Number of restores from one run.
 const RESTORES_MAX: usize = 3;
 
 fn table(name: &str) -> Arc<TableDefinition> {
@@ -142,8 +142,8 @@ fn edge(from: NodeIndex, to: NodeIndex, exchange: Exchange) -> Edge {
     }
 }
 
-/// Two sources; one is shuffled by key, the union of both by id, and the result is shared by two sinks, one of them
-/// behind another shuffle, the other also fed by the first shuffle directly.
+/// Returns a graph of two sources: one is hashed by key, then the union of both by id. The result goes to the sink
+/// `all`, and through another calc to the sink `both`, which the first calc also feeds directly.
 fn graph() -> JobGraph {
     JobGraph {
         name: "simulated".into(),
@@ -173,7 +173,7 @@ fn graph() -> JobGraph {
 const LEFT: NodeIndex = 0;
 const RIGHT: NodeIndex = 1;
 
-/// Ids a checkpoint covers, by sink, from the positions its sources had reached.
+/// Returns the ids that a checkpoint covers, by sink, for the positions of its sources.
 fn expected(positions: &BTreeMap<u64, u64>) -> BTreeMap<&'static str, Vec<i64>> {
     let ids = |splits: std::ops::Range<u64>| {
         splits.flat_map(|split| {
@@ -286,7 +286,7 @@ fn split_of(state: &SplitState) -> Split {
     }
 }
 
-/// Puts a gate before each sink.
+/// Puts a gate before each sink and returns the gates.
 fn add_gates(deployment: &mut Deployment, seed: u64) -> Vec<Arc<Gate>> {
     let mut gates = Vec::new();
     for (index, sink) in &mut deployment.sinks {
@@ -307,10 +307,10 @@ type Checkpoint = HashMap<OperatorId, Vec<SubtaskState>>;
 struct Simulation {
     tasks: Vec<(Task, Arc<Flag>)>,
     gates: Vec<Arc<Gate>>,
-    /// The newest checkpoint asked for.
+    /// The newest checkpoint that was requested.
     requested: u64,
     random: Random,
-    /// When each task wants to be called again.
+    /// Time of the next timer of each task.
     timers: Vec<Option<i64>>,
     now: i64,
     checkpoints: BTreeMap<u64, Checkpoint>,
@@ -353,12 +353,12 @@ impl Simulation {
         }
     }
 
-    /// Runs to the end, with a checkpoint asked for now and then, and a last one at the end.
+    /// Runs to the end, with checkpoints at random steps and a last one.
     fn run(&mut self) {
         let mut steps = 0;
         while !self.has_ended() {
             let is_complete = self.is_complete(self.requested);
-            // Now and then one is given up.
+            // Sometimes an incomplete checkpoint is aborted by the next one.
             if self.random.below(60) == 0 && (is_complete || self.random.below(8) == 0) {
                 if is_complete && self.random.below(2) == 0 {
                     self.confirm(self.requested);
@@ -379,7 +379,7 @@ impl Simulation {
             steps += 1;
             assert!(steps < 1_000_000, "seed {}: the job does not end", self.seed);
         }
-        // One that was asked for late is answered by ended tasks.
+        // Ended tasks complete a checkpoint that was requested late.
         while !self.is_complete(self.requested) {
             self.step();
         }
@@ -394,7 +394,7 @@ impl Simulation {
         self.checkpoints.retain(|id, _| complete.contains(id));
     }
 
-    /// Runs until no task may run, now or later.
+    /// Runs until no task may run, now or at a timer.
     fn run_until_blocked(&mut self) {
         let mut steps = 0;
         while self.timers.iter().any(Option::is_some)
@@ -452,7 +452,7 @@ impl Simulation {
         if let Some(soonest) = self.timers.iter().flatten().min()
             && !self.tasks.iter().any(|(_, flag)| flag.0.load(Ordering::Relaxed))
         {
-            // Nothing happens before.
+            // No task may run before the next timer.
             self.now = (*soonest).max(self.now);
             return;
         }
@@ -474,7 +474,7 @@ impl Simulation {
         self.timers[index] = None;
         match task.step(self.now) {
             Ok(Step::Worked) => flag.0.store(true, Ordering::Relaxed),
-            // Later ones must not hide that a wake-up was lost.
+            // Later timers are ignored, because they could hide a lost wake-up.
             Ok(Step::Waiting { until }) => {
                 self.timers[index] = until.filter(|at| *at <= self.now + ALIGNED_TIMEOUT_US_MAX as i64);
             }
@@ -519,7 +519,7 @@ fn positions(checkpoint: &Checkpoint) -> BTreeMap<u64, u64> {
         .collect()
 }
 
-/// A job, not started.
+/// The parameters of a simulated job.
 struct Scenario {
     seed: u64,
     parallelism: usize,
@@ -544,8 +544,8 @@ impl Scenario {
         deployment(graph(), parallelism, seed, handle, restore, self.channel_bytes_max)
     }
 
-    /// Checks what the sinks have handed over with each checkpoint of a run, and resumes from those chosen at the given
-    /// parallelism. Answers how many had rows in flight.
+    /// Checks the committables of each checkpoint of a run, and resumes from those checkpoints for which `resume_at`
+    /// returns a parallelism. Returns the number of checkpoints with channel state.
     fn check(
         &self,
         start: &Deployment,
@@ -554,21 +554,21 @@ impl Scenario {
     ) -> usize {
         let seed = self.seed;
         let mut committed = Committed::new();
-        let mut overtaken = 0;
+        let mut unaligned = 0;
         for (id, checkpoint) in &run.checkpoints {
             collect(checkpoint, 0, &mut committed);
-            let has_in_flight = has_rows_in_flight(checkpoint);
-            if has_in_flight {
-                overtaken += 1;
+            let is_unaligned = has_channel_state(checkpoint);
+            if is_unaligned {
+                unaligned += 1;
                 check_none_twice(seed, *id, &positions(checkpoint), &committed);
             } else {
                 check(seed, *id, &positions(checkpoint), &committed);
             }
-            let Some(other) = resume_at(*id, has_in_flight) else {
+            let Some(other) = resume_at(*id, is_unaligned) else {
                 continue;
             };
             let mut again = self.deployment(other, !seed, checkpoint);
-            // Where the first run kept what was in flight.
+            // The channel state is in the files of the first run.
             again.backend = again.backend.with_files(start.backend.files().clone());
             let mut second = Simulation::new(&mut again, !seed);
             second.run();
@@ -579,16 +579,17 @@ impl Scenario {
             let whole = (0..2 * SPLITS).map(|split| (split, ROWS)).collect();
             check(seed, *id, &whole, &all);
         }
-        overtaken
+        unaligned
     }
 }
 
-/// Runs once, and resumes from a random checkpoint and from some that have rows in flight. Answers how many had.
+/// Runs once, and resumes from a random checkpoint and from some with channel state. Returns the number of checkpoints
+/// with channel state.
 fn simulate(seed: u64) -> usize {
     let mut random = Random(seed);
     let channel_bytes_max = 1 + random.below(3_000) as usize;
     let scenario = Scenario::new(seed, 1 + random.below(3) as usize, channel_bytes_max);
-    // Rows in flight are written to files.
+    // Channel state is written to files.
     let _entered = scenario.runtime.enter();
     let mut start = scenario.deployment(scenario.parallelism, seed, &HashMap::new());
     let mut first = Simulation::new(&mut start, seed);
@@ -596,22 +597,23 @@ fn simulate(seed: u64) -> usize {
     let chosen = random.below(first.checkpoints.len() as u64) as usize;
     let chosen = *first.checkpoints.keys().nth(chosen).expect("one of them");
     let mut restored = 0;
-    scenario.check(&start, &first, |id, has_in_flight| {
-        let is_chosen = id == chosen || (has_in_flight && restored < RESTORES_MAX);
+    scenario.check(&start, &first, |id, is_unaligned| {
+        let is_chosen = id == chosen || (is_unaligned && restored < RESTORES_MAX);
         restored += usize::from(is_chosen);
-        // Rows in flight come back to the same channels, or to others.
-        is_chosen.then(|| match has_in_flight {
+        // Channel state is restored to the same channels, or to others.
+        is_chosen.then(|| match is_unaligned {
             true => 1 + random.below(4) as usize,
             false => 1 + scenario.parallelism % 3,
         })
     })
 }
 
-fn has_rows_in_flight(checkpoint: &Checkpoint) -> bool {
+fn has_channel_state(checkpoint: &Checkpoint) -> bool {
     checkpoint.values().flatten().any(|state| state.channel_state.is_some())
 }
 
-/// Of a checkpoint with rows in flight: the sinks have nothing that the sources had not read, and nothing too often.
+/// Checks that the committables of a checkpoint with channel state have no row that the sources had not read, and none
+/// too often.
 fn check_none_twice(seed: u64, id: u64, positions: &BTreeMap<u64, u64>, committed: &Committed) {
     for (sink, ids) in expected(positions) {
         let mut allowed: BTreeMap<i64, usize> = BTreeMap::new();
@@ -627,7 +629,7 @@ fn check_none_twice(seed: u64, id: u64, positions: &BTreeMap<u64, u64>, committe
     }
 }
 
-/// What the sinks have handed over so far, by run and subtask: publishing the same twice makes no difference.
+/// The committables so far, by run and subtask. Committing the same twice makes no difference.
 type Committed = BTreeMap<String, BTreeSet<(usize, usize, Vec<u8>)>>;
 
 fn collect(checkpoint: &Checkpoint, run: usize, committed: &mut Committed) {
@@ -660,14 +662,13 @@ fn check(seed: u64, id: u64, positions: &BTreeMap<u64, u64>, committed: &Committ
 fn every_schedule_ends_and_every_checkpoint_is_consistent() {
     let seeds = std::env::var("RUNTIME_SEEDS").ok();
     let seeds = seeds.map_or(SEEDS_DEFAULT, |seeds| seeds.parse().expect("a number of seeds"));
-    let overtaken: u64 = (0..seeds).map(|seed| simulate(seed) as u64).sum();
-    assert!(overtaken > seeds, "only {overtaken} checkpoints had rows in flight");
+    let unaligned: u64 = (0..seeds).map(|seed| simulate(seed) as u64).sum();
+    assert!(unaligned > seeds, "only {unaligned} checkpoints had channel state");
 }
 
-/// Sinks take nothing any more and everything before them is full: a checkpoint that waits gets nowhere, and one that
-/// does not is complete when nothing can move any more.
+/// All sinks are blocked and all channels are full: an aligned checkpoint cannot complete, and an unaligned one does.
 #[test]
-fn a_checkpoint_is_complete_although_no_sink_takes_a_row() {
+fn an_unaligned_checkpoint_is_complete_although_no_sink_accepts_a_row() {
     for seed in 0..16 {
         let mut random = Random(seed);
         let channel_bytes_max = 1 + random.below(60) as usize;
@@ -682,12 +683,15 @@ fn a_checkpoint_is_complete_although_no_sink_takes_a_row() {
         run.run_until_blocked();
         run.request_checkpoint(false, None);
         run.run_until_blocked();
-        assert!(!run.is_complete(1), "seed {seed}: the sinks were not in the way");
+        assert!(
+            !run.is_complete(1),
+            "seed {seed}: the sinks did not block the checkpoint"
+        );
         run.request_checkpoint(false, Some(Duration::from_micros(random.below(ALIGNED_TIMEOUT_US_MAX))));
         run.run_until_blocked();
         assert!(run.gates.iter().all(|gate| gate.is_closed()));
-        assert!(run.is_complete(2), "seed {seed}: the sinks were in the way");
-        assert!(has_rows_in_flight(&run.checkpoints[&2]));
+        assert!(run.is_complete(2), "seed {seed}: the sinks blocked the checkpoint");
+        assert!(has_channel_state(&run.checkpoints[&2]));
         run.open();
         run.run();
         for parallelism in 1..4 {

@@ -1,4 +1,4 @@
-//! The same graph on real slot threads.
+//! Tests of the same graph on slot threads.
 
 use super::*;
 use crate::deployment::{deploy, restore};
@@ -92,7 +92,7 @@ fn a_panic_fails_the_job_naming_the_operator() {
         match job.next_event().await.expect("the job goes on") {
             TaskEvent::Failed { operator, error, .. } => {
                 assert_eq!(operator.0, "all");
-                assert!(error.to_string().contains("the trap was written"), "{error}");
+                assert!(error.to_string().contains("the id to panic at was written"), "{error}");
             }
             event => panic!("{event:?}"),
         }

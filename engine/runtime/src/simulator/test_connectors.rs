@@ -1,4 +1,4 @@
-//! Sources and sinks for tests: rows with serial numbers in, everything written kept.
+//! Sources and sinks for tests: a source of numbered rows, and a sink that collects their numbers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::Random;
 
-/// Columns `id`, `key`, `ts`.
+/// Returns the schema of all rows: columns `id`, `key`, `ts`.
 pub fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("id", DataType::Int64, false),
@@ -24,8 +24,8 @@ pub fn schema() -> SchemaRef {
     ]))
 }
 
-/// Splits of `rows` rows each; a row's id is `split * 1_000_000 + index`. Reads in batches of random size, with random
-/// pauses.
+/// A source with splits of `rows` rows each. The id of a row is `split * 1_000_000 + index`. Batches have random sizes,
+/// and pauses are random.
 pub struct NumberSource {
     pub first_split: u64,
     pub splits: u64,
@@ -153,7 +153,7 @@ impl SourceReader for NumberReader {
     }
 }
 
-/// What holds back every writer of a sink until somebody opens it.
+/// Blocks the writers of a sink while it is closed.
 #[derive(Default)]
 pub struct Gate(Mutex<Closed>);
 
@@ -178,7 +178,7 @@ impl Gate {
         self.0.lock().is_closed
     }
 
-    fn lets_pass(&self, waker: &Waker) -> bool {
+    fn is_open_or_wait(&self, waker: &Waker) -> bool {
         let mut closed = self.0.lock();
         if closed.is_closed {
             closed.waiting.push(waker.clone());
@@ -187,14 +187,14 @@ impl Gate {
     }
 }
 
-/// Keeps the ids it is given. What was written before a barrier travels in that checkpoint.
+/// A sink that collects the ids of rows. Those written before a barrier are the committable of that checkpoint.
 #[derive(Default)]
 pub struct CollectingSink {
-    /// Not ready every so often.
+    /// Seed of the random moments at which writers are not ready.
     pub seed: u64,
-    /// Ids as they were written, for tests without checkpoints.
+    /// All ids that were written, for tests without checkpoints.
     pub written: Arc<Mutex<Vec<i64>>>,
-    /// Panic at this id.
+    /// Id at which the writer panics.
     pub panic_at: Option<i64>,
     pub gate: Arc<Gate>,
 }
@@ -238,7 +238,7 @@ impl SinkWriter for CollectingWriter {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if !self.gate.lets_pass(context.waker()) {
+        if !self.gate.is_open_or_wait(context.waker()) {
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
@@ -248,7 +248,7 @@ impl SinkWriter for CollectingWriter {
         let ids = rows.column(0).as_primitive::<Int64Type>().values();
         assert!(
             !self.panic_at.is_some_and(|panic_at| ids.contains(&panic_at)),
-            "the trap was written"
+            "the id to panic at was written"
         );
         self.epoch.extend(ids);
         self.written.lock().extend(ids);
@@ -256,7 +256,7 @@ impl SinkWriter for CollectingWriter {
     }
 
     fn prepare(&mut self, checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
-        // The number tells what was prepared together from the same rows prepared another time.
+        // The checkpoint's number distinguishes equal rows that were prepared for different checkpoints.
         let mut bytes = checkpoint.to_le_bytes().to_vec();
         bytes.extend(std::mem::take(&mut self.epoch).iter().flat_map(|id| id.to_le_bytes()));
         Box::pin(async move { Ok(vec![Committable::new(bytes)]) })

@@ -1,8 +1,8 @@
-//! The way past records that do not decode, for the error of a source whose policy is to fail.
+//! A hint how to skip records that do not decode, for the error of a source whose policy is to fail.
 
 use millstream_connectors::{TableDefinition, format};
 
-/// Says what to change in either language, as the graph does not tell in which one the table was declared: `on_error`
+/// Returns the hint for both languages, because the graph does not know in which one the table was declared: `on_error`
 /// in YAML, an option of the table's format in SQL, if the format has one.
 pub fn skip_hint(table: &TableDefinition) -> String {
     let yaml = "To go on past such records set `on_error: skip` or `on_error: dead_letter` of the source in YAML";
@@ -13,7 +13,7 @@ pub fn skip_hint(table: &TableDefinition) -> String {
     }
 }
 
-/// The option of a format that skips records it cannot read.
+/// Returns the option of a format that skips records it cannot decode.
 fn skip_option(format: &str) -> Option<&'static str> {
     let mut options = format::find(format)?.options.iter().map(|option| option.name);
     options.find(|option| option.ends_with(".ignore-parse-errors"))

@@ -1,8 +1,7 @@
-//! The watermark that a batch of rows justifies.
+//! The watermark of a batch of rows.
 //!
-//! Where the expression only shifts the event-time column by a constant, the latest row decides and the expression is
-//! evaluated for that row alone; otherwise it is evaluated for all. Rows without a time, or too far ahead of the clock,
-//! do not take part.
+//! If the watermark expression only shifts the event-time column by a constant, it is evaluated for the latest row
+//! alone; otherwise for all rows. Rows without a time, or too far ahead of the clock, are ignored.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::{cast, filter_record_batch, max};
@@ -16,17 +15,21 @@ use millstream_graph::Watermark;
 use crate::Error;
 use crate::operator::Timestamp;
 
+/// The watermark definition of a table.
 pub struct EventTime {
     column: usize,
     expression: PhysicalExprRef,
-    /// The expression grows with the column and depends on nothing else.
+    /// True if the expression is the column plus or minus a constant.
     is_shift: bool,
     max_future_us: Option<i64>,
 }
 
+/// The event time of one batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Observed {
+    /// The greatest watermark of its rows.
     pub watermark: Option<Timestamp>,
+    /// Number of rows too far ahead of the clock.
     pub future_rows: u64,
 }
 
@@ -42,6 +45,7 @@ impl EventTime {
         }
     }
 
+    /// Evaluates the watermark of a batch at this time of the wall clock.
     pub fn observe(&self, rows: &RecordBatch, now: Timestamp) -> Result<Observed, Error> {
         let times = microseconds(rows.column(self.column))?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
@@ -69,7 +73,7 @@ impl EventTime {
             considered = Some(rows);
         }
         let rows = if self.is_shift {
-            // Rows mostly come in the order of their times: the latest is near the end.
+            // Rows are mostly in the order of their times: the latest is near the end.
             match (0..times.len())
                 .rev()
                 .find(|row| times.value(*row) == latest && times.is_valid(*row))

@@ -1,8 +1,8 @@
-//! Watermarks per split, and what they justify together.
+//! Watermarks per split, and the watermark of all splits of a subtask.
 //!
-//! A split that is known but unstarted holds the watermark back, unless splits are ordered: else reading file A whole
-//! before file B would make B late. A finished split no longer counts. A split is idle once it has been caught up for
-//! the idle time; time during which the task was blocked does not count.
+//! A split that is assigned but not started holds the watermark back, unless splits are ordered; otherwise reading the
+//! whole of file A before file B would make the rows of B late. A finished split does not count. A split is idle once
+//! it has been caught up for the idle timeout; time during which the task was blocked does not count.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use millstream_connectors::Boundedness;
 use crate::counters::SplitCounters;
 use crate::operator::{Timestamp, WATERMARK_MIN};
 
+/// The splits of one subtask.
 pub struct Splits {
     splits: Vec<Split>,
     by_id: HashMap<Arc<str>, usize>,
@@ -32,18 +33,19 @@ struct Split {
 enum State {
     Unstarted,
     Reading,
-    /// Nothing was left to read at this time (or when the task was last blocked since).
+    /// There was nothing to read at this time, or at the end of the last back-pressure since.
     CaughtUp(Timestamp),
     Finished,
 }
 
-/// What all splits of a subtask say together.
+/// The watermark of all splits of a subtask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SplitsWatermark {
+    /// The least watermark of the active splits.
     Watermark(Timestamp),
-    /// Nobody should wait for this subtask. The greatest watermark of its idle splits, where one has any.
+    /// All splits are idle. Contains their greatest watermark, if one of them has any.
     Idle(Option<Timestamp>),
-    /// Nothing can be said beyond what was said before.
+    /// The watermark is the same as before.
     Unknown,
 }
 
@@ -59,14 +61,17 @@ impl Splits {
         }
     }
 
+    /// Declares that splits are in the order of event time.
     pub fn set_ordered(&mut self) {
         self.ordered = true;
     }
 
+    /// Declares that no further splits will be added.
     pub fn no_more(&mut self) {
         self.no_more = true;
     }
 
+    /// Adds a split with its restored watermark.
     pub fn add(&mut self, id: Arc<str>, watermark: Option<Timestamp>, counters: Arc<SplitCounters>) {
         if self.by_id.contains_key(&id) {
             return;
@@ -89,7 +94,7 @@ impl Splits {
         self.by_id.get(id).map(|index| &mut self.splits[*index])
     }
 
-    /// Rows (or records that did not decode) came.
+    /// Marks a split as being read: it has delivered rows, or records that did not decode.
     pub fn started(&mut self, id: &str, lag: Option<u64>) {
         if let Some(split) = self.get(id) {
             split.state = State::Reading;
@@ -97,6 +102,7 @@ impl Splits {
         }
     }
 
+    /// Advances the watermark of a split.
     pub fn advance(&mut self, id: &str, watermark: Timestamp) {
         if let Some(split) = self.get(id)
             && watermark > split.watermark
@@ -106,6 +112,7 @@ impl Splits {
         }
     }
 
+    /// Marks a split as caught up.
     pub fn caught_up(&mut self, id: &str, now: Timestamp) {
         if let Some(split) = self.get(id)
             && split.state != State::Finished
@@ -115,6 +122,7 @@ impl Splits {
         }
     }
 
+    /// Marks a split as finished.
     pub fn finish(&mut self, id: &str) {
         if let Some(split) = self.get(id) {
             split.state = State::Finished;
@@ -122,7 +130,8 @@ impl Splits {
         }
     }
 
-    pub fn restart_idle_clock(&mut self, now: Timestamp) {
+    /// Restarts the idle timeout of the splits that are not idle yet.
+    pub fn restart_idle_timeout(&mut self, now: Timestamp) {
         for split in &mut self.splits {
             if let State::CaughtUp(since) = &mut split.state
                 && now.saturating_sub(*since) < self.idle_timeout_us
@@ -132,12 +141,13 @@ impl Splits {
         }
     }
 
+    /// Returns the watermark of a split, if it has any.
     pub fn watermark(&self, id: &str) -> Option<Timestamp> {
         let split = &self.splits[*self.by_id.get(id)?];
         Some(split.watermark).filter(|watermark| *watermark != WATERMARK_MIN)
     }
 
-    /// When the next split may become idle, of those that are not.
+    /// Returns the time when the next split becomes idle if it delivers nothing.
     pub fn next_idle(&self, now: Timestamp) -> Option<Timestamp> {
         self.splits
             .iter()
@@ -149,9 +159,10 @@ impl Splits {
             .min()
     }
 
+    /// Returns the watermark of all splits at this time.
     pub fn watermark_at(&self, now: Timestamp) -> SplitsWatermark {
         let mut least: Option<Timestamp> = None;
-        // The greatest of the idle ones.
+        // The greatest watermark of the idle splits.
         let mut idle: Option<Timestamp> = None;
         let mut has_open = false;
         for split in &self.splits {
@@ -168,11 +179,11 @@ impl Splits {
         match least {
             Some(WATERMARK_MIN) => SplitsWatermark::Unknown,
             Some(watermark) => SplitsWatermark::Watermark(watermark),
-            // Ordered splits remain, none of them started: the next one is about to be.
+            // Only ordered splits that are not started remain: the next one is about to be.
             None if has_open && idle.is_none() => SplitsWatermark::Unknown,
             None if idle.is_some() => SplitsWatermark::Idle(idle.filter(|watermark| *watermark != WATERMARK_MIN)),
-            // All that was given is read. Either the end is about to follow, or more splits may come at any time and
-            // nobody should wait for them; before the first assignment to a bounded source they are sure to come.
+            // All assigned splits are read. Either the end follows, or more splits may be assigned at any time, which
+            // nobody should wait for; but the first assignment to a bounded source is certain to come.
             None if self.no_more => SplitsWatermark::Unknown,
             None if self.splits.is_empty() && self.boundedness == Boundedness::Bounded => SplitsWatermark::Unknown,
             None => SplitsWatermark::Idle(None),
@@ -233,7 +244,7 @@ mod tests {
         splits.caught_up("b", 10_000);
         assert_eq!(splits.next_idle(10_000), Some(10_100));
         assert_eq!(splits.next_idle(10_100), None);
-        splits.restart_idle_clock(10_050);
+        splits.restart_idle_timeout(10_050);
         assert_eq!(splits.watermark_at(10_100), SplitsWatermark::Watermark(7));
         assert_eq!(splits.watermark_at(10_150), SplitsWatermark::Watermark(50));
         splits.caught_up("a", 10_150);

@@ -1,39 +1,43 @@
 //! The clocks of a task.
 //!
-//! Everything that takes a while (idle splits, alignment, pauses of a source) is measured by the time that
-//! [`Task::step`](super::Task::step) is told, which is steady: it does not jump when somebody sets the machine's
-//! clock. Two other clocks are derived from it:
+//! Durations (idle splits, alignment, pauses of a source) are measured by the time that is passed to
+//! [`Task::step`](super::Task::step), which is steady: it does not jump when the clock of the machine is set. Two other
+//! clocks are derived from it:
 //!
-//! * the *wall clock*, for what is compared with event time (`max_future`) or read by people. It may jump either way.
-//! * *processing time*, for operators with windows of the clock. It is the wall clock as long as that moves forward.
-//!   Where the wall clock was set back, processing time must not follow, as windows that have fired would get rows
-//!   again; it goes on at half the speed, so that windows still fire, until the wall clock has caught up. After a
-//!   restore it begins no earlier than the restored windows have fired.
+//! * the *wall clock*, for times that are compared with event time (`max_future`) or read by people. It may jump either
+//!   way.
+//! * *processing time*, for processing-time windows. It equals the wall clock as long as that advances. If the wall
+//!   clock is set back, processing time does not follow, because windows that have fired would get rows again. It
+//!   advances at half the speed then, so that windows still fire, until the wall clock has caught up. After a restore
+//!   it begins no earlier than the processing time that the restored state had reached.
 
 use crate::operator::{Timestamp, WATERMARK_MAX};
 
+/// The clocks of one task.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     now: Timestamp,
     wall_ahead_us: i64,
-    /// Steady time and processing time when processing time was last the wall clock (or began).
+    /// Steady time and processing time at the last moment at which processing time equalled the wall clock, or at the
+    /// start.
     anchor: Option<(Timestamp, Timestamp)>,
     processing: Timestamp,
 }
 
 impl Clock {
+    /// Sets the difference between the wall clock and steady time.
     pub fn set_wall_ahead(&mut self, wall_ahead_us: i64) {
         self.wall_ahead_us = wall_ahead_us;
     }
 
-    /// It is `now` by the steady clock. `began` is asked once: processing time as far as the restored state has seen
-    /// it.
-    pub fn tick(&mut self, now: Timestamp, began: impl FnOnce() -> Option<Timestamp>) {
+    /// Advances steady time. `restored` is called once; it returns the processing time that the restored state had
+    /// reached.
+    pub fn tick(&mut self, now: Timestamp, restored: impl FnOnce() -> Option<Timestamp>) {
         self.now = now;
         let wall = self.wall();
         let (since, then) = *self.anchor.get_or_insert_with(|| {
-            let began = began().filter(|began| *began != WATERMARK_MAX);
-            (now, began.map_or(wall, |began| began.max(wall)))
+            let restored = restored().filter(|restored| *restored != WATERMARK_MAX);
+            (now, restored.map_or(wall, |restored| restored.max(wall)))
         });
         self.processing = wall.max(then.saturating_add(now.saturating_sub(since) / 2));
         if self.processing == wall {
@@ -41,15 +45,17 @@ impl Clock {
         }
     }
 
+    /// Returns the time of the wall clock.
     pub fn wall(&self) -> Timestamp {
         self.now.saturating_add(self.wall_ahead_us)
     }
 
+    /// Returns the processing time.
     pub fn processing(&self) -> Timestamp {
         self.processing
     }
 
-    /// Returns the steady time at which processing time will be so late, if nobody sets the wall clock.
+    /// Returns the steady time at which processing time reaches `processing`, if the wall clock is not set.
     pub fn due(&self, processing: Timestamp) -> Timestamp {
         let (since, then) = self.anchor.unwrap_or_default();
         let by_wall = self.now.saturating_add(processing.saturating_sub(self.wall()));

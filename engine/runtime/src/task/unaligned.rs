@@ -1,15 +1,16 @@
-//! Checkpoints that do not wait: a barrier that has been waited for long enough overtakes what it would wait behind.
+//! Unaligned checkpoints: barriers overtake rows once the `aligned_timeout` of their checkpoint has passed.
 //!
-//! Every task looks after itself: a checkpoint asked for with a timeout is cut once that is over, wherever its barriers
-//! are then (Chandy and Lamport, 1985). What they have overtaken is part of the checkpoint:
+//! Every task decides by itself: once the timeout has passed since it was requested to checkpoint, it takes its
+//! snapshot, wherever the barriers are then (Chandy and Lamport, 1985). The rows that they have overtaken are channel
+//! state:
 //!
-//! * a source is cut although its rows find no room;
-//! * a task with inputs is cut before the barriers come. [`crate::inputs`] records what is before them, and makes room for the
-//!   senders to bring them;
-//! * in a chain the barrier follows what one call has emitted, but it passes rows that a sink does not take.
+//! * a source takes its snapshot although its output channels have no credit;
+//! * a task with inputs takes its snapshot before all barriers have arrived. [`crate::inputs`] records the rows before
+//!   them and empties the channels, so that the senders have credit to send the barriers;
+//! * inside a chain the barrier follows the output of the last call, but overtakes rows that a sink does not accept.
 //!
-//! What is not passed is a call that has been begun (a window that fires goes on until it has emitted all), and the end of
-//! the input. A checkpoint asked for without a timeout overtakes nothing.
+//! A barrier does not overtake a call that has begun (a window that fires emits all of its rows first), nor the end of
+//! input. A checkpoint that was requested without a timeout is aligned.
 
 use std::time::Duration;
 
@@ -20,29 +21,29 @@ use crate::inputs::{OVERTAKEN_BYTES_MAX, RecordingResult};
 use crate::operator::{Progress, Timestamp};
 use crate::snapshot::{RecordedState, SnapshotPart};
 
-/// Calls that may wait in front of a sink while a barrier comes through the chain to it.
+/// Number of calls that may be queued at blocked sinks while a barrier passes through the chain.
 const BYPASSED_CALLS_MAX: usize = 4_096;
 
-/// A checkpoint that was asked for.
+/// A checkpoint that was requested of this task.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CheckpointRequest {
     barrier: Barrier,
     aligned_timeout: Option<Duration>,
-    /// When its barriers are no longer waited for; known from the first step on.
+    /// Time at which the checkpoint becomes unaligned; set by the first step after the request.
     unaligned_at: Option<Timestamp>,
 }
 
-/// A checkpoint that was cut here before all of its barriers came.
+/// An unaligned checkpoint of this task.
 pub(super) struct UnalignedCheckpoint {
     checkpoint: u64,
-    /// `None`: its barriers have not come yet.
+    /// The recorded channel state; `None` until all barriers have arrived.
     record: Option<RecordingResult>,
-    /// The head's part, once it is cut: it waits for the record.
+    /// The part of the first stage, which is completed by the channel state.
     part: Option<SnapshotPart>,
 }
 
 impl Task {
-    /// A checkpoint was asked for. Whoever asks has given up every earlier one that is not complete.
+    /// Requests a checkpoint. All earlier ones that are incomplete are aborted.
     pub(super) fn request(&mut self, barrier: Barrier, aligned_timeout: Option<Duration>) {
         if self
             .requested
@@ -63,14 +64,15 @@ impl Task {
         }
     }
 
-    /// The checkpoint that was asked for, if its barrier has not entered the chain.
+    /// Returns the barrier of the requested checkpoint, if it has not entered the chain yet.
     pub(super) fn pending_barrier(&self) -> Option<Barrier> {
         let barrier = self.requested?.barrier;
         (barrier.checkpoint > self.entered_checkpoint).then_some(barrier)
     }
 
-    /// Cuts a checkpoint whose barriers have been waited for long enough, and takes what they have to pass out of their
-    /// way. Answers when there will be something to do.
+    /// Starts an unaligned checkpoint if the timeout of the requested one has passed, and drains the channels of one
+    /// that was started. Returns the time at which the requested checkpoint becomes unaligned, if that is still to
+    /// come.
     pub(super) fn start_unaligned_if_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         let Some(requested) = &mut self.requested else {
             return Ok(None);
@@ -82,8 +84,8 @@ impl Task {
         let at = *requested.unaligned_at.get_or_insert(now.saturating_add(timeout_us));
         let barrier = requested.barrier;
         if now < at {
-            let is_on_its_way = self.entered_checkpoint < barrier.checkpoint || self.has_barrier(barrier.checkpoint);
-            return Ok(is_on_its_way.then_some(at));
+            let is_incomplete = self.entered_checkpoint < barrier.checkpoint || self.has_barrier(barrier.checkpoint);
+            return Ok(is_incomplete.then_some(at));
         }
         if self.entered_checkpoint < barrier.checkpoint {
             self.start_unaligned(barrier, now)?;
@@ -99,9 +101,9 @@ impl Task {
 
     fn start_unaligned(&mut self, barrier: Barrier, now: Timestamp) -> Result<(), Error> {
         match &mut self.inputs {
-            // Behind the end of its input a barrier would come too late; the task answers once it has ended.
+            // A barrier must not follow the end of input. The task takes its parts once all stages have ended.
             None if self.stages[0].ended => {}
-            None => self.cut_source(barrier)?,
+            None => self.snapshot_source(barrier)?,
             Some(inputs) if inputs.have_ended() => {}
             Some(inputs) => {
                 if inputs.overtake(barrier, now) {
@@ -122,9 +124,9 @@ impl Task {
         self.stages.iter().any(|stage| stage.has_barrier(checkpoint))
     }
 
-    /// The deepest stage cannot go on. If it is a sink, and a barrier that has been waited for long enough is on its way
-    /// to it, the stages before it go on until the barrier is there, and it passes the rows that the sink does not take.
-    /// Answers whether there was something to do.
+    /// Moves the barrier of an overdue checkpoint towards a blocked sink: the stages before the sink run until the
+    /// barrier is in its queue, where it overtakes the rows that the sink does not accept. Returns false if nothing
+    /// could be done.
     pub(super) fn bypass_blocked_sinks(&mut self, now: Timestamp) -> Result<bool, Error> {
         let overdue = self
             .requested
@@ -160,7 +162,7 @@ impl Task {
         Ok(false)
     }
 
-    /// So much is in front of sinks that do not take it that no more must be added.
+    /// Returns true if no more rows may be queued at blocked sinks.
     fn exceeds_bypass_limits(&self) -> bool {
         let waiting = self.stages.iter().filter(|stage| stage.is_blocked_sink());
         let (calls, bytes) = waiting.fold((0, 0), |(calls, bytes), stage| {
@@ -169,6 +171,7 @@ impl Task {
         calls > BYPASSED_CALLS_MAX || bytes > OVERTAKEN_BYTES_MAX
     }
 
+    /// Completes the part of the first stage with the recorded channel state.
     fn on_recorded(&mut self, record: RecordingResult) {
         let Some(unaligned) = &mut self.unaligned else { return };
         unaligned.record = Some(record);
@@ -177,13 +180,13 @@ impl Task {
         }
     }
 
-    /// A stage's part of a checkpoint is finished by others from here on. The head's waits for the record of what was
-    /// overtaken, if anything was.
+    /// Submits a stage's part of a checkpoint for completion. The part of the first stage waits for the recorded
+    /// channel state, if the checkpoint is unaligned.
     pub(super) fn submit_part(&mut self, index: usize, mut part: SnapshotPart) {
-        let is_given_up = self
+        let is_aborted = self
             .requested
             .is_some_and(|requested| requested.barrier.checkpoint > part.checkpoint);
-        if is_given_up {
+        if is_aborted {
             part.channel_state = RecordedState::Aborted;
         } else if let (0, Some(unaligned)) = (index, &mut self.unaligned)
             && unaligned.checkpoint == part.checkpoint

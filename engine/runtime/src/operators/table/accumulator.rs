@@ -1,8 +1,8 @@
 //! The contract of a columnar accumulator.
 //!
-//! DataFusion's own group accumulators consume what they emit; ours are read again and again, because a slice belongs to
-//! many windows and a window survives many checkpoints. State columns are DataFusion's, field by field, because the planner
-//! derives the schema between the local and the final phase from them.
+//! DataFusion's own group accumulators consume what they emit; ours are read again and again, because a slice belongs
+//! to many windows and a window survives many checkpoints. State columns are DataFusion's, field by field, because the
+//! planner derives the schema between the local and the final phase from them.
 
 use arrow::array::{ArrayRef, BooleanArray};
 
@@ -12,7 +12,8 @@ use crate::Error;
 
 /// One aggregate's values for all groups of a table.
 pub trait Accumulator: Send {
-    /// Takes input rows: `groups[i]` is row i's group, below `group_count`. Rows whose `filter` is not true do not count.
+    /// Updates the aggregate by input rows. `groups[i]` is the group of row `i`, below `group_count`. Rows for which
+    /// `filter` is not true are ignored.
     fn update(
         &mut self,
         values: &[ArrayRef],
@@ -21,27 +22,28 @@ pub trait Accumulator: Send {
         group_count: usize,
     ) -> Result<(), Error>;
 
-    /// Takes partial states.
+    /// Merges partial states.
     fn merge(&mut self, states: &[ArrayRef], groups: &[u32], group_count: usize) -> Result<(), Error>;
 
-    /// Partial states of some groups.
+    /// Returns the partial states of some groups.
     fn state(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
 
-    /// Partial states of some groups as of now, for another thread to read.
+    /// Takes a snapshot of the partial states of some groups, for another thread to read.
     fn snapshot(&mut self, select: &Select<'_>) -> Result<Box<dyn StateSnapshot>, Error> {
         Ok(Box::new(ColumnSnapshot(self.state(select)?)))
     }
 
-    /// Results of some groups.
+    /// Returns the results of some groups.
     fn evaluate(&mut self, select: &Select<'_>) -> Result<ArrayRef, Error>;
 
-    /// Bytes held.
+    /// Returns the bytes of the accumulator.
     fn size(&self) -> usize;
 
-    /// Bytes that would be held besides if so many new groups came, as far as that is known.
+    /// Returns the bytes needed in addition for `groups` more groups, as far as they are known.
     fn growth(&self, _groups: usize) -> usize {
         0
     }
 
+    /// Removes all groups.
     fn clear(&mut self) -> Result<(), Error>;
 }

@@ -1,9 +1,9 @@
 //! `COUNT(DISTINCT x)`, exactly.
 //!
-//! A set holds the distinct (group, value) pairs ([`pairs`](super::pairs)); a pair that is new counts one for its group.
-//! A pair is packed into one integer: the group, and a code of the value. Integers below 2^32 are their own codes; other
-//! values are numbered by an index. The partial state is, as DataFusion has it, the list of each group's values. Lists are
-//! put together only when they are read; at a barrier the pairs are shared with whoever writes them.
+//! A [`DistinctSet`] contains the distinct pairs of group and value; inserting a new pair increments the count of its
+//! group. A pair is one integer: the group, and a code of the value. Integers below 2^32 are their own codes; other
+//! values are numbered by an index. The partial state is DataFusion's, a list of the values of each group. Lists are
+//! built only when they are read; a snapshot at a barrier shares the pairs.
 
 use std::sync::Arc;
 
@@ -21,27 +21,27 @@ use crate::Error;
 
 /// Bits of a value's code; the group is above them.
 const CODE_BITS: u32 = 33;
-/// Set in codes that are numbers of the index.
+/// The bit that is set in codes that are numbers of the index.
 const NUMBERED: u64 = 1 << 32;
-/// Groups of a table, at most.
+/// Maximum number of groups of a table.
 const GROUPS_MAX: usize = (1 << (u64::BITS - CODE_BITS)) - 1;
 
-/// Distinct values per group.
+/// The accumulator of `COUNT(DISTINCT x)`.
 pub struct CountDistinct {
-    /// The list's item field, as the state schema has it.
+    /// Item field of the list in the state schema.
     item: FieldRef,
-    /// Of values that are not their own codes.
+    /// Index of the values that are not their own codes.
     values: Box<dyn GroupIndex>,
     pairs: DistinctSet,
     counts: Vec<i64>,
-    /// Pairs sorted by group, while no update has come since they were asked for.
+    /// Pairs sorted by group, if they were needed and there was no update since.
     by_group: Option<ByGroup>,
     codes: Vec<u64>,
     numbers: Vec<u32>,
 }
 
 impl CountDistinct {
-    /// `None` if the state is not a list of values.
+    /// Makes the accumulator of a call, or returns `None` if its state is not a list of values that this one supports.
     pub fn for_call(spec: &AggregateSpec) -> Result<Option<Box<dyn Accumulator>>, Error> {
         let [state] = spec.state_fields.as_slice() else {
             return Ok(None);
@@ -71,7 +71,7 @@ impl CountDistinct {
         })
     }
 
-    /// Replaces `codes` by those of values without NULLs.
+    /// Replaces `codes` by those of values. There are no NULLs.
     fn encode(&mut self, values: &ArrayRef) -> Result<(), Error> {
         self.codes.clear();
         let Some(width) = integer_width(self.item.data_type()) else {
@@ -99,7 +99,7 @@ impl CountDistinct {
         Ok(())
     }
 
-    /// Takes values without NULLs.
+    /// Inserts values. There are no NULLs.
     fn insert(&mut self, values: &ArrayRef, groups: &[u32], group_count: usize) -> Result<(), Error> {
         if group_count > GROUPS_MAX {
             return Err(Error::Operator {
@@ -120,18 +120,18 @@ impl CountDistinct {
         Ok(())
     }
 
-    /// The values that are numbered.
+    /// Returns the values that are numbered by the index.
     fn numbered(&self) -> Result<ArrayRef, Error> {
         Ok(self.values.keys(&Select::Range(0..self.values.len()))?.remove(0))
     }
 }
 
-/// Rows taken between two checks of the set's room: it does not grow ahead of the distinct pairs by a whole batch.
+/// Number of rows between two reservations of slots, so that the set does not grow by a whole batch of equal pairs.
 const INSERT_STEP: usize = 1024;
 
 /// Pairs sorted by group.
 struct ByGroup {
-    /// Start of each group's pairs in `pairs`, and the end of the last.
+    /// Start of the pairs of each group in `pairs`, and the end of the last.
     starts: Vec<usize>,
     pairs: Vec<u64>,
     numbered: ArrayRef,
@@ -160,7 +160,7 @@ impl ByGroup {
         }
     }
 
-    /// The values of some groups, as lists.
+    /// Returns the values of some groups, as lists.
     fn lists(&self, groups: impl Iterator<Item = u32>, item: &FieldRef) -> Result<ArrayRef, Error> {
         let mut codes = Vec::new();
         let mut lengths = Vec::new();
@@ -198,13 +198,13 @@ impl ByGroup {
     }
 }
 
-/// The pairs as of a barrier.
+/// A snapshot of the pairs.
 struct DistinctSnapshot {
     item: FieldRef,
     list: DistinctList,
     counts: Vec<i64>,
     numbered: ArrayRef,
-    /// The groups that were asked for; `None`: all.
+    /// The selected groups; `None` for all.
     groups: Option<Vec<u32>>,
     by_group: Option<ByGroup>,
 }
@@ -215,7 +215,7 @@ impl StateSnapshot for DistinctSnapshot {
             Some(by_group) => by_group,
             None => {
                 let by_group = ByGroup::of(&self.list, &self.counts, Arc::clone(&self.numbered));
-                // It holds all that is needed.
+                // The list is not needed any more.
                 self.list = DistinctList::default();
                 self.by_group.insert(by_group)
             }
@@ -319,7 +319,7 @@ impl Accumulator for CountDistinct {
     }
 
     fn growth(&self, groups: usize) -> usize {
-        // As if each came with a value of its own.
+        // Assumes that each new group has one new value.
         self.pairs.growth(groups) + self.values.growth(groups) + vec_growth(&self.counts, groups)
     }
 

@@ -1,14 +1,14 @@
-//! Every aggregate that DataFusion has and we do not: its accumulator, made readable without being consumed.
+//! Adapter for all aggregates of DataFusion that have no accumulator of our own.
 //!
-//! DataFusion's group accumulators give up what they emit, all at once. So only groups that were touched lately live in
-//! one; the others are *settled*: their partial states are rows of Arrow arrays, of which any may be read any number of
-//! times. A group that is touched begins anew in the live accumulator. Before anything is read, and whenever the live
-//! accumulator has grown large, it is settled: what it has of each group is merged with the group's former state, which
-//! the new one replaces. So reading some groups, at a barrier those that changed, costs what these groups hold, however
-//! large the rest is.
+//! DataFusion's group accumulators are consumed by reading, all groups at once. So only recently updated groups are in
+//! one (they are *live*); the partial states of all others are *settled*: rows of Arrow arrays, which can be read any
+//! number of times. An update makes a group live, beginning with an empty state. Before anything is read, and when the
+//! live accumulator has grown large, it is settled: its state of each group is merged with the settled one and replaces
+//! that. So the cost of reading some groups, such as those changed at a barrier, does not depend on the size of the
+//! others.
 //!
-//! Settled states lie in segments of bounded size ([`Settled`]); those of which little is still in use are rewritten, a
-//! bounded amount at a time. Functions without a group accumulator run one row-wise accumulator per group.
+//! Settled states are in segments of bounded size ([`SettledStates`]). Sparse segments are rewritten, a bounded amount
+//! at a time. Functions without a group accumulator run one row-wise accumulator per group.
 
 use std::sync::Arc;
 
@@ -22,23 +22,23 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use super::{Accumulator, Select};
 use crate::Error;
 
-/// Bytes of the live accumulator from which on it is settled: so much that it pays, so little that it takes but a
-/// moment.
+/// Bytes of the live accumulator above which it is settled: enough to amortise the cost, and few enough for a short
+/// pause.
 const LIVE_BYTES_MAX: usize = 32 << 20;
-/// More segments than this are made fewer, if there are small ones among them.
+/// Number of segments above which small ones are merged.
 const SEGMENTS_MAX: usize = 64;
 
-/// An aggregate computed by DataFusion.
+/// An accumulator of DataFusion.
 pub struct DataFusionAccumulator {
     function: Arc<AggregateFunctionExpr>,
-    /// Of `touched`, in that order.
+    /// Accumulator of the groups in `touched`, in that order.
     live: Box<dyn GroupsAccumulator>,
     live_bytes_max: usize,
-    /// Groups that are live.
+    /// The live groups.
     touched: Vec<u32>,
-    /// By group: its index among those, or `SETTLED`.
+    /// By group: its index in `touched`, or `SETTLED`.
     live_of: Vec<u32>,
-    settled: Settled,
+    settled: SettledStates,
     indices: Vec<usize>,
 }
 
@@ -52,14 +52,14 @@ impl DataFusionAccumulator {
             function,
             touched: Vec::new(),
             live_of: Vec::new(),
-            settled: Settled::default(),
+            settled: SettledStates::default(),
             indices: Vec::new(),
         })
     }
 
-    /// Makes groups live; the rows' indices among those that are.
+    /// Makes the groups of rows live. Returns the index in `touched` of each row's group.
     fn touch(&mut self, groups: &[u32], group_count: usize) -> Vec<usize> {
-        // Also groups without a row: they have a state, too.
+        // New groups without a row become live too, because they must have a state.
         for group in self.live_of.len()..group_count {
             self.live_of.push(self.touched.len() as u32);
             self.touched.push(group as u32);
@@ -77,7 +77,7 @@ impl DataFusionAccumulator {
         indices
     }
 
-    /// Gives scratch back, and settles what has become large.
+    /// Keeps `indices` as scratch, and settles the live accumulator if it has grown large.
     fn touched(&mut self, indices: Vec<usize>) -> Result<(), Error> {
         self.indices = indices;
         if self.live.size() > self.live_bytes_max {
@@ -103,7 +103,7 @@ impl DataFusionAccumulator {
             .map(|(at, group)| (at, *group))
             .unzip();
         if !former.is_empty() {
-            // First what was first: some functions depend on the order.
+            // The former states are merged first: some functions depend on the order.
             let mut merged = make(&self.function)?;
             let former = self.settled.read(&Select::Indices(&former))?;
             merged.merge_batch(&former, &indices, touched.len())?;
@@ -111,7 +111,7 @@ impl DataFusionAccumulator {
             states = merged.state(EmitTo::All)?;
         }
         self.settled.put(states, touched);
-        self.settled.tidy(self.live_bytes_max)
+        self.settled.compact(self.live_bytes_max)
     }
 }
 
@@ -161,7 +161,7 @@ impl Accumulator for DataFusionAccumulator {
         let mut reader = make(&self.function)?;
         reader.merge_batch(&states, &all(select.len()), select.len())?;
         let results = reader.evaluate(EmitTo::All)?;
-        // A sum of different decimals may have more digits than its type: as any sum, it is NULL then.
+        // A sum of decimals that has more digits than its type is NULL.
         Ok(match results.data_type() {
             DataType::Decimal128(precision, _) => {
                 let decimals = results.as_primitive::<Decimal128Type>();
@@ -178,7 +178,7 @@ impl Accumulator for DataFusionAccumulator {
     }
 
     fn growth(&self, groups: usize) -> usize {
-        // New groups are about as large as those that are here.
+        // Assumes that new groups are as large as the present ones on average.
         self.size() / self.live_of.len().max(1) * groups
     }
 
@@ -186,48 +186,50 @@ impl Accumulator for DataFusionAccumulator {
         self.live = make(&self.function)?;
         self.touched.clear();
         self.live_of.clear();
-        self.settled = Settled::default();
+        self.settled = SettledStates::default();
         Ok(())
     }
 }
 
-/// Partial states of groups, in segments that are never changed.
+/// Partial states of groups, in immutable segments.
 #[derive(Default)]
-struct Settled {
-    /// Numbered by their places here; `None` where there is none any more.
+struct SettledStates {
+    /// `None` for unused numbers.
     segments: Vec<Option<Segment>>,
-    /// By group.
-    places: Vec<Place>,
+    /// Location of the state by group.
+    locations: Vec<StateLocation>,
     bytes: usize,
 }
 
 struct Segment {
     states: Vec<ArrayRef>,
-    /// Of each row.
+    /// Group of each row.
     groups: Vec<u32>,
-    /// Rows that are some group's state; the others have been replaced.
+    /// Number of rows that were not replaced by newer ones.
     in_use: usize,
     bytes: usize,
 }
 
-/// Where a group's state is.
+/// The location of a group's state.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct StateLocation {
     segment: u32,
     row: u32,
 }
 
-const NOWHERE: Place = Place {
+const NO_LOCATION: StateLocation = StateLocation {
     segment: u32::MAX,
     row: u32::MAX,
 };
 
-impl Settled {
+impl SettledStates {
     fn has(&self, group: u32) -> bool {
-        self.places.get(group as usize).is_some_and(|place| *place != NOWHERE)
+        self.locations
+            .get(group as usize)
+            .is_some_and(|location| *location != NO_LOCATION)
     }
 
-    /// Takes the states of some groups, in place of those that were.
+    /// Adds a segment with the states of some groups, which replace the former ones.
     fn put(&mut self, states: Vec<ArrayRef>, groups: Vec<u32>) {
         let number = match self.segments.iter().position(Option::is_none) {
             Some(free) => free,
@@ -237,16 +239,16 @@ impl Settled {
             }
         };
         let count = groups.iter().max().map_or(0, |group| *group as usize + 1);
-        if self.places.len() < count {
-            self.places.resize(count, NOWHERE);
+        if self.locations.len() < count {
+            self.locations.resize(count, NO_LOCATION);
         }
         for (row, group) in groups.iter().enumerate() {
-            let place = Place {
+            let location = StateLocation {
                 segment: number as u32,
                 row: row as u32,
             };
-            let former = std::mem::replace(&mut self.places[*group as usize], place);
-            if former == NOWHERE {
+            let former = std::mem::replace(&mut self.locations[*group as usize], location);
+            if former == NO_LOCATION {
                 continue;
             }
             let segment = &mut self.segments[former.segment as usize];
@@ -269,9 +271,8 @@ impl Settled {
         });
     }
 
-    /// Rewrites some of what is hardly used, and of what is small where there is much of it: about `bytes_max`, or the
-    /// first of it.
-    fn tidy(&mut self, bytes_max: usize) -> Result<(), Error> {
+    /// Rewrites sparse segments, and small ones if there are many, up to about `bytes_max` bytes.
+    fn compact(&mut self, bytes_max: usize) -> Result<(), Error> {
         let is_many = self.segments.iter().flatten().count() > SEGMENTS_MAX;
         let mut groups = Vec::new();
         let mut bytes = 0;
@@ -285,8 +286,8 @@ impl Settled {
                 continue;
             }
             let used = segment.groups.iter().enumerate().filter(|(row, group)| {
-                let place = self.places[**group as usize];
-                (place.segment as usize, place.row as usize) == (number, *row)
+                let location = self.locations[**group as usize];
+                (location.segment as usize, location.row as usize) == (number, *row)
             });
             groups.extend(used.map(|(_, group)| *group));
             bytes += segment.bytes / segment.groups.len().max(1) * segment.in_use;
@@ -301,22 +302,26 @@ impl Settled {
         Ok(())
     }
 
-    /// The states of some groups, all of which have one.
+    /// Returns the states of some groups, all of which must have one.
     fn read(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
-        let places: Vec<Place> = select.iter().map(|group| self.places[group as usize]).collect();
+        let locations: Vec<StateLocation> = select.iter().map(|group| self.locations[group as usize]).collect();
         let segments: Vec<Option<&Segment>> = self.segments.iter().map(Option::as_ref).collect();
-        let first = places.first().copied().unwrap_or(Place { segment: 0, row: 0 });
-        let is_run =
-            |(at, place): (usize, &Place)| place.segment == first.segment && place.row == first.row + at as u32;
+        let first = locations
+            .first()
+            .copied()
+            .unwrap_or(StateLocation { segment: 0, row: 0 });
+        let is_run = |(at, location): (usize, &StateLocation)| {
+            location.segment == first.segment && location.row == first.row + at as u32
+        };
         if let Some(Some(segment)) = segments.get(first.segment as usize)
-            && places.iter().enumerate().all(is_run)
+            && locations.iter().enumerate().all(is_run)
         {
             let columns = segment.states.iter();
             return Ok(columns
-                .map(|column| column.slice(first.row as usize, places.len()))
+                .map(|column| column.slice(first.row as usize, locations.len()))
                 .collect());
         }
-        // Segments by their order among those that are.
+        // `interleave` needs the present segments without gaps.
         let mut order = vec![0; segments.len()];
         let mut present = Vec::new();
         for (number, segment) in segments.iter().enumerate() {
@@ -325,9 +330,9 @@ impl Settled {
                 present.push(*segment);
             }
         }
-        let rows: Vec<(usize, usize)> = places
+        let rows: Vec<(usize, usize)> = locations
             .iter()
-            .map(|place| (order[place.segment as usize], place.row as usize))
+            .map(|location| (order[location.segment as usize], location.row as usize))
             .collect();
         let width = present.first().map_or(0, |segment| segment.states.len());
         (0..width)
@@ -339,7 +344,7 @@ impl Settled {
     }
 
     fn size(&self) -> usize {
-        self.bytes + self.places.capacity() * size_of::<Place>()
+        self.bytes + self.locations.capacity() * size_of::<StateLocation>()
     }
 }
 

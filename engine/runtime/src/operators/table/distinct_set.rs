@@ -1,25 +1,25 @@
-//! Distinct pairs of a group and a value: a set to tell new ones by, and a list to read them from.
+//! A set of distinct pairs of a group and a value, for `COUNT(DISTINCT)`.
 //!
-//! A pair is one integer. The set is a table of such integers and nothing else, with linear probing, so that a look-up in
-//! one that is larger than the caches costs one miss. The list holds the pairs in order of their first appearance, in
-//! chunks of which all but the last never change any more: whoever wants the pairs as of now shares the chunks and copies
-//! the last.
+//! A pair is one integer. The hash table contains nothing but these integers and uses linear probing, so a look-up in a
+//! table larger than the caches costs one cache miss. A list contains the pairs in the order of their insertion, in
+//! chunks that are immutable once full: a snapshot shares the full chunks and copies the last one.
 
 use std::sync::Arc;
 
-/// No pair: groups are fewer.
+/// An empty slot. No pair has this value, because there are fewer groups.
 const EMPTY: u64 = u64::MAX;
 const SLOTS_MIN: usize = 16;
-/// Pairs of a piece of the list.
+/// Number of pairs of a full chunk of the list.
 const CHUNK_PAIRS: usize = 16_384;
 
+/// A set of pairs.
 #[derive(Default)]
 pub struct DistinctSet {
     slots: Vec<u64>,
     list: DistinctList,
 }
 
-/// Pairs in order of their first appearance.
+/// Pairs in the order of their insertion.
 #[derive(Clone, Default)]
 pub struct DistinctList {
     chunks: Vec<Arc<Vec<u64>>>,
@@ -27,10 +27,12 @@ pub struct DistinctList {
 }
 
 impl DistinctList {
+    /// Returns the number of pairs.
     pub fn len(&self) -> usize {
         self.chunks.len() * CHUNK_PAIRS + self.last.len()
     }
 
+    /// Returns the pairs in the order of their insertion.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         let chunks = self.chunks.iter().flat_map(|chunk| chunk.iter());
         chunks.chain(&self.last).copied()
@@ -44,14 +46,14 @@ impl DistinctList {
         }
     }
 
-    /// Bytes held.
+    /// Returns the bytes of the list.
     pub fn size(&self) -> usize {
         (self.chunks.len() * CHUNK_PAIRS + self.last.capacity()) * size_of::<u64>()
     }
 }
 
 impl DistinctSet {
-    /// Makes room for so many more: none of the next ones rebuilds the table.
+    /// Reserves slots for `more` pairs, so that inserting them does not resize the table.
     pub fn reserve(&mut self, more: usize) {
         let count = self.slots_for(more);
         if count == self.slots.len() {
@@ -67,7 +69,7 @@ impl DistinctSet {
         }
     }
 
-    /// How many slots there would be with so many more pairs: at most two thirds full.
+    /// Returns the number of slots for `more` additional pairs, at most two thirds full.
     fn slots_for(&self, more: usize) -> usize {
         let wanted = (self.list.len() + more) * 3 / 2;
         if wanted <= self.slots.len() {
@@ -76,7 +78,7 @@ impl DistinctSet {
         wanted.next_power_of_two().max(SLOTS_MIN)
     }
 
-    /// Whether the pair is new. There must be room for it.
+    /// Inserts a pair, for which there must be a free slot. Returns true if it was not in the set.
     #[inline]
     pub fn insert(&mut self, pair: u64) -> bool {
         let mask = self.slots.len() - 1;
@@ -93,20 +95,22 @@ impl DistinctSet {
         true
     }
 
+    /// Returns the pairs.
     pub fn list(&self) -> &DistinctList {
         &self.list
     }
 
-    /// Bytes held.
+    /// Returns the bytes of the set.
     pub fn size(&self) -> usize {
         self.slots.capacity() * size_of::<u64>() + self.list.size()
     }
 
-    /// Bytes that would be held besides with so many more pairs.
+    /// Returns the bytes needed in addition for `more` pairs.
     pub fn growth(&self, more: usize) -> usize {
         (self.slots_for(more) - self.slots.len() + more) * size_of::<u64>()
     }
 
+    /// Removes all pairs.
     pub fn clear(&mut self) {
         self.slots.fill(EMPTY);
         self.list.chunks.clear();
@@ -116,7 +120,7 @@ impl DistinctSet {
 
 #[inline]
 fn place_of(pair: u64, slots: usize) -> usize {
-    // The product's top bits depend on all of the pair's.
+    // The top bits of the product depend on all bits of the pair.
     let mixed = (pair ^ (pair >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> (64 - slots.trailing_zeros())) as usize
 }

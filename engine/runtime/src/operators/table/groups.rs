@@ -1,10 +1,9 @@
-//! Which group a row belongs to: from key columns to dense group numbers, and back.
+//! Group indexes: map key columns to dense group numbers, and back.
 //!
-//! [`GroupIndex::intern`] maps each row of a batch of key columns to a group number, giving new keys the next number;
-//! [`GroupIndex::keys`] reads keys back without consuming them (firing, snapshots and merges all read, and the table
-//! lives on). There is one index per shape of key: no key at all, one integer-like column, one string column, and
-//! anything else through Arrow's row format. The row format here lives in memory only; what goes to disk is the state
-//! crate's own encoding.
+//! [`GroupIndex::intern`] maps each row of key columns to a group number, and gives new keys the next number;
+//! [`GroupIndex::keys`] reads keys without consuming them. There is one index per kind of key: no key at all, one
+//! integer-like column, one string column, and all others through Arrow's row format. The row format is used in memory
+//! only; the encoding on disk is that of the state crate.
 
 use std::sync::Arc;
 
@@ -22,38 +21,39 @@ use crate::Error;
 /// Stands for the group of a key that is not in an index.
 pub const UNKNOWN: u32 = u32::MAX;
 
-/// Dense numbering of distinct keys. Groups are numbered from 0 in order of first appearance.
+/// A dense numbering of distinct keys. Groups are numbered from 0 in the order of their first appearance.
 pub trait GroupIndex: Send {
-    /// Replaces `groups` by the group of each row; all key columns have `rows` rows.
+    /// Replaces `groups` by the group of each row, adding groups for new keys. All key columns have `rows` rows.
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error>;
 
-    /// Replaces `groups` by the group of each row, [`UNKNOWN`] for keys that have none.
+    /// Replaces `groups` by the group of each row, or [`UNKNOWN`] for keys that have none.
     fn find(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error>;
 
+    /// Returns the number of groups.
     fn len(&self) -> usize;
 
-    /// The key columns of some groups.
+    /// Returns the key columns of some groups.
     fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
 
-    /// Makes room for about so many more groups.
+    /// Reserves memory for about `groups` more groups.
     fn reserve(&mut self, _groups: usize) {}
 
-    /// Bytes held.
+    /// Returns the bytes of the index.
     fn size(&self) -> usize;
 
-    /// Bytes that would be held besides if so many new groups came.
+    /// Returns the bytes needed in addition for `groups` more groups.
     fn growth(&self, _groups: usize) -> usize {
         0
     }
 
-    /// Gives back what only interning needs: from now on, keys are only read.
+    /// Releases the memory that only interning needs. Keys must only be read from now on.
     fn freeze(&mut self) {}
 
-    /// Forgets all groups, keeping allocations for the next ones.
+    /// Removes all groups and keeps the allocations.
     fn clear(&mut self);
 }
 
-/// Bytes that a vector takes besides when so many more elements are pushed one by one.
+/// Returns the bytes that a vector needs in addition when `more` elements are pushed one by one.
 pub fn vec_growth<T>(vec: &Vec<T>, more: usize) -> usize {
     let needed = vec.len() + more;
     if needed <= vec.capacity() {
@@ -62,7 +62,7 @@ pub fn vec_growth<T>(vec: &Vec<T>, more: usize) -> usize {
     (needed.max(vec.capacity() * 2) - vec.capacity()) * size_of::<T>()
 }
 
-/// The index that fits keys of these types.
+/// Makes the index for keys of these types.
 pub fn new_group_index(fields: &[FieldRef]) -> Result<Box<dyn GroupIndex>, Error> {
     Ok(match fields {
         [] => Box::new(SingleGroup { used: false }),
@@ -72,7 +72,7 @@ pub fn new_group_index(fields: &[FieldRef]) -> Result<Box<dyn GroupIndex>, Error
     })
 }
 
-/// No key: every row is in group 0.
+/// The index of no key: every row is in group 0.
 struct SingleGroup {
     used: bool,
 }
@@ -108,7 +108,7 @@ impl GroupIndex for SingleGroup {
     }
 }
 
-/// Bytes of the values of an integer-like type, if it is one.
+/// Returns the width in bytes of an integer-like type, or `None` for other types.
 pub fn integer_width(data_type: &DataType) -> Option<usize> {
     match data_type {
         DataType::Int64
@@ -122,7 +122,7 @@ pub fn integer_width(data_type: &DataType) -> Option<usize> {
     }
 }
 
-/// The values of an integer-like column as `i64`, borrowed where the width allows.
+/// Returns the values of an integer-like column as `i64`, borrowed if they are 8 bytes wide.
 pub fn integer_values(array: &ArrayRef, width: usize) -> ScalarBuffer<i64> {
     let data = array.to_data();
     if width == 8 {
@@ -133,7 +133,7 @@ pub fn integer_values(array: &ArrayRef, width: usize) -> ScalarBuffer<i64> {
     }
 }
 
-/// A column of an integer-like type.
+/// Makes a column of an integer-like type.
 pub fn from_integers(data_type: &DataType, values: Vec<i64>, nulls: Option<NullBuffer>) -> Result<ArrayRef, Error> {
     let len = values.len();
     let buffer = match integer_width(data_type) {
@@ -148,13 +148,13 @@ pub fn from_integers(data_type: &DataType, values: Vec<i64>, nulls: Option<NullB
     Ok(make_array(data))
 }
 
-/// One integer-like key column: open addressing with linear probing, key and group in one slot, so that a probe of a
-/// table larger than the caches costs one miss.
+/// The index of one integer-like key column: a hash table with linear probing. Key and group are in one slot, so a
+/// look-up in a table larger than the caches costs one cache miss.
 struct IntegerIndex {
     data_type: DataType,
     width: usize,
     slots: Vec<IntegerSlot>,
-    /// 64 - log2(slots): the hash's top bits choose the slot.
+    /// 64 - log2(slots): the top bits of the hash select the slot.
     shift: u32,
     keys: Vec<i64>,
     null_group: Option<u32>,
@@ -174,7 +174,7 @@ impl IntegerIndex {
         Self {
             data_type: data_type.clone(),
             width: integer_width(data_type).expect("chosen by its width"),
-            // Thousands of windows may be open with a few keys each: nothing is allocated ahead.
+            // Thousands of windows may be open with a few keys each, so nothing is allocated in advance.
             slots: Vec::new(),
             shift: u64::BITS - 1,
             keys: Vec::new(),
@@ -188,7 +188,7 @@ impl IntegerIndex {
         (mixed >> shift) as usize
     }
 
-    /// How many slots the table would have with so many more groups.
+    /// Returns the number of slots for `more` additional groups.
     fn slots_for(&self, more: usize) -> usize {
         // At most two thirds full.
         let wanted = (self.keys.len() + more) * 3 / 2;
@@ -250,7 +250,7 @@ impl IntegerIndex {
         loop {
             let slot = self.slots[at];
             if slot.group == EMPTY || slot.key == key {
-                // An empty slot says the same.
+                // The group of an empty slot is `UNKNOWN`.
                 return slot.group;
             }
             at = (at + 1) & mask;
@@ -258,8 +258,7 @@ impl IntegerIndex {
     }
 }
 
-/// Rows interned between two checks of the table's capacity: the table stays at most two thirds full without growing
-/// ahead of the distinct keys by a whole batch.
+/// Number of rows between two reservations of slots, so that the table does not grow by a whole batch of equal keys.
 const INTERN_STEP: usize = 1024;
 
 impl GroupIndex for IntegerIndex {
@@ -344,7 +343,7 @@ impl GroupIndex for IntegerIndex {
     }
 }
 
-/// Bytes of many keys in one buffer.
+/// Many byte strings in one buffer.
 #[derive(Default)]
 struct ByteKeys {
     bytes: Vec<u8>,
@@ -360,10 +359,10 @@ impl ByteKeys {
         &self.bytes[start..self.ends[group]]
     }
 
-    /// Some keys, end to end, and the end of each.
+    /// Returns some keys, concatenated, and the end of each.
     fn gather(&self, select: &Select<'_>) -> (Vec<u8>, Vec<usize>) {
         if let Select::Range(range) = select {
-            // They are so already.
+            // Consecutive keys are already concatenated.
             let start = range.start.checked_sub(1).map_or(0, |before| self.ends[before]);
             let ends = &self.ends[range.clone()];
             let end = ends.last().copied().unwrap_or(start);
@@ -397,7 +396,7 @@ impl ByteKeys {
     }
 }
 
-/// Finds byte strings: hash and group in the table, bytes beside it.
+/// An index of byte strings: a hash table of hash and group, with the bytes beside it.
 struct ByteTable {
     table: HashTable<(u64, u32)>,
     hasher: RandomState,
@@ -408,7 +407,7 @@ impl ByteTable {
     fn new() -> Self {
         Self {
             table: HashTable::new(),
-            // Fixed seeds: group numbering never depends on the hash, but runs should be alike.
+            // Fixed seeds for reproducible runs; group numbers do not depend on the hash.
             hasher: RandomState::with_seeds(0x6d69, 0x6c6c, 0x7374, 0x7265),
             keys: ByteKeys::default(),
         }
@@ -454,7 +453,7 @@ impl ByteTable {
             true => 0,
             false => self.table.capacity().max(groups) * (size_of::<(u64, u32)>() + 1),
         };
-        // New keys are about as long as those that are here.
+        // Assumes that new keys are as long as the present ones on average.
         let bytes = self.keys.bytes.len() / held.max(1) * groups;
         table + vec_growth(&self.keys.ends, groups) + vec_growth(&self.keys.bytes, bytes)
     }
@@ -469,7 +468,7 @@ impl ByteTable {
     }
 }
 
-/// One string key column.
+/// The index of one string key column.
 struct StringIndex {
     table: ByteTable,
     null_group: Option<u32>,
@@ -562,8 +561,8 @@ impl GroupIndex for StringIndex {
     }
 }
 
-/// Any key columns, through Arrow's row format. Floats are equal as SQL has it: both zeros alike, every NaN alike; the
-/// store's key encoding agrees.
+/// The index of any key columns, through Arrow's row format. Floats are compared as in SQL: both zeros are equal, and
+/// so are all NaNs; the key encoding of the store agrees.
 struct RowIndex {
     converter: RowConverter,
     table: ByteTable,
@@ -583,7 +582,7 @@ impl RowIndex {
         })
     }
 
-    /// Keys as rows; to be given back to `rows` for the next ones.
+    /// Encodes keys as rows. The caller puts the result into `rows`, to be reused.
     fn encode(&mut self, keys: &[ArrayRef], rows: usize) -> Result<arrow_row::Rows, Error> {
         let mut scratch = match self.rows.take() {
             Some(scratch) => scratch,

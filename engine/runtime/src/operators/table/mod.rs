@@ -1,8 +1,8 @@
-//! Tables of groups: the hot set of every aggregate.
+//! Tables of groups: the in-memory state of every aggregate.
 //!
 //! A [`Table`] is a group index (keys to dense numbers) and one columnar accumulator per aggregate, indexed by group.
-//! Everything that is read is read without being consumed, so a table can be fired, snapshotted and merged into
-//! another and go on taking rows. What a table does not know: windows, time, dirt, disks.
+//! Reading does not consume anything, so a table can be fired, snapshotted and merged into another, and be updated
+//! afterwards. A table knows nothing of windows, time, changes since a checkpoint, or disks.
 
 mod accumulator;
 mod accumulator_factory;
@@ -36,6 +36,7 @@ pub enum Select<'a> {
 }
 
 impl Select<'_> {
+    /// Returns the number of groups.
     pub fn len(&self) -> usize {
         match self {
             Self::Range(range) => range.len(),
@@ -43,6 +44,7 @@ impl Select<'_> {
         }
     }
 
+    /// Returns the numbers of the groups.
     pub fn iter(&self) -> Box<dyn Iterator<Item = u32> + '_> {
         match self {
             Self::Range(range) => Box::new(range.start as u32..range.end as u32),
@@ -50,7 +52,7 @@ impl Select<'_> {
         }
     }
 
-    /// The chosen rows of columns.
+    /// Returns the selected rows of columns.
     pub fn take(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>, Error> {
         Ok(match self {
             Self::Range(range) => columns
@@ -61,7 +63,7 @@ impl Select<'_> {
         })
     }
 
-    /// The chosen elements of a vector that is indexed by group.
+    /// Returns the selected elements of a slice that is indexed by group.
     pub fn gather<T: Copy>(&self, values: &[T]) -> Vec<T> {
         match self {
             Self::Range(range) => values[range.clone()].to_vec(),
@@ -70,22 +72,23 @@ impl Select<'_> {
     }
 }
 
-/// What a table computes: shared by all tables of an operator.
+/// The keys and aggregates of a table, shared by all tables of an operator.
 pub struct TableSpec {
     pub key_fields: Vec<FieldRef>,
     pub aggregates: Vec<AggregateSpec>,
 }
 
-/// One aggregate, with what is derived from it.
+/// One aggregate, and properties derived from it.
 pub struct AggregateSpec {
     pub aggregate: Aggregate,
-    /// Expressions of the values an update takes: the arguments, then what the aggregate orders by.
+    /// Expressions of the values of an update: the arguments, then the ordering.
     arguments: Vec<PhysicalExprRef>,
     pub state_fields: Vec<FieldRef>,
     pub result_type: DataType,
 }
 
 impl TableSpec {
+    /// Makes the specification of tables with these keys and aggregates.
     pub fn new(key_fields: Vec<FieldRef>, aggregates: &[Aggregate]) -> Result<Arc<Self>, Error> {
         let aggregates = aggregates
             .iter()
@@ -107,12 +110,12 @@ impl TableSpec {
         Ok(Arc::new(Self { key_fields, aggregates }))
     }
 
-    /// Number of partial state columns of all aggregates.
+    /// Returns the number of partial state columns of all aggregates.
     pub fn state_width(&self) -> usize {
         self.aggregates.iter().map(|spec| spec.state_fields.len()).sum()
     }
 
-    /// The fields of keys, then partial states: a row of a table as it is stored.
+    /// Returns the schema of a stored row: keys, then partial states.
     pub fn stored_schema(&self) -> SchemaRef {
         let states = self
             .aggregates
@@ -122,7 +125,7 @@ impl TableSpec {
         Arc::new(arrow::datatypes::Schema::new(fields))
     }
 
-    /// Evaluates what an update of all aggregates needs from a batch of input rows.
+    /// Evaluates the arguments of all aggregates for a batch of input rows.
     pub fn arguments(&self, batch: &RecordBatch) -> Result<Vec<Argument>, Error> {
         self.aggregates
             .iter()
@@ -144,7 +147,7 @@ impl TableSpec {
             .collect()
     }
 
-    /// Splits state columns (of all aggregates, in order) by aggregate.
+    /// Splits the state columns of all aggregates, in order, by aggregate.
     pub fn split_states(&self, mut columns: &[ArrayRef]) -> Vec<Vec<ArrayRef>> {
         self.aggregates
             .iter()
@@ -165,7 +168,7 @@ pub struct Argument {
 }
 
 impl Argument {
-    /// The same with every column replaced (by some of its rows).
+    /// Returns the argument with every column replaced, such as by some of its rows.
     pub fn map(&self, mut replace: impl FnMut(&ArrayRef) -> Result<ArrayRef, Error>) -> Result<Self, Error> {
         let values = self.values.iter().map(&mut replace).collect::<Result<_, _>>()?;
         let filter = match &self.filter {
@@ -179,8 +182,7 @@ impl Argument {
     }
 }
 
-/// Accumulators used row by row: each row becomes a partial state of its own. What pre-aggregation does when keys hardly
-/// repeat.
+/// Converts each row to a partial state of its own. Used instead of pre-aggregation when keys hardly repeat.
 pub struct RowStates {
     accumulators: Vec<Box<dyn Accumulator>>,
     groups: Vec<u32>,
@@ -194,7 +196,7 @@ impl RowStates {
         })
     }
 
-    /// State columns of all aggregates in order.
+    /// Returns the state columns of all aggregates, in order.
     pub fn convert(&mut self, arguments: &[Argument], rows: usize) -> Result<Vec<ArrayRef>, Error> {
         self.groups.clear();
         self.groups.extend(0..rows as u32);
@@ -222,12 +224,12 @@ impl Table {
         })
     }
 
-    /// Makes room for about so many more groups.
+    /// Reserves memory for about `groups` more groups.
     pub fn reserve(&mut self, groups: usize) {
         self.groups.reserve(groups);
     }
 
-    /// Number of groups.
+    /// Returns the number of groups.
     pub fn len(&self) -> usize {
         self.groups.len()
     }
@@ -236,7 +238,7 @@ impl Table {
         self.len() == 0
     }
 
-    /// Takes input rows. `groups` is scratch; it holds the rows' groups afterwards.
+    /// Updates the aggregates by input rows. Replaces `groups` by the group of each row.
     pub fn update(
         &mut self,
         keys: &[ArrayRef],
@@ -252,7 +254,7 @@ impl Table {
         Ok(())
     }
 
-    /// Takes partial states: `states` are the state columns of all aggregates in order.
+    /// Merges partial states: `states` are the state columns by aggregate. Replaces `groups` by the group of each row.
     pub fn merge(
         &mut self,
         keys: &[ArrayRef],
@@ -268,7 +270,7 @@ impl Table {
         Ok(())
     }
 
-    /// Takes some groups of another table of the same spec.
+    /// Merges some groups of another table with the same specification.
     pub fn merge_table(&mut self, other: &mut Self, range: Range<usize>, groups: &mut Vec<u32>) -> Result<(), Error> {
         let select = Select::Range(range);
         let keys = other.keys(&select)?;
@@ -276,11 +278,12 @@ impl Table {
         self.merge(&keys, &states, select.len(), groups)
     }
 
+    /// Returns the key columns of some groups.
     pub fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
         self.groups.keys(select)
     }
 
-    /// Partial states of some groups, by aggregate.
+    /// Returns the partial states of some groups, by aggregate.
     pub fn states(&mut self, select: &Select<'_>) -> Result<Vec<Vec<ArrayRef>>, Error> {
         self.accumulators
             .iter_mut()
@@ -288,7 +291,7 @@ impl Table {
             .collect()
     }
 
-    /// Partial states of some groups as of now, for another thread to read.
+    /// Takes a snapshot of the partial states of some groups, for another thread to read.
     pub fn snapshot_states(&mut self, select: &Select<'_>) -> Result<StateSnapshots, Error> {
         let states = self
             .accumulators
@@ -297,7 +300,7 @@ impl Table {
         Ok(StateSnapshots(states.collect::<Result<_, _>>()?))
     }
 
-    /// Results of some groups, one column per aggregate.
+    /// Returns the results of some groups, one column per aggregate.
     pub fn results(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
         self.accumulators
             .iter_mut()
@@ -305,7 +308,7 @@ impl Table {
             .collect()
     }
 
-    /// Bytes held.
+    /// Returns the bytes of the table.
     pub fn size(&self) -> usize {
         self.groups.size()
             + self
@@ -315,7 +318,8 @@ impl Table {
                 .sum::<usize>()
     }
 
-    /// Bytes needed besides if so many new groups came: what would be held then, and for a moment the largest part twice.
+    /// Returns the bytes needed in addition for `groups` more groups, including those of the group index while it is
+    /// being resized.
     pub fn growth(&self, groups: usize) -> usize {
         let accumulators = self.accumulators.iter().map(|accumulator| accumulator.growth(groups));
         match self.groups.growth(groups) + accumulators.sum::<usize>() {
@@ -324,12 +328,12 @@ impl Table {
         }
     }
 
-    /// Gives back what only updates need: from now on, the table is only read.
+    /// Releases the memory that only updates need. The table must only be read from now on.
     pub fn freeze(&mut self) {
         self.groups.freeze();
     }
 
-    /// Forgets all groups, keeping allocations.
+    /// Removes all groups and keeps the allocations.
     pub fn clear(&mut self) -> Result<(), Error> {
         self.groups.clear();
         for accumulator in &mut self.accumulators {

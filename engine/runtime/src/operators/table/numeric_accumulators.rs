@@ -1,7 +1,8 @@
 //! Accumulators that fold numbers in place: count, sum, min, max and average.
 //!
-//! Each is one vector indexed by group. Whether a group has seen a value at all (else its sum is NULL) is kept only
-//! once it can be false: as long as every input was free of NULLs and filters, every group has.
+//! Each is a vector of values indexed by group. A second vector tells which groups have had a value at all (the sum of
+//! the others is NULL). It exists only once it is needed: as long as no input had NULLs or a filter, all groups have a
+//! value.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -17,18 +18,22 @@ use super::groups::vec_growth;
 use super::{Accumulator, Select};
 use crate::Error;
 
-/// What a fold does with two values.
+/// A fold of numbers.
 pub trait FoldOperation: Send {
+    /// Returns the value before the first.
     fn initial<N: ArrowNativeTypeOp>() -> N;
+    /// Folds a value into the former result.
     fn apply<N: ArrowNativeTypeOp>(held: N, value: N) -> N;
 }
 
-/// Wraps on integer overflow, as Flink's and DataFusion's sums do.
+/// The sum. Wraps on integer overflow, as in Flink and DataFusion.
 pub struct Sum;
-/// A sum of decimals, NULL once it has more digits than a decimal can have, as Flink's is. What is beyond the words that
-/// hold it is the greatest of them from then on, which no decimal is.
+/// The sum of decimals, NULL if it has more digits than its type, as in Flink. On overflow of the 128 bits it becomes
+/// the greatest integer, which is not a valid decimal, and stays so.
 pub struct DecimalSum;
+/// The minimum.
 pub struct Min;
+/// The maximum.
 pub struct Max;
 
 impl FoldOperation for Sum {
@@ -79,7 +84,7 @@ impl FoldOperation for Max {
     }
 }
 
-/// Rows that count: neither NULL nor filtered out. `None`: all.
+/// Returns the rows that count: neither NULL nor filtered out. `None` if all do.
 fn counted(array: Option<&dyn Array>, filter: Option<&BooleanArray>) -> Option<NullBuffer> {
     let nulls = array
         .and_then(|array| array.nulls())
@@ -99,7 +104,7 @@ fn counted(array: Option<&dyn Array>, filter: Option<&BooleanArray>) -> Option<N
 pub struct NumericAccumulator<T: ArrowPrimitiveType, O> {
     data_type: DataType,
     values: Vec<T::Native>,
-    /// Which groups have seen a value; `None`: all of them.
+    /// By group: true if it has had a value. `None` if all have.
     seen: Option<Vec<bool>>,
     operation: PhantomData<O>,
 }
@@ -221,7 +226,7 @@ where
     }
 }
 
-/// Counts rows, or the values that are not NULL.
+/// The number of rows, or of values that are not NULL.
 #[derive(Default)]
 pub struct Count {
     counts: Vec<i64>,
@@ -282,7 +287,7 @@ impl Accumulator for Count {
     }
 }
 
-/// The mean of floating-point numbers (integers are converted before).
+/// The average of floating-point numbers; integers are converted.
 #[derive(Default)]
 pub struct Average {
     counts: Vec<u64>,

@@ -1,25 +1,28 @@
-//! Partial states as of a barrier, taken out of a table that lives on, to be read on another thread.
+//! Snapshots of partial states as of a barrier, to be read on another thread while the table is being updated.
 //!
-//! Most accumulators copy theirs as columns. One whose states are long (all distinct values of each group) keeps them in
-//! pieces that never change, shares these, and puts the columns together when they are read.
+//! Most accumulators copy their states as columns. [`CountDistinct`](super::count_distinct::CountDistinct), whose
+//! states are long, stores them in immutable chunks, shares these with the snapshot, and builds columns only when they
+//! are read.
 
 use arrow::array::ArrayRef;
 
 use super::Select;
 use crate::Error;
 
-/// The partial states of one aggregate for some groups, which are numbered from 0 here.
+/// A snapshot of the partial states of one aggregate for some groups, which are numbered from 0 in the snapshot.
 pub trait StateSnapshot: Send {
+    /// Returns the state columns of some groups.
     fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
 
-    /// Bytes held.
+    /// Returns the bytes of the snapshot.
     fn size(&self) -> usize;
 }
 
-/// Those of all aggregates, in order.
+/// Snapshots of all aggregates of a table, in order.
 pub struct StateSnapshots(pub(super) Vec<Box<dyn StateSnapshot>>);
 
 impl StateSnapshots {
+    /// Returns the state columns of all aggregates, for some groups.
     pub fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
         let mut columns = Vec::new();
         for states in &mut self.0 {
@@ -28,6 +31,7 @@ impl StateSnapshots {
         Ok(columns)
     }
 
+    /// Returns the bytes of the snapshots.
     pub fn size(&self) -> usize {
         self.0.iter().map(|states| states.size()).sum()
     }
@@ -39,7 +43,7 @@ impl From<Vec<ArrayRef>> for StateSnapshots {
     }
 }
 
-/// ColumnSnapshot with a row for each group.
+/// A snapshot as columns with a row for each group.
 pub struct ColumnSnapshot(pub Vec<ArrayRef>);
 
 impl StateSnapshot for ColumnSnapshot {

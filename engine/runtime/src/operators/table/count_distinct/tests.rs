@@ -6,12 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What is done to an aggregate.
+/// A step of a random test of the accumulator.
 #[derive(Debug, Clone)]
 enum Step {
     Update(Vec<(u32, Option<i64>)>),
     Merge(Vec<(u32, i64)>),
-    /// A copy is taken of some groups, to be read at the end.
+    /// A snapshot of some groups is taken, to be read at the end.
     Copy(Option<Vec<u32>>),
 }
 

@@ -31,7 +31,7 @@ fn strings(values: &[Option<i64>]) -> ArrayRef {
     ))
 }
 
-/// What is done to an aggregate.
+/// A step of a random test of an accumulator.
 #[derive(Debug, Clone)]
 enum Step {
     Update(Vec<(u32, Option<i64>)>),
@@ -52,8 +52,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Whenever some groups are read, and however often all is settled and tidied: each group's state and result are
-    /// those of its rows, in their order.
+    /// Whichever groups are read, and however often states are settled and segments compacted, the state and the result
+    /// of each group are those of its rows in their order.
     #[test]
     fn groups_are_what_their_rows_say(
         steps in proptest::collection::vec(any_step(), 1..40),
@@ -120,7 +120,7 @@ fn check(
     }
 }
 
-/// What a checkpoint copies out is as large as what changed, not as all there is.
+/// A snapshot of the changed groups is as large as those, not as all groups.
 #[test]
 fn reading_what_changed_leaves_the_rest_alone() {
     let mut highest = external(min_max::max_udaf(), DataType::Utf8, LIVE_BYTES_MAX);
