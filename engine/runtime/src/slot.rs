@@ -289,7 +289,7 @@ pub fn start(
             let result = slot.run(&parker);
             slot.end(result);
         }),
-        (SlotParker::Task(_), None) => Err(std::io::Error::other("a slot without a thread needs a pace")),
+        (SlotParker::Task(_), None) => Err(std::io::Error::other("a slot without a thread needs a scheduler")),
     }
 }
 
