@@ -1,6 +1,13 @@
 //! Tests of the same graph on slot threads.
 
-use super::*;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::job::{ROWS, SPLITS, deployment, graph};
+use super::simulation::Checkpoint;
+use super::test_connectors::CollectingSink;
+use super::{check, collect, positions};
+use crate::command::{Command, TaskEvent};
 use crate::deployment::{deploy, restore};
 use crate::job::RunningJob;
 

@@ -13,7 +13,7 @@ use millstream_connectors::source::{ReaderContext, Source, SourceBatch, SourceEv
 use millstream_connectors::{Boundedness, Committable, Error, JobIdentity, Split};
 use parking_lot::Mutex;
 
-use super::Random;
+use super::random::Random;
 
 /// Returns the schema of all rows: columns `id`, `key`, `ts`.
 pub fn schema() -> SchemaRef {

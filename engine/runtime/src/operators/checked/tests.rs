@@ -104,14 +104,17 @@ fn emits(batches: Vec<RecordBatch>) -> Vec<(Vec<(Port, RecordBatch)>, Progress)>
     vec![(batches, Progress::Done)]
 }
 
-fn process(operator: &mut CheckedOperator, batch: RecordBatch) -> Progress {
-    operator.process(0, batch, &mut Emitted::default()).unwrap()
+#[track_caller]
+fn process(operator: &mut CheckedOperator, batch: RecordBatch, expected: Progress) {
+    let progress = operator.process(0, batch, &mut Emitted::default()).unwrap();
+    assert_eq!(progress, expected);
 }
 
-fn watermark(operator: &mut CheckedOperator, watermark: Timestamp) -> Progress {
+#[track_caller]
+fn watermark(operator: &mut CheckedOperator, watermark: Timestamp) {
     let progress = operator.on_watermark(watermark, &mut Emitted::default()).unwrap();
+    assert_eq!(progress, Progress::Done);
     operator.output_watermark(watermark);
-    progress
 }
 
 #[test]
@@ -143,7 +146,7 @@ fn an_operator_that_keeps_its_contract_passes_unchanged() {
 #[should_panic(expected = "step emits rows of")]
 fn another_schema_than_the_declared_one_is_noticed() {
     let other = RecordBatch::try_from_iter([("n", integers(&[Some(1)]))]).unwrap();
-    process(&mut checked(calc(), emits(vec![other])), rows(&[1]));
+    process(&mut checked(calc(), emits(vec![other])), rows(&[1]), Progress::Done);
 }
 
 #[test]
@@ -151,21 +154,21 @@ fn another_schema_than_the_declared_one_is_noticed() {
 fn another_schema_of_late_rows_is_noticed() {
     let other = RecordBatch::try_from_iter([("n", integers(&[Some(1)]))]).unwrap();
     let steps = vec![(vec![(Port::Late(0), other)], Progress::Done)];
-    process(&mut checked(calc(), steps), rows(&[1]));
+    process(&mut checked(calc(), steps), rows(&[1]), Progress::Done);
 }
 
 #[test]
 #[should_panic(expected = "step emits more than 8193 rows in one call")]
 fn too_many_rows_of_one_call_are_noticed() {
     let batches = vec![rows(&vec![1; EMIT_ROWS_MAX]), rows(&[1]), rows(&[1])];
-    process(&mut checked(calc(), emits(batches)), rows(&[1]));
+    process(&mut checked(calc(), emits(batches)), rows(&[1]), Progress::Done);
 }
 
 #[test]
 #[should_panic(expected = "step was given the watermark 4 after 5")]
 fn a_watermark_that_goes_back_is_noticed() {
     let mut operator = checked(calc(), Vec::new());
-    assert_eq!(watermark(&mut operator, 5), Progress::Done);
+    watermark(&mut operator, 5);
     watermark(&mut operator, 4);
 }
 
@@ -184,7 +187,7 @@ fn a_forwarded_watermark_that_is_ahead_is_noticed() {
 #[should_panic(expected = "step forwards the watermark 2 after 5")]
 fn a_forwarded_watermark_that_goes_back_is_noticed() {
     let mut operator = checked(calc(), Vec::new());
-    assert_eq!(watermark(&mut operator, 5), Progress::Done);
+    watermark(&mut operator, 5);
     operator.operator = Box::new(Script {
         watermark_delay: 4,
         ..Script::default()
@@ -209,7 +212,7 @@ fn a_late_row_of_a_windowed_operator_is_noticed() {
         (vec![(Port::Main, rows(&[7, 5]))], Progress::Done),
     ];
     let mut operator = checked(window(), steps);
-    assert_eq!(watermark(&mut operator, 5), Progress::Done);
+    watermark(&mut operator, 5);
     watermark(&mut operator, 9);
 }
 
@@ -220,23 +223,23 @@ fn a_late_row_of_a_stateless_operator_is_its_inputs() {
         (vec![(Port::Main, rows(&[5]))], Progress::Done),
     ];
     let mut operator = checked(calc(), steps);
-    assert_eq!(watermark(&mut operator, 5), Progress::Done);
-    assert_eq!(process(&mut operator, rows(&[5])), Progress::Done);
+    watermark(&mut operator, 5);
+    process(&mut operator, rows(&[5]), Progress::Done);
 }
 
 #[test]
 #[should_panic(expected = "step was not resumed after its last call")]
 fn a_call_before_the_last_one_is_done_is_noticed() {
     let mut operator = checked(calc(), vec![(Vec::new(), Progress::More)]);
-    assert_eq!(process(&mut operator, rows(&[1])), Progress::More);
-    process(&mut operator, rows(&[1]));
+    process(&mut operator, rows(&[1]), Progress::More);
+    process(&mut operator, rows(&[1]), Progress::Done);
 }
 
 #[test]
 #[should_panic(expected = "step was not resumed after its last call")]
 fn a_snapshot_before_the_last_call_is_done_is_noticed() {
     let mut operator = checked(calc(), vec![(Vec::new(), Progress::Pending)]);
-    assert_eq!(process(&mut operator, rows(&[1])), Progress::Pending);
+    process(&mut operator, rows(&[1]), Progress::Pending);
     operator.snapshot(1).unwrap();
 }
 
@@ -252,11 +255,11 @@ fn a_needless_resume_is_noticed() {
 fn a_row_after_the_end_is_noticed() {
     let mut operator = checked(calc(), Vec::new());
     assert_eq!(operator.finish(&mut Emitted::default()).unwrap(), Progress::Done);
-    process(&mut operator, rows(&[1]));
+    process(&mut operator, rows(&[1]), Progress::Done);
 }
 
 #[test]
 #[should_panic(expected = "step was given an empty batch")]
 fn an_empty_batch_is_noticed() {
-    process(&mut checked(calc(), Vec::new()), rows(&[]));
+    process(&mut checked(calc(), Vec::new()), rows(&[]), Progress::Done);
 }

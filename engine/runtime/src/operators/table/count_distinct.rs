@@ -14,7 +14,8 @@ use arrow_select::filter::filter;
 use arrow_select::take::take;
 
 use super::distinct_set::{DistinctList, DistinctSet};
-use super::groups::{GroupIndex, from_integers, integer_values, integer_width, new_group_index, vec_growth};
+use super::group_index::{GroupIndex, new_group_index, vec_growth};
+use super::integers::{from_integers, integer_values, integer_width};
 use super::state_snapshot::StateSnapshot;
 use super::{Accumulator, AggregateSpec, Select};
 use crate::Error;

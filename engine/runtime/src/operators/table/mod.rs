@@ -9,7 +9,8 @@ mod accumulator_factory;
 mod count_distinct;
 mod datafusion_accumulator;
 mod distinct_set;
-mod groups;
+mod group_index;
+mod integers;
 mod numeric_accumulators;
 mod state_snapshot;
 
@@ -25,7 +26,7 @@ use millstream_graph::Aggregate;
 
 pub use self::accumulator::Accumulator;
 pub use self::accumulator_factory::new_accumulator;
-pub use self::groups::{GroupIndex, UNKNOWN, new_group_index};
+pub use self::group_index::{GroupIndex, UNKNOWN, new_group_index};
 pub use self::state_snapshot::StateSnapshots;
 use crate::Error;
 

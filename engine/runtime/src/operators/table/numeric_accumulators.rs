@@ -14,7 +14,7 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{ArrowNativeTypeOp, DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
 
-use super::groups::vec_growth;
+use super::group_index::vec_growth;
 use super::{Accumulator, Select};
 use crate::Error;
 

@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use super::*;
-use arrow::array::{Int32Array, Int64Array, StringArray};
+use arrow::array::{Array, Int32Array, Int64Array, StringArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::Field;
 
 #[track_caller]

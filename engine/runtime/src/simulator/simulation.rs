@@ -1,0 +1,240 @@
+//! One run of a simulated job.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use millstream_graph::OperatorId;
+
+use super::job::add_gates;
+use super::random::Random;
+use super::test_connectors::Gate;
+use crate::chain::Chains;
+use crate::command::{Command, TaskEvent};
+use crate::deployment::{self, Deployment};
+use crate::subtask_state::SubtaskState;
+use crate::task::{Step, Task};
+
+/// Upper limit of the `aligned_timeout` of unaligned checkpoints. A step takes one microsecond.
+pub const ALIGNED_TIMEOUT_US_MAX: u64 = 60;
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The states of a checkpoint, by operator.
+pub type Checkpoint = HashMap<OperatorId, Vec<SubtaskState>>;
+
+/// One run of a job.
+pub struct Simulation {
+    tasks: Vec<(Task, Arc<Flag>)>,
+    pub gates: Vec<Arc<Gate>>,
+    /// The newest checkpoint that was requested.
+    requested: u64,
+    random: Random,
+    /// Time of the next timer of each task.
+    timers: Vec<Option<i64>>,
+    now: i64,
+    /// The complete parts of each checkpoint.
+    pub checkpoints: BTreeMap<u64, Checkpoint>,
+    subtasks: usize,
+    seed: u64,
+}
+
+impl Simulation {
+    pub fn new(deployment: &mut Deployment, seed: u64) -> Self {
+        let gates = add_gates(deployment, seed);
+        let chains = Chains::of(&deployment.graph, deployment.parallelism);
+        let flags: Vec<Vec<Arc<Flag>>> = chains
+            .chains
+            .iter()
+            .map(|_| {
+                (0..deployment.parallelism)
+                    .map(|_| Arc::new(Flag(AtomicBool::new(true))))
+                    .collect()
+            })
+            .collect();
+        let waker = |chain: usize, subtask: usize| Waker::from(Arc::clone(&flags[chain][subtask]));
+        let local_slots = deployment.local_slots();
+        let counters = deployment::counters(deployment, &local_slots);
+        let restored = futures::executor::block_on(deployment::restore(deployment)).expect("its state is here");
+        let built = deployment::build(deployment, restored, &local_slots, &chains, &waker, &counters);
+        let built = futures::executor::block_on(built).expect("the job is built");
+        Self {
+            timers: vec![None; built.len()],
+            tasks: built
+                .into_iter()
+                .map(|built| (built.task, Arc::clone(&flags[built.chain][built.subtask])))
+                .collect(),
+            random: Random(seed),
+            gates,
+            requested: 0,
+            now: 0,
+            checkpoints: BTreeMap::new(),
+            subtasks: deployment.graph.nodes.len() * deployment.parallelism,
+            seed,
+        }
+    }
+
+    /// Runs to the end, with checkpoints at random steps and a last one.
+    pub fn run(&mut self) {
+        let mut steps = 0;
+        while !self.has_ended() {
+            let is_complete = self.is_complete(self.requested);
+            // Sometimes an incomplete checkpoint is aborted by the next one.
+            if self.random.below(60) == 0 && (is_complete || self.random.below(8) == 0) {
+                if is_complete && self.random.below(2) == 0 {
+                    self.confirm(self.requested);
+                }
+                let timeout_us = self.random.below(ALIGNED_TIMEOUT_US_MAX);
+                let aligned_timeout = (self.random.below(2) == 0).then(|| Duration::from_micros(timeout_us));
+                self.request_checkpoint(false, aligned_timeout);
+            }
+            match self.random.below(400) {
+                0 => {
+                    let gate = self.random.below(self.gates.len() as u64) as usize;
+                    self.gates[gate].close();
+                }
+                1..4 => self.open(),
+                _ => {}
+            }
+            self.step();
+            steps += 1;
+            assert!(steps < 1_000_000, "seed {}: the job does not end", self.seed);
+        }
+        // Ended tasks complete a checkpoint that was requested late.
+        while !self.is_complete(self.requested) {
+            self.step();
+        }
+        self.request_checkpoint(true, None);
+        self.run_until_blocked();
+        assert!(
+            self.is_complete(self.requested),
+            "seed {}: the last checkpoint is incomplete",
+            self.seed
+        );
+        let complete: Vec<u64> = (1..=self.requested).filter(|id| self.is_complete(*id)).collect();
+        self.checkpoints.retain(|id, _| complete.contains(id));
+    }
+
+    /// Runs until no task may run, now or at a timer.
+    pub fn run_until_blocked(&mut self) {
+        let mut steps = 0;
+        while self.timers.iter().any(Option::is_some)
+            || self.tasks.iter().any(|(_, flag)| flag.0.load(Ordering::Relaxed))
+        {
+            self.step();
+            steps += 1;
+            assert!(steps < 100_000, "seed {}: tasks do not come to rest", self.seed);
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.tasks.iter().all(|(task, _)| task.has_ended())
+    }
+
+    pub fn open(&self) {
+        self.gates.iter().for_each(|gate| gate.open());
+    }
+
+    pub fn is_complete(&self, checkpoint: u64) -> bool {
+        checkpoint == 0
+            || self
+                .checkpoints
+                .get(&checkpoint)
+                .is_some_and(|parts| parts.values().map(Vec::len).sum::<usize>() == self.subtasks)
+    }
+
+    fn confirm(&mut self, checkpoint: u64) {
+        for (task, _) in &mut self.tasks {
+            task.on_command(&Command::Confirm { checkpoint })
+                .expect("a command is taken");
+        }
+    }
+
+    pub fn request_checkpoint(&mut self, last: bool, aligned_timeout: Option<Duration>) {
+        self.requested += 1;
+        let command = Command::Checkpoint {
+            id: self.requested,
+            last,
+            aligned_timeout,
+        };
+        for (task, flag) in &mut self.tasks {
+            task.on_command(&command).expect("a command is taken");
+            flag.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub fn step(&mut self) {
+        self.now += 1;
+        for (index, (_, flag)) in self.tasks.iter().enumerate() {
+            if self.timers[index].is_some_and(|at| at <= self.now) {
+                flag.0.store(true, Ordering::Relaxed);
+            }
+        }
+        if let Some(soonest) = self.timers.iter().flatten().min()
+            && !self.tasks.iter().any(|(_, flag)| flag.0.load(Ordering::Relaxed))
+        {
+            // No task may run before the next timer.
+            self.now = (*soonest).max(self.now);
+            return;
+        }
+        let ready: Vec<usize> = (0..self.tasks.len())
+            .filter(|index| self.tasks[*index].1.0.load(Ordering::Relaxed))
+            .collect();
+        if ready.is_empty() && self.gates.iter().any(|gate| gate.is_closed()) {
+            self.open();
+            return;
+        }
+        assert!(
+            !ready.is_empty(),
+            "seed {}: no task may run, but the job has not ended",
+            self.seed
+        );
+        let index = ready[self.random.below(ready.len() as u64) as usize];
+        let (task, flag) = &mut self.tasks[index];
+        flag.0.store(false, Ordering::Relaxed);
+        self.timers[index] = None;
+        match task.step(self.now) {
+            Ok(Step::Worked) => flag.0.store(true, Ordering::Relaxed),
+            // Later timers are ignored, because they could hide a lost wake-up.
+            Ok(Step::Waiting { until }) => {
+                self.timers[index] = until.filter(|at| *at <= self.now + ALIGNED_TIMEOUT_US_MAX as i64);
+            }
+            Err(failure) => panic!("seed {}: {}: {}", self.seed, failure.operator, failure.error),
+        }
+        for local_slots in task.take_parts() {
+            let Some(event) = futures::executor::block_on(local_slots.complete()) else {
+                continue;
+            };
+            match event {
+                TaskEvent::Snapshot {
+                    checkpoint,
+                    operator,
+                    state,
+                } => {
+                    let parts = self
+                        .checkpoints
+                        .entry(checkpoint)
+                        .or_default()
+                        .entry(operator)
+                        .or_default();
+                    assert!(
+                        parts.iter().all(|local_slots| local_slots.subtask != state.subtask),
+                        "seed {}: a subtask answered checkpoint {checkpoint} twice",
+                        self.seed
+                    );
+                    parts.push(state);
+                }
+                event => panic!("seed {}: {event:?}", self.seed),
+            }
+        }
+    }
+}
