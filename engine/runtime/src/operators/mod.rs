@@ -12,7 +12,6 @@ mod spill;
 mod table;
 #[cfg(test)]
 mod testing;
-
 mod window_aggregate;
 mod window_assign;
 mod window_join;

@@ -1,7 +1,7 @@
 //! Keyed state of operators in the store: encodings, flushes and scans.
 //!
-//! State leaves an operator as *frozen* columns, which a flush encodes off the slot thread: as rows that replace former ones
-//! ([`RowFlush`]), as blocks of a table's groups ([`TableFlush`]), or as blocks of rows that are never replaced
+//! State leaves an operator as *frozen* columns, which a flush encodes off the slot thread: as rows that replace former
+//! ones ([`RowFlush`]), as blocks of a table's groups ([`TableFlush`]), or as blocks of rows that are never replaced
 //! ([`BatchFlush`]). It is read back by scans of key prefixes ([`PrefixScan`]), never by key.
 
 mod batch_flush;
