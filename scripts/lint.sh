@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/env.sh
 scripts/setup.sh lint
 cargo fmt --all --check
-scripts/lint-modules.py engine/cli engine/server engine/graph integration-tests proto fail-point store-errors
+scripts/lint-modules.py engine/cli engine/server engine/graph engine/cluster engine/runtime integration-tests proto state fail-point store-errors
 scripts/lint-comments.py engine/cli engine/server integration-tests
 scripts/lint-deploy.sh
 scripts/lint-dependencies.sh

@@ -49,7 +49,7 @@ fn output_is_exact_whatever_happens() {
         chaos.submit(&job, None);
         while chaos.faults < kills && !chaos.is_finished(&job) {
             chaos.pause();
-            chaos.anything(&mut job);
+            chaos.random_action(&mut job);
         }
         chaos.eventually(&format!("{} finishes", job.name), |chaos| chaos.is_finished(&job));
         if let Err(error) = chaos.windows.check(&output) {
@@ -151,10 +151,10 @@ impl Chaos {
     }
 
     /// Injects a fault or gives a command.
-    fn anything(&mut self, job: &mut Job) {
+    fn random_action(&mut self, job: &mut Job) {
         match self.random.below(20) {
-            0 => self.moved(job),
-            1 => self.stopped_and_restarted(job),
+            0 => self.resubmit(job),
+            1 => self.stop_and_restart(job),
             2 => {
                 let parallelism = (1 + self.random.below(4)).to_string();
                 self.command(&["jobs", "rescale", &job.name, "--parallelism", &parallelism]);
@@ -162,7 +162,7 @@ impl Chaos {
             3 => {
                 self.command(&["savepoints", "create", &job.name]);
             }
-            4 => self.drained(),
+            4 => self.drain_and_undrain(),
             _ => self.fault(),
         }
     }
@@ -232,7 +232,7 @@ impl Chaos {
     }
 
     /// Returns the description of a job; `None` without an answer, or if there is no such job.
-    fn look(&self, name: &str) -> Option<Value> {
+    fn describe_job(&self, name: &str) -> Option<Value> {
         let output = self
             .cluster
             .cli_at(&self.servers, &["jobs", "describe", name, "-o", "json"]);
@@ -241,7 +241,7 @@ impl Chaos {
 
     #[track_caller]
     fn state(&self, name: &str) -> String {
-        let job = self.look(name).unwrap_or_default();
+        let job = self.describe_job(name).unwrap_or_default();
         assert_ne!(job["state"], "failed", "{name}: {}", job["reason"]);
         job["state"].as_str().unwrap_or_default().to_string()
     }
@@ -266,11 +266,14 @@ impl Chaos {
         ];
         arguments.extend(from.iter().flat_map(|from| ["--from-checkpoint", from]));
         self.eventually(&format!("{} is submitted", job.name), |chaos| {
-            chaos.look(&job.name).is_some_and(|job| job["state"].is_string()) || {
-                // 4: the name is in use, as an earlier answer was lost.
-                let answer = chaos.command(&arguments);
-                answer.is_some_and(|answer| matches!(answer.status.code(), Some(0 | 4)))
-            }
+            chaos
+                .describe_job(&job.name)
+                .is_some_and(|job| job["state"].is_string())
+                || {
+                    // 4: the name is in use, as an earlier answer was lost.
+                    let answer = chaos.command(&arguments);
+                    answer.is_some_and(|answer| matches!(answer.status.code(), Some(0 | 4)))
+                }
         });
     }
 
@@ -299,7 +302,7 @@ impl Chaos {
     }
 
     #[track_caller]
-    fn stopped_and_restarted(&mut self, job: &mut Job) {
+    fn stop_and_restart(&mut self, job: &mut Job) {
         if self.stop(job).is_none() {
             return;
         }
@@ -311,7 +314,7 @@ impl Chaos {
 
     /// Continues the job under another name from a savepoint.
     #[track_caller]
-    fn moved(&mut self, job: &mut Job) {
+    fn resubmit(&mut self, job: &mut Job) {
         let Some(savepoint) = self.stop(job) else { return };
         let origin = job.name.clone();
         let from = format!("{origin}/{savepoint}");
@@ -325,7 +328,7 @@ impl Chaos {
         self.submit(job, Some(&from));
     }
 
-    fn drained(&mut self) {
+    fn drain_and_undrain(&mut self) {
         let worker = WORKERS[self.random.below(WORKERS.len() as u64) as usize];
         self.command(&["workers", "drain", worker]);
         self.pause();

@@ -8,12 +8,12 @@ use serde_json::Value;
 use crate::test_cluster::{Process, TestCluster, expected, is_finished_job, text, until};
 
 /// A stopped job with its checkpoints.
-struct Stopped {
+struct StoppedJob {
     cluster: TestCluster,
     _standalone: Process,
 }
 
-impl Stopped {
+impl StoppedJob {
     fn new() -> Self {
         let cluster = TestCluster::new();
         let standalone = cluster.standalone();
@@ -48,7 +48,7 @@ impl Stopped {
     }
 
     #[track_caller]
-    fn goes_on(&self) {
+    fn restart_and_check_output(&self) {
         self.cluster.cli(&["jobs", "restart", "cars"], 0);
         until("the job is finished", || {
             is_finished_job(
@@ -88,7 +88,7 @@ fn problems(report: &Value) -> Vec<String> {
 
 #[test]
 fn verify_names_damaged_files_and_the_checkpoint_that_a_restore_would_fall_back_to() {
-    let stopped = Stopped::new();
+    let stopped = StoppedJob::new();
     let newest = stopped.newest();
     let whole = stopped.verify("cars", 0);
     assert_eq!(whole["result"]["is_whole"], true, "{whole}");
@@ -148,20 +148,20 @@ fn verify_names_damaged_files_and_the_checkpoint_that_a_restore_would_fall_back_
     for (path, content) in manifests {
         fs::write(path, content).expect("a writable folder");
     }
-    stopped.goes_on();
+    stopped.restart_and_check_output();
 }
 
 #[test]
 fn a_lost_journal_is_refused_and_nothing_is_deleted_until_it_is_back() {
-    let stopped = Stopped::new();
+    let stopped = StoppedJob::new();
     let (journal, saved) = (stopped.folder().join("journal"), stopped.cluster.path("saved"));
     let before = contents(&stopped.folder().join("checkpoints"));
     let files = contents(&stopped.folder().join("files"));
     // A new process, as a running one has the journal in memory.
-    let Stopped { cluster, _standalone } = stopped;
+    let StoppedJob { cluster, _standalone } = stopped;
     drop(_standalone);
     fs::rename(&journal, &saved).expect("one folder");
-    let stopped = Stopped {
+    let stopped = StoppedJob {
         _standalone: cluster.standalone(),
         cluster,
     };
@@ -195,5 +195,5 @@ fn a_lost_journal_is_refused_and_nothing_is_deleted_until_it_is_back() {
     assert_eq!(contents(&stopped.folder().join("checkpoints")), before);
     assert_eq!(contents(&stopped.folder().join("files")), files);
     fs::rename(&saved, &journal).expect("one folder");
-    stopped.goes_on();
+    stopped.restart_and_check_output();
 }

@@ -83,11 +83,11 @@ fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'sta
         Role::Worker("a"),
         Role::Worker("b"),
     ];
-    let mut victims = roles.map(|role| Victim::new(role, &cluster, &servers, &mut lists[role.list()]));
+    let mut processes = roles.map(|role| TestProcess::new(role, &cluster, &servers, &mut lists[role.list()]));
     let start = Instant::now();
     let mut job = 0;
     // A finished job takes no checkpoints: the remaining failures happen to another one.
-    while job == 0 || victims.iter().any(|victim| victim.point.is_some()) {
+    while job == 0 || processes.iter().any(|process| process.point.is_some()) {
         job += 1;
         let output = format!("out{job}");
         windows.create_output(&output).expect("a new topic");
@@ -103,15 +103,15 @@ fn run(name: &'static str, of_coordinators: &[&'static str], of_workers: &[&'sta
         let mut question = cluster.start_command(&servers, &submit);
         let mut answered = Instant::now();
         loop {
-            let points: Vec<_> = victims.iter().filter_map(|victim| victim.point).collect();
+            let points: Vec<_> = processes.iter().filter_map(|process| process.point).collect();
             assert!(
                 start.elapsed() < TIMEOUT,
                 "{topic} does not finish; armed are {points:?}, left {lists:?}"
             );
-            for index in 0..victims.len() {
-                let is_awaited = victims.iter().any(Victim::is_a_coordinator_to_die);
-                let victim = &mut victims[index];
-                victim.tend(&cluster, &servers, &mut lists[victim.role.list()], is_awaited, start);
+            for index in 0..processes.len() {
+                let is_awaited = processes.iter().any(TestProcess::is_coordinator_with_fail_point);
+                let process = &mut processes[index];
+                process.advance(&cluster, &servers, &mut lists[process.role.list()], is_awaited, start);
             }
             if let Some(answer) = question.answer() {
                 answered = Instant::now();
@@ -147,7 +147,7 @@ impl Role {
 
     fn start(self, cluster: &TestCluster, servers: &str, point: Option<&str>) -> Process {
         if let Some(point) = point {
-            cluster.arm_next(point);
+            cluster.set_next_fail_point(point);
         }
         match self {
             Self::Coordinator(port) => cluster.coordinator_at(port),
@@ -157,7 +157,7 @@ impl Role {
 }
 
 /// A process that fails repeatedly.
-struct Victim {
+struct TestProcess {
     role: Role,
     process: Process,
     /// Next fail point.
@@ -166,7 +166,7 @@ struct Victim {
     reached: Option<Instant>,
 }
 
-impl Victim {
+impl TestProcess {
     fn new(role: Role, cluster: &TestCluster, servers: &str, points: &mut VecDeque<&'static str>) -> Self {
         let point = points.pop_front();
         Self {
@@ -177,12 +177,12 @@ impl Victim {
         }
     }
 
-    fn is_a_coordinator_to_die(&self) -> bool {
+    fn is_coordinator_with_fail_point(&self) -> bool {
         matches!(self.role, Role::Coordinator(_)) && self.point.is_some() && self.reached.is_none()
     }
 
     /// Advances the process through its failures. `is_awaited` is true while a coordinator has yet to lead and fail.
-    fn tend(
+    fn advance(
         &mut self,
         cluster: &TestCluster,
         servers: &str,

@@ -10,7 +10,7 @@ use crate::test_cluster::{CARS, Process, TestCluster, expected, until};
 const RATE: u32 = 4_000;
 
 /// A job from Kafka to Kafka whose only worker was killed between the checkpoint and the commit of its transaction.
-struct Interrupted {
+struct InterruptedJob {
     cluster: TestCluster,
     windows: WindowedJob,
     job: String,
@@ -18,7 +18,7 @@ struct Interrupted {
     _coordinator: Process,
 }
 
-impl Interrupted {
+impl InterruptedJob {
     fn new(name: &'static str, own_broker: bool) -> Self {
         let cluster = TestCluster::new();
         let windows = match own_broker {
@@ -33,7 +33,7 @@ impl Interrupted {
         let file = file.to_str().expect("a path in UTF-8").to_string();
         let job = windows.topic("out");
         let coordinator = cluster.coordinator();
-        cluster.arm_next("in-transaction:3");
+        cluster.set_next_fail_point("in-transaction:3");
         let mut worker = cluster.worker("first");
         cluster.until_workers(1);
         cluster.cli(&["jobs", "submit", &file, "--parallelism", "2"], 0);
@@ -55,9 +55,9 @@ impl Interrupted {
 
 #[test]
 fn a_stop_publishes_what_the_last_checkpoint_holds_though_no_task_runs() {
-    let Interrupted {
+    let InterruptedJob {
         cluster, windows, job, ..
-    } = &Interrupted::new("pending-stop", false);
+    } = &InterruptedJob::new("pending-stop", false);
     let before = windows.broker.records(job).expect("they can be read").len();
     cluster.cli(&["jobs", "stop", job, "--savepoint", "kept", "--wait"], 0);
     let reason = cluster.job(job)["reason"].to_string();
@@ -76,8 +76,8 @@ fn a_stop_publishes_what_the_last_checkpoint_holds_though_no_task_runs() {
 
 #[test]
 fn a_savepoint_restored_under_another_name_publishes_what_was_pending() {
-    let interrupted = Interrupted::new("pending-savepoint", true);
-    let Interrupted {
+    let interrupted = InterruptedJob::new("pending-savepoint", true);
+    let InterruptedJob {
         cluster,
         windows,
         job,
@@ -113,7 +113,7 @@ fn a_savepoint_restored_under_another_name_publishes_what_was_pending() {
 /// output.
 fn with_pending_files() -> (TestCluster, [Process; 2], u64) {
     let cluster = TestCluster::new();
-    cluster.arm_next("after-manifest:3");
+    cluster.set_next_fail_point("after-manifest:3");
     let mut coordinator = cluster.coordinator();
     let mut worker = cluster.worker("first");
     cluster.until_workers(1);

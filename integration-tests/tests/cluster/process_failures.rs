@@ -34,7 +34,7 @@ fn a_command_whose_coordinator_dies_before_it_answers_has_an_unknown_outcome() {
     let cluster = TestCluster::new();
     std::fs::write(cluster.path("cars.yaml"), CARS.replace("300ms", "1h")).expect("a writable folder");
     // The coordinator is killed by the first request for a checkpoint.
-    cluster.arm_next("manifest");
+    cluster.set_next_fail_point("manifest");
     let mut coordinator = cluster.coordinator();
     let _worker = cluster.worker("a");
     cluster.until_workers(1);

@@ -172,7 +172,7 @@ impl TestCluster {
     }
 
     /// Sets the fail point of the next process (see `CONTRIBUTING.md`).
-    pub fn arm_next(&self, fail_point: &str) {
+    pub fn set_next_fail_point(&self, fail_point: &str) {
         self.fail_point.replace(Some(fail_point.to_string()));
     }
 
@@ -201,7 +201,7 @@ impl TestCluster {
     }
 
     pub fn standalone_with(&self, more: &[&str]) -> Process {
-        let process = self.leading("standalone", self.port, more);
+        let process = self.start_role("standalone", self.port, more);
         self.until_workers(1);
         process
     }
@@ -211,11 +211,11 @@ impl TestCluster {
     }
 
     pub fn coordinator_at(&self, port: u16) -> Process {
-        self.leading("coordinator", port, &[])
+        self.start_role("coordinator", port, &[])
     }
 
     /// Starts a coordinator or standalone process.
-    pub fn leading(&self, role: &str, port: u16, more: &[&str]) -> Process {
+    pub fn start_role(&self, role: &str, port: u16, more: &[&str]) -> Process {
         let listen = format!("127.0.0.1:{port}");
         let arguments = [role, "--data-dir", "data", "--listen", &listen, "--http", "127.0.0.1:0"];
         self.start(role, &[&arguments, more].concat())

@@ -16,7 +16,7 @@ use crate::test_cluster::{TestCluster, expected, until};
 
 /// A received span with the service that sent it.
 #[derive(Debug, Clone)]
-struct Heard {
+struct ReceivedSpan {
     service: String,
     name: String,
     trace: String,
@@ -27,7 +27,7 @@ struct Heard {
 
 #[derive(Clone, Default)]
 struct Collector {
-    heard: Arc<Mutex<Vec<Heard>>>,
+    received: Arc<Mutex<Vec<ReceivedSpan>>>,
 }
 
 #[tonic::async_trait]
@@ -40,7 +40,7 @@ impl TraceService for Collector {
             let of = resource.resource.unwrap_or_default();
             let service = text(&of.attributes, "service.name");
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                self.heard.lock().push(Heard {
+                self.received.lock().push(ReceivedSpan {
                     service: service.clone(),
                     name: span.name,
                     trace: hex(&span.trace_id),
@@ -71,9 +71,11 @@ impl Collector {
         format!("http://{address}")
     }
 
-    fn find(&self, service: &str, name: &str) -> Option<Heard> {
-        let heard = self.heard.lock();
-        let found = heard.iter().find(|span| span.service == service && span.name == name);
+    fn find(&self, service: &str, name: &str) -> Option<ReceivedSpan> {
+        let received = self.received.lock();
+        let found = received
+            .iter()
+            .find(|span| span.service == service && span.name == name);
         found.cloned()
     }
 }
@@ -95,7 +97,7 @@ fn a_submission_is_one_trace_from_the_client_to_the_worker_and_checkpoints_have_
     let collector = Collector::default();
     let endpoint = collector.start();
     let cluster = TestCluster::new();
-    let _coordinator = cluster.leading("coordinator", cluster.port, &["--traces", &endpoint]);
+    let _coordinator = cluster.start_role("coordinator", cluster.port, &["--traces", &endpoint]);
     let _worker = cluster.worker_with("traced", &cluster.url(), &["--traces", &endpoint]);
     cluster.until_workers(1);
 
@@ -137,8 +139,8 @@ fn a_submission_is_one_trace_from_the_client_to_the_worker_and_checkpoints_have_
     assert_eq!((deploy.job.as_str(), checkpoint.job.as_str()), ("cars", "cars"));
     assert_ne!(checkpoint.trace, trace);
     assert_eq!((&manifest.trace, &manifest.parent), (&checkpoint.trace, &checkpoint.id));
-    let heard = collector.heard.lock();
-    let of_publish = heard
+    let received = collector.received.lock();
+    let of_publish = received
         .iter()
         .find(|span| span.id == publish.parent)
         .expect("its checkpoint");
@@ -164,7 +166,7 @@ fn the_restart_of_a_region_is_a_trace_of_its_own() {
     let endpoint = collector.start();
     let cluster = TestCluster::new();
     std::fs::write(cluster.path("kept.yaml"), KEPT).expect("a writable folder");
-    let _coordinator = cluster.leading("coordinator", cluster.port, &["--traces", &endpoint]);
+    let _coordinator = cluster.start_role("coordinator", cluster.port, &["--traces", &endpoint]);
     let mut dies = cluster.worker("dies");
     let _stays = cluster.worker("stays");
     cluster.until_workers(2);
@@ -178,11 +180,11 @@ fn the_restart_of_a_region_is_a_trace_of_its_own() {
         .find("millstream-coordinator", "restart region")
         .expect("just seen");
     assert_eq!((restart.job.as_str(), restart.parent.as_str()), ("kept", ""));
-    let heard = collector.heard.lock();
-    let of_restart: Vec<&str> = heard
+    let received = collector.received.lock();
+    let of_restart: Vec<&str> = received
         .iter()
         .filter(|span| span.parent == restart.id)
         .map(|span| span.name.as_str())
         .collect();
-    assert_eq!(of_restart, ["wait for slots"], "{heard:?}");
+    assert_eq!(of_restart, ["wait for slots"], "{received:?}");
 }
