@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 . scripts/env.sh
 scripts/setup.sh lint
 cargo fmt --all --check
-scripts/lint-modules.py engine integration-tests proto state fail-point store-errors
-scripts/lint-comments.py docs CONTRIBUTING.md engine/cli engine/server engine/graph engine/planner integration-tests proto fail-point store-errors
+scripts/lint-modules.py
+scripts/lint-comments.py
 scripts/lint-deploy.sh
 scripts/lint-dependencies.sh
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings

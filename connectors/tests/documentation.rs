@@ -1,5 +1,6 @@
-//! The comparison of `docs/connectors.md` with the code: its example is compiled and run here, and its tables of options
-//! are generated from the registry. `UPDATE_DOCS=1 cargo test -p millstream-connectors` updates the page.
+//! The comparison of `docs/connectors.md` with the code: its example is compiled and run here, and its tables of
+//! options are generated from the registry. `UPDATE_DOCS=1 cargo test --workspace --test main documentation` updates
+//! the page.
 
 use std::fmt::Write;
 use std::path::Path;

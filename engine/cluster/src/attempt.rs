@@ -52,7 +52,7 @@ pub struct Attempt<'a> {
     pub history: &'a History,
     /// The checkpoint to restore; `None`: the job starts without state.
     pub base: Option<&'a Snapshot>,
-    /// Where the attempt reports to.
+    /// Receiver of progress reports.
     pub progress: &'a Progress,
     /// The W3C trace parent of the request that started this attempt; empty if there was none.
     pub trace_parent: &'a str,

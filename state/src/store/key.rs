@@ -1,7 +1,7 @@
 //! Keys of the database.
 //!
-//! Layout, version 1: `key_group (u16 BE) | namespace (i64 BE, sign bit flipped) | key`. Big-endian and the flipped sign
-//! make byte order the order of (group, namespace, key).
+//! Layout, version 1: `key_group (u16 BE) | namespace (i64 BE, sign bit flipped) | key`. Big-endian and the flipped
+//! sign make byte order the order of (group, namespace, key).
 
 use crate::key_group::KeyGroup;
 
