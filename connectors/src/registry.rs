@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::join_all;
+use millstream_proto::spec::did_you_mean;
 use parking_lot::RwLock;
 
 use crate::format::{self, Format};
@@ -102,7 +103,7 @@ fn connector_of(table: &TableDefinition) -> Result<&'static dyn Connector, Error
         Error::Invalid(format!(
             "table `{}`: unknown connector `{name}`; known are {}",
             table.name,
-            names()
+            connector_names()
         ))
     })
 }
@@ -217,17 +218,17 @@ const FORMAT_PREFIXES: [&str; 3] = ["", "key.", "value."];
 /// Validates a table in a role. Returns all mistakes; empty if the table can be created.
 pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
     let Some(name) = table.option("connector") else {
-        let known = names();
-        return vec![mistake(
+        let known = connector_names();
+        return vec![OptionError::new(
             "connector",
             format!("the option 'connector' is missing; it is one of {known}"),
         )];
     };
     let Some(connector) = find(name) else {
-        let near = millstream_proto::spec::did_you_mean(name, connectors().iter().map(|connector| connector.name()));
-        return vec![mistake(
+        let near = did_you_mean(name, connectors().iter().map(|connector| connector.name()));
+        return vec![OptionError::new(
             "connector",
-            format!("unknown connector `{name}`{near} (known: {})", names()),
+            format!("unknown connector `{name}`{near} (known: {})", connector_names()),
         )];
     };
     let mut errors = Vec::new();
@@ -236,7 +237,7 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
             Role::Source => ("written to", "read from"),
             Role::Sink => ("read from", "written to"),
         };
-        errors.push(mistake(
+        errors.push(OptionError::new(
             "connector",
             format!("a table of the connector `{name}` can be {can}, not {cannot}"),
         ));
@@ -253,7 +254,7 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
         }) {
             Some((_, description)) => {
                 if let Err(problem) = options::check_value(description, value) {
-                    errors.push(mistake(option, problem));
+                    errors.push(OptionError::new(option, problem));
                 }
             }
             None => {
@@ -262,8 +263,8 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
                     .filter(|(_, description)| !description.name.ends_with('*'))
                     .map(|(prefix, description)| format!("{prefix}{}", description.name))
                     .collect();
-                let near = millstream_proto::spec::did_you_mean(option, candidates.iter().map(String::as_str));
-                errors.push(mistake(
+                let near = did_you_mean(option, candidates.iter().map(String::as_str));
+                errors.push(OptionError::new(
                     option,
                     format!("unknown option '{option}' for the connector `{name}`{near}"),
                 ));
@@ -277,7 +278,7 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
                 .keys()
                 .any(|option| options::describes(description, option))
         {
-            errors.push(mistake(
+            errors.push(OptionError::new(
                 description.name,
                 format!("the option '{}' is missing: {}", description.name, description.help),
             ));
@@ -310,25 +311,19 @@ fn formats(
                 }
             }
             None => {
-                let all = format::formats().iter().map(|format| format.name).collect::<Vec<_>>();
-                let near = millstream_proto::spec::did_you_mean(name, all.iter().copied());
-                errors.push(mistake(
+                let near = did_you_mean(name, format::formats().iter().map(|format| format.name));
+                errors.push(OptionError::new(
                     &option,
-                    format!("unknown format `{name}`{near} (known: {})", all.join(", ")),
+                    format!("unknown format `{name}`{near} (known: {})", format_names()),
                 ));
             }
         }
     }
     let has_value = table.option("format").is_some() || table.option("value.format").is_some();
     if connector.uses_format(role) && !has_value {
-        let all = format::formats()
-            .iter()
-            .map(|format| format.name)
-            .collect::<Vec<_>>()
-            .join(", ");
-        errors.push(mistake(
+        errors.push(OptionError::new(
             "format",
-            format!("the option 'format' is missing; it is one of {all}"),
+            format!("the option 'format' is missing; it is one of {}", format_names()),
         ));
     }
     formats
@@ -376,19 +371,19 @@ fn validate_metadata(table: &TableDefinition, connector: &dyn Connector, role: R
                     column.key
                 )
             } else {
-                let near = millstream_proto::spec::did_you_mean(&column.key, keys.iter().copied());
+                let near = did_you_mean(&column.key, keys.iter().copied());
                 format!(
                     "unknown metadata key '{}'{near} (known: {})",
                     column.key,
                     keys.join(", ")
                 )
             };
-            errors.push(mistake(&column.column, message));
+            errors.push(OptionError::new(&column.column, message));
             continue;
         };
         if role == Role::Sink && !column.is_virtual {
             if !description.writable {
-                errors.push(mistake(
+                errors.push(OptionError::new(
                     &column.column,
                     format!(
                         "the metadata '{}' cannot be written; declare the column VIRTUAL",
@@ -396,7 +391,7 @@ fn validate_metadata(table: &TableDefinition, connector: &dyn Connector, role: R
                     ),
                 ));
             } else if !written.insert(&column.key) {
-                errors.push(mistake(
+                errors.push(OptionError::new(
                     &column.column,
                     format!("the metadata '{}' is written by two columns", column.key),
                 ));
@@ -405,7 +400,8 @@ fn validate_metadata(table: &TableDefinition, connector: &dyn Connector, role: R
     }
 }
 
-fn names() -> String {
+/// Returns the names of all compiled-in connectors, for error messages.
+fn connector_names() -> String {
     connectors()
         .iter()
         .map(|connector| connector.name())
@@ -413,9 +409,11 @@ fn names() -> String {
         .join(", ")
 }
 
-fn mistake(subject: &str, message: String) -> OptionError {
-    OptionError {
-        subject: Some(subject.to_string()),
-        message,
-    }
+/// Returns the names of all formats, for error messages.
+fn format_names() -> String {
+    format::formats()
+        .iter()
+        .map(|format| format.name)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -187,6 +187,24 @@ pub struct OptionError {
     pub message: String,
 }
 
+impl OptionError {
+    /// Creates the error of an option or a column.
+    pub fn new(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            subject: Some(subject.into()),
+            message: message.into(),
+        }
+    }
+
+    /// Creates the error of a table as a whole.
+    pub fn of_table(message: impl Into<String>) -> Self {
+        Self {
+            subject: None,
+            message: message.into(),
+        }
+    }
+}
+
 impl TableDefinition {
     /// Returns the value of an option.
     pub fn option(&self, name: &str) -> Option<&str> {

@@ -77,19 +77,13 @@ impl Connector for Datagen {
         let mut errors = field_names(table);
         for field in table.schema.fields() {
             if let Err(error) = Column::new(table, field) {
-                errors.push(OptionError {
-                    subject: Some(field.name().clone()),
-                    message: error.to_string(),
-                });
+                errors.push(OptionError::new(field.name().clone(), error.to_string()));
             }
         }
         if errors.is_empty()
             && let Err(error) = settings(table)
         {
-            errors.push(OptionError {
-                subject: None,
-                message: error.to_string(),
-            });
+            errors.push(OptionError::of_table(error.to_string()));
         }
         errors
     }
@@ -119,10 +113,10 @@ fn field_names(table: &TableDefinition) -> Vec<OptionError> {
     let mut errors = Vec::new();
     for option in table.options.keys().filter(|option| option.starts_with("fields.")) {
         let Some((column, part)) = option["fields.".len()..].rsplit_once('.') else {
-            errors.push(OptionError {
-                subject: Some(option.clone()),
-                message: format!("'{option}' names no column; write 'fields.COLUMN.kind' or the like"),
-            });
+            errors.push(OptionError::new(
+                option.clone(),
+                format!("'{option}' names no column; write 'fields.COLUMN.kind' or the like"),
+            ));
             continue;
         };
         if table.field(column).is_none() {
@@ -130,16 +124,16 @@ fn field_names(table: &TableDefinition) -> Vec<OptionError> {
                 column,
                 table.schema.fields().iter().map(|field| field.name().as_str()),
             );
-            errors.push(OptionError {
-                subject: Some(option.clone()),
-                message: format!("'{option}': there is no column `{column}`{near}"),
-            });
+            errors.push(OptionError::new(
+                option.clone(),
+                format!("'{option}': there is no column `{column}`{near}"),
+            ));
         } else if !FIELD_OPTIONS.contains(&part) {
             let near = millstream_proto::spec::did_you_mean(part, FIELD_OPTIONS);
-            errors.push(OptionError {
-                subject: Some(option.clone()),
-                message: format!("'{option}': there is no option `{part}` of a column{near}"),
-            });
+            errors.push(OptionError::new(
+                option.clone(),
+                format!("'{option}': there is no option `{part}` of a column{near}"),
+            ));
         }
     }
     errors

@@ -207,29 +207,16 @@ impl<'a> OptionsReader<'a> {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
-        build().ok_or_else(|| {
-            vec![OptionError {
-                subject: None,
-                message: "the options do not fit together".into(),
-            }]
-        })
+        build().ok_or_else(|| vec![OptionError::of_table("the options do not fit together")])
     }
 
     fn add_error(&mut self, option: &str, message: String) {
-        self.errors.push(OptionError {
-            subject: Some(option.to_string()),
-            message,
-        });
+        self.errors.push(OptionError::new(option, message));
     }
 
     fn collect<T>(&mut self, result: Result<T, Error>) -> Option<T> {
         result
-            .map_err(|error| {
-                self.errors.push(OptionError {
-                    subject: None,
-                    message: error.to_string(),
-                })
-            })
+            .map_err(|error| self.errors.push(OptionError::of_table(error.to_string())))
             .ok()
     }
 
@@ -502,10 +489,7 @@ impl<'a> OptionsReader<'a> {
                     "the metadata '{}' of the column `{}` is {wanted}",
                     column.key, column.column
                 );
-                self.errors.push(OptionError {
-                    subject: Some(column.column.clone()),
-                    message,
-                });
+                self.errors.push(OptionError::new(column.column.clone(), message));
             }
         }
     }

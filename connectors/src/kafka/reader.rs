@@ -353,3 +353,60 @@ impl std::fmt::Debug for KafkaReader {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition() -> PartitionReader {
+        PartitionReader {
+            id: "orders-3".into(),
+            topic: "orders".into(),
+            number: 3,
+            position: Position { next: 7, end: None },
+            weight: 0,
+            queue: None,
+            fetched: VecDeque::new(),
+            is_caught_up: false,
+            finished: false,
+        }
+    }
+
+    #[test]
+    fn errors_that_a_restart_cannot_change_are_permanent() {
+        use RDKafkaRespErr as Code;
+        #[track_caller]
+        fn check(code: Code, expected: &str) {
+            let error = partition().on_error(code, "refused").unwrap_err();
+            assert!(matches!(error, Error::Invalid(_)), "{error:?}");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        check(
+            Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+            "the partition orders-3 does not exist any more",
+        );
+        check(
+            Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
+            "the partition orders-3 does not exist any more",
+        );
+        check(
+            Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+            "not allowed to read orders-3 (refused)",
+        );
+        check(
+            Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET,
+            "the offset 7 to read from is not in the partition",
+        );
+    }
+
+    #[test]
+    fn errors_that_the_client_retries_are_none_of_the_reader() {
+        for code in [
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        ] {
+            assert!(partition().on_error(code, "refused").is_ok(), "{code:?}");
+        }
+    }
+}

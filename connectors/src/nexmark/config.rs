@@ -45,7 +45,7 @@ pub enum StartTime {
 
 impl Config {
     pub fn of(table: &TableDefinition) -> Result<Self, Vec<OptionError>> {
-        let reader = Reader {
+        let reader = OptionsReader {
             options: Options::of(table),
             errors: Vec::new(),
         };
@@ -75,12 +75,12 @@ impl Config {
 }
 
 /// Reads options and collects all mistakes.
-struct Reader<'a> {
+struct OptionsReader<'a> {
     options: Options<'a>,
     errors: Vec<OptionError>,
 }
 
-impl Reader<'_> {
+impl OptionsReader<'_> {
     fn config(mut self) -> Result<Config, Vec<OptionError>> {
         let rate = self.rate();
         let is_paced = self.boolean("nexmark.pace", false)
@@ -118,18 +118,15 @@ impl Reader<'_> {
         }
     }
 
-    fn wrong(&mut self, option: &str, message: String) {
-        self.errors.push(OptionError {
-            subject: Some(option.to_string()),
-            message,
-        });
+    fn add_error(&mut self, option: &str, message: String) {
+        self.errors.push(OptionError::new(option, message));
     }
 
-    fn taken<T>(&mut self, option: &str, value: Result<Option<T>, Error>, default: T) -> T {
+    fn value_or_default<T>(&mut self, option: &str, value: Result<Option<T>, Error>, default: T) -> T {
         match value {
             Ok(value) => value.unwrap_or(default),
             Err(error) => {
-                self.wrong(option, error.to_string());
+                self.add_error(option, error.to_string());
                 default
             }
         }
@@ -137,14 +134,14 @@ impl Reader<'_> {
 
     fn boolean(&mut self, option: &str, default: bool) -> bool {
         let value = self.options.boolean(option);
-        self.taken(option, value, default)
+        self.value_or_default(option, value, default)
     }
 
     fn number(&mut self, option: &str, default: u64, min: u64, max: u64) -> u64 {
         let value = self.options.count(option);
-        let value = self.taken(option, value, default);
+        let value = self.value_or_default(option, value, default);
         if value < min || value > max {
-            self.wrong(
+            self.add_error(
                 option,
                 format!("'{option}' is {value}; it must be between {min} and {max}"),
             );
@@ -154,9 +151,9 @@ impl Reader<'_> {
 
     fn size(&mut self, option: &str, default: u64) -> usize {
         let value = self.options.bytes(option);
-        let value = self.taken(option, value, default);
+        let value = self.value_or_default(option, value, default);
         if value > AVERAGE_SIZE_MAX {
-            self.wrong(
+            self.add_error(
                 option,
                 format!("'{option}' is {value} bytes; at most {AVERAGE_SIZE_MAX} are possible"),
             );
@@ -166,7 +163,7 @@ impl Reader<'_> {
 
     fn seed(&mut self) -> u64 {
         let value = self.options.integer("seed");
-        self.taken("seed", value, 0) as u64
+        self.value_or_default("seed", value, 0) as u64
     }
 
     fn rate(&mut self) -> u64 {
@@ -175,7 +172,7 @@ impl Reader<'_> {
         let first = self.number("first-event.rate", 10_000, 1, 1_000_000_000);
         let next = self.number("next-event.rate", 10_000, 1, 1_000_000_000);
         if first_given && next_given && first != next {
-            self.wrong(
+            self.add_error(
                 "next-event.rate",
                 format!(
                     "'first-event.rate' is {first} and 'next-event.rate' is {next}; rates that change over time are \
@@ -197,7 +194,7 @@ impl Reader<'_> {
             Some(us) => StartTime::AtUs(us),
             None => {
                 let near = millstream_proto::spec::did_you_mean(text, ["now"]);
-                self.wrong(
+                self.add_error(
                     "nexmark.start-time",
                     format!("`{text}` is not a time{near}; write e.g. '2015-07-15T00:00:00Z', '2015-07-15 00:00:00' or 'now'"),
                 );

@@ -109,12 +109,7 @@ impl Columns {
 
 fn column(field: &Field, errors: &mut Vec<OptionError>) -> Option<Column> {
     let name = field.name();
-    let mut wrong = |message: String| {
-        errors.push(OptionError {
-            subject: Some(name.clone()),
-            message,
-        })
-    };
+    let mut wrong = |message: String| errors.push(OptionError::new(name.clone(), message));
     let (kind, known): (_, &[(&str, Leaf)]) = match name.as_str() {
         "event_type" => {
             if *field.data_type() != DataType::Int32 {
