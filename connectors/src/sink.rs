@@ -161,6 +161,19 @@ pub trait Sink: Send + Sync {
     /// Publishes the output of a completed checkpoint. Idempotent: it may be called again with the same committables.
     async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error>;
 
+    /// Returns true if writers keep output back from [`Sink::commit`] over several checkpoints, to publish it later.
+    /// Each checkpoint's committables then describe all output that is kept back. It is published by
+    /// [`Sink::recover`] when its writer does not go on, so all writers of the job start again together.
+    fn keeps_output_back(&self) -> bool {
+        false
+    }
+
+    /// Publishes what a restored checkpoint contains, output that is kept back included, when none of the writers that
+    /// made it will go on. Idempotent.
+    async fn recover(&self, committables: Vec<Committable>) -> Result<(), Error> {
+        self.commit(committables).await
+    }
+
     /// Returns true if [`Sink::commit`] transfers the output itself rather than publishing it by name. The committables
     /// of a subtask are then committed by the process whose writer prepared them, as long as that process is alive.
     /// After a failure any process may commit them, and two may do so at the same time. [`Sink::use_storage`] is called

@@ -12,8 +12,8 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::open_files::{OpenFiles, Payload};
-use super::pending_file::PendingFile;
+use super::open_file::Payload;
+use super::open_files::{OpenFiles, Prepared};
 use crate::Error;
 
 /// Bytes in the queue at which the writer applies backpressure.
@@ -30,8 +30,13 @@ pub enum Command {
         /// Size of the payload in the queue.
         bytes: u64,
     },
-    /// Closes all files and answers with those to publish.
-    Prepare(oneshot::Sender<Result<Vec<PendingFile>, Error>>),
+    /// Makes all that was written durable and answers with the output for a checkpoint.
+    Prepare {
+        /// True if nothing will be written after it.
+        last: bool,
+        /// Receives the output.
+        reply: oneshot::Sender<Result<Prepared, Error>>,
+    },
     /// Removes all unpublished files, because the attempt has ended.
     Discard,
 }
@@ -106,7 +111,7 @@ impl Command {
     fn bytes(&self) -> u64 {
         match self {
             Self::Write { bytes, .. } => *bytes,
-            Self::Prepare(_) | Self::Discard => 0,
+            Self::Prepare { .. } | Self::Discard => 0,
         }
     }
 }
@@ -154,9 +159,9 @@ impl Worker {
 fn carry_out(files: &mut OpenFiles, command: Command) -> Result<(), Error> {
     match command {
         Command::Write { folder, payload, .. } => files.write(folder, payload)?,
-        Command::Prepare(reply) => {
+        Command::Prepare { last, reply } => {
             // An answer that cannot be sent belongs to an attempt that has ended, which discards its files.
-            if let Err(Ok(unclaimed)) = reply.send(files.prepare()) {
+            if let Err(Ok(unclaimed)) = reply.send(files.prepare(last)) {
                 files.take_back(unclaimed);
             }
         }

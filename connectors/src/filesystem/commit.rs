@@ -30,12 +30,7 @@ pub async fn publish(location: &Location, files: Vec<PendingFile>) -> Result<(),
                 bytes,
             } => match location {
                 Location::Store(store) => complete_upload(store, &key, &upload, parts, bytes).await?,
-                Location::Local(path) => {
-                    return Err(Error::Invalid(format!(
-                        "the checkpoint has unpublished files of an object store (`{key}`), but the table's path is now \
-                         `{path}`; set the path back until they are published"
-                    )));
-                }
+                Location::Local(path) => return Err(written_to_object_store(&key, path)),
             },
         }
     }
@@ -45,6 +40,14 @@ pub async fn publish(location: &Location, files: Vec<PendingFile>) -> Result<(),
     tokio::task::spawn_blocking(move || publish_local(&local))
         .await
         .map_err(|error| Error::Unavailable(format!("publishing files was interrupted: {error}")))?
+}
+
+/// Returns the error of a table whose path is no longer in the object store that it was written to.
+pub fn written_to_object_store(key: &str, path: &str) -> Error {
+    Error::Invalid(format!(
+        "the checkpoint has unpublished files of an object store (`{key}`), but the table's path is now `{path}`; set the \
+         path back until they are published"
+    ))
 }
 
 fn publish_local(files: &[(String, String, u64)]) -> Result<(), Error> {

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use object_store::MultipartId;
 use object_store::multipart::PartId;
@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use super::error::{io_error, store_error};
 use super::local_fs::remove_file;
 use super::location::StoreLocation;
+use super::part_file::FinalName;
 use super::pending_file::PendingFile;
 use crate::Error;
 
@@ -48,14 +49,16 @@ pub struct Upload {
 }
 
 impl InProgressFile {
+    /// Creates a hidden file as [`InProgressFile::local`], in place of a hidden file of that name.
+    pub fn local_again(published: PathBuf, hidden_suffix: &str) -> Result<Self, Error> {
+        remove_file(&hidden_path(&published, hidden_suffix))?;
+        Self::local(published, hidden_suffix)
+    }
+
     /// Creates a hidden file that will be published as `published`. Never overwrites an existing file.
     pub fn local(published: PathBuf, hidden_suffix: &str) -> Result<Self, Error> {
         let shown = published.to_string_lossy().into_owned();
-        let name = published
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let hidden = published.with_file_name(format!(".{name}{hidden_suffix}"));
+        let hidden = hidden_path(&published, hidden_suffix);
         if published.exists() {
             return Err(Error::Invalid(format!(
                 "`{shown}` exists already and will not be overwritten"
@@ -98,6 +101,14 @@ impl InProgressFile {
         }
     }
 
+    /// Returns the name under which readers will find the file.
+    pub fn final_name(&self) -> FinalName {
+        match self {
+            Self::Local(file) => FinalName::Path(file.published.to_string_lossy().into_owned()),
+            Self::Upload(file) => FinalName::Key(file.key.to_string()),
+        }
+    }
+
     /// Makes the content durable and returns the record that a commit needs.
     pub fn finish(self) -> Result<PendingFile, Error> {
         match self {
@@ -116,6 +127,11 @@ impl InProgressFile {
                 .map_err(|error| store_error(file.key.as_ref(), &error)),
         }
     }
+}
+
+fn hidden_path(published: &Path, suffix: &str) -> PathBuf {
+    let name = published.file_name().unwrap_or_default().to_string_lossy();
+    published.with_file_name(format!(".{name}{suffix}"))
 }
 
 impl LocalFile {

@@ -7,17 +7,21 @@ mod background_writer;
 mod column_layout;
 mod commit;
 mod compression;
+mod content_log;
 mod earlier_output;
 mod error;
 mod in_progress_file;
 mod local_fs;
 mod location;
+mod logged_files;
+mod open_file;
 mod open_files;
 mod part_file;
 mod partition;
 mod pending_file;
 mod read_ahead;
 mod reader;
+mod recovery;
 mod sink;
 mod sink_settings;
 mod source;
@@ -69,6 +73,7 @@ const PARTITION_NAME: OptionDescription = option(
 .with_effect(OptionEffect::Rows);
 
 const AUTO_COMPACTION: &str = "auto-compaction";
+const COMPACTION_FILE_SIZE: &str = "compaction.file-size";
 
 const SOURCE_OPTIONS: &[OptionDescription] = &[
     PATH,
@@ -123,30 +128,29 @@ const SINK_OPTIONS: &[OptionDescription] = &[
         "sink.rolling-policy.rollover-interval",
         OptionKind::Duration,
         Some("30 min"),
-        "A file this old is closed and a new one begun. Every checkpoint closes all files too.",
+        "A file this old is closed and a new one begun. Without `auto-compaction` every checkpoint closes all files too.",
     ),
     option(
         "sink.rolling-policy.check-interval",
         OptionKind::Duration,
         Some("1 min"),
-        "Accepted as in Flink, without effect: the age of a file is looked at whenever it is written to, and checkpoints \
-         close all files.",
+        "Accepted as in Flink, without effect: the age of a file is looked at whenever it is written to, and at every \
+         checkpoint.",
     )
     .with_effect(OptionEffect::Nothing),
     option(
         AUTO_COMPACTION,
         OptionKind::Boolean,
         Some("false"),
-        "Flink's option to merge the small files of a checkpoint. Files are not merged here: 'true' is refused.",
-    )
-    .with_effect(OptionEffect::Nothing),
+        "Files stay open across checkpoints until they reach their size or age, so that frequent checkpoints do not make \
+         small files; rows become visible when their file is closed.",
+    ),
     option(
-        "compaction.file-size",
+        COMPACTION_FILE_SIZE,
         OptionKind::Bytes,
         None,
-        "Accepted as in Flink, without effect as long as files are not merged.",
-    )
-    .with_effect(OptionEffect::Nothing),
+        "The size of a file with `auto-compaction`; `sink.rolling-policy.file-size` if it is not given.",
+    ),
     option(
         "sink.compression",
         OptionKind::OneOf(&["none", "gzip", "zstd"]),
@@ -235,18 +239,6 @@ impl Connector for Filesystem {
                 });
             }
         }
-        if Options::of(table)
-            .boolean(AUTO_COMPACTION)
-            .is_ok_and(|wanted| wanted == Some(true))
-        {
-            errors.push(OptionError {
-                subject: Some(AUTO_COMPACTION.to_string()),
-                message:
-                    "files are not merged; remove the option, and for fewer files take checkpoints less often, because \
-                          each checkpoint closes all open files"
-                        .to_string(),
-            });
-        }
         if errors.is_empty()
             && let Err(error) = check(table, role)
         {
@@ -309,6 +301,8 @@ fn check(table: &TableDefinition, role: Role) -> Result<(), Error> {
     Ok(())
 }
 
+#[cfg(test)]
+mod compaction_tests;
 #[cfg(test)]
 mod header_tests;
 #[cfg(test)]

@@ -1,78 +1,58 @@
-//! The open files of a writer: rolled by size and age, closed at a checkpoint. All calls block.
+//! The open files of a writer: rolled by size and age. All calls block.
+//!
+//! A checkpoint closes all files, or with `auto-compaction` leaves them open and logs their content.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow_array::RecordBatch;
-use tokio::runtime::Handle;
-
-use super::compression::Compression;
-use super::error::io_error;
+use super::content_log::ContentLog;
 use super::in_progress_file::InProgressFile;
 use super::local_fs::{remove_file, sync_folder};
+use super::open_file::{OpenFile, Payload};
 use super::pending_file::PendingFile;
 use super::sink_settings::SinkSettings;
-use crate::format::parquet;
-use crate::{Error, JobIdentity};
+use crate::{Committable, Error, WriterContext};
 
 /// The open files of a writer, one per partition folder, and the files closed since the last checkpoint.
 pub struct OpenFiles {
     settings: Arc<SinkSettings>,
-    job: JobIdentity,
-    subtask: usize,
-    runtime: Handle,
+    context: WriterContext,
     header: Option<Vec<u8>>,
     /// By partition folder.
-    open: HashMap<String, OpenFile>,
+    open: HashMap<String, Entry>,
+    /// Content of files that stay open across checkpoints; `None` if every checkpoint closes all files.
+    log: Option<ContentLog>,
     /// Durable files for the next checkpoint.
     closed: Vec<PendingFile>,
     /// Number of writes so far, to find the file that was written to least recently.
     clock: u64,
 }
 
-/// Content for one file.
-pub enum Payload {
-    /// Encoded records.
-    Bytes(Vec<u8>),
-    /// Rows of a Parquet file.
-    Rows(RecordBatch),
-}
-
-/// One open file.
-struct OpenFile {
-    body: Body,
-    name: String,
-    /// Size before compression.
-    bytes: u64,
+/// An open file and what decides when it is closed.
+struct Entry {
+    file: OpenFile,
     created: Instant,
     last_write: u64,
 }
 
-/// The encoder in front of a file.
-enum Body {
-    Plain(InProgressFile),
-    Gzip(flate2::write::GzEncoder<InProgressFile>),
-    Zstd(zstd::stream::write::Encoder<'static, InProgressFile>),
-    Parquet(Box<::parquet::arrow::ArrowWriter<InProgressFile>>),
+/// The output of one writer for a checkpoint.
+#[derive(Default)]
+pub struct Prepared {
+    /// Files to publish when the checkpoint is complete.
+    pub closed: Vec<PendingFile>,
+    /// Description of the files that stay open.
+    pub open: Option<Committable>,
 }
 
 impl OpenFiles {
     /// Creates the files of one subtask. `header` is the header of each file.
-    pub fn new(
-        settings: Arc<SinkSettings>,
-        job: JobIdentity,
-        subtask: usize,
-        runtime: Handle,
-        header: Option<Vec<u8>>,
-    ) -> Self {
+    pub fn new(settings: Arc<SinkSettings>, context: WriterContext, header: Option<Vec<u8>>) -> Self {
         Self {
+            log: settings.keeps_files_open.then(|| ContentLog::new(&context)),
             settings,
-            job,
-            subtask,
-            runtime,
+            context,
             header,
             open: HashMap::new(),
             closed: Vec::new(),
@@ -82,80 +62,77 @@ impl OpenFiles {
 
     /// Writes to the open file of a partition folder, and rolls the file by age and size.
     pub fn write(&mut self, folder: String, payload: Payload) -> Result<(), Error> {
-        let too_old = |file: &OpenFile| file.created.elapsed() >= self.settings.file_age_max;
-        if self.open.get(&folder).is_some_and(too_old) {
+        if self.open.get(&folder).is_some_and(|entry| self.is_too_old(entry)) {
             self.close(&folder)?;
         }
         if !self.open.contains_key(&folder) {
             if self.open.len() >= self.settings.open_files_max {
-                let oldest = self
-                    .open
-                    .iter()
-                    .min_by_key(|(_, file)| file.last_write)
-                    .map(|(folder, _)| folder.clone());
-                if let Some(oldest) = oldest {
+                let oldest = self.open.iter().min_by_key(|(_, entry)| entry.last_write);
+                if let Some(oldest) = oldest.map(|(folder, _)| folder.clone()) {
                     self.close(&oldest)?;
                 }
             }
-            let file = self.create(&folder)?;
-            self.open.insert(folder.clone(), file);
+            let entry = self.create(&folder)?;
+            self.open.insert(folder.clone(), entry);
         }
         self.clock += 1;
-        let Some(file) = self.open.get_mut(&folder) else {
+        let Some(entry) = self.open.get_mut(&folder) else {
             return Ok(());
         };
-        file.last_write = self.clock;
-        file.write(payload)?;
-        if file.bytes >= self.settings.file_bytes_max {
+        entry.last_write = self.clock;
+        entry.file.write(&payload)?;
+        if entry.file.bytes() >= self.settings.file_bytes_max {
             self.close(&folder)?;
+        } else if let Some(log) = &mut self.log {
+            log.append(&folder, payload);
         }
         Ok(())
     }
 
-    fn create(&self, folder: &str) -> Result<OpenFile, Error> {
+    fn is_too_old(&self, entry: &Entry) -> bool {
+        entry.created.elapsed() >= self.settings.file_age_max
+    }
+
+    fn create(&mut self, folder: &str) -> Result<Entry, Error> {
         let file = self
             .settings
-            .create_file(&self.job, self.subtask, folder, &self.runtime)?;
-        let name = file.name();
-        let body = match (self.settings.format.is_file_format(), self.settings.compression) {
-            (true, _) => {
-                let properties = parquet::writer_properties(&self.settings.format)?;
-                let schema = self.settings.file_schema.clone();
-                let writer = ::parquet::arrow::ArrowWriter::try_new(file, schema, Some(properties))
-                    .map_err(|error| parquet_error(&name, error))?;
-                Body::Parquet(Box::new(writer))
-            }
-            (false, Compression::None) => Body::Plain(file),
-            (false, Compression::Gzip) => Body::Gzip(flate2::write::GzEncoder::new(file, flate2::Compression::fast())),
-            (false, Compression::Zstd) => Body::Zstd(
-                zstd::stream::write::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)
-                    .map_err(|error| io_error("cannot write the file", &name, error))?,
-            ),
-        };
-        let mut file = OpenFile {
-            body,
-            name,
-            bytes: 0,
+            .create_file(&self.context.job, self.context.subtask, folder, &self.context.runtime)?;
+        if let Some(log) = &mut self.log {
+            log.open(folder, file.final_name());
+        }
+        Ok(Entry {
+            file: OpenFile::new(file, &self.settings, self.header.as_deref())?,
             created: Instant::now(),
             last_write: self.clock,
-        };
-        if let Some(header) = &self.header {
-            file.write(Payload::Bytes(header.clone()))?;
-        }
-        Ok(file)
+        })
     }
 
     fn close(&mut self, folder: &str) -> Result<(), Error> {
-        if let Some(file) = self.open.remove(folder) {
-            self.closed.push(file.finish()?);
+        if let Some(log) = &mut self.log {
+            log.close(folder);
+        }
+        if let Some(entry) = self.open.remove(folder) {
+            self.closed.push(entry.file.finish()?);
         }
         Ok(())
     }
 
-    /// Closes all files, makes their names durable, and returns all files closed since the last call.
-    pub fn prepare(&mut self) -> Result<Vec<PendingFile>, Error> {
-        let open: Vec<String> = self.open.keys().cloned().collect();
-        open.iter().try_for_each(|folder| self.close(folder))?;
+    /// Makes all that was written durable. Closes all files if there is no log, or this checkpoint is the last.
+    pub fn prepare(&mut self, last: bool) -> Result<Prepared, Error> {
+        let keeps_open = self.log.is_some() && !last;
+        let due = self
+            .open
+            .iter()
+            .filter(|(_, entry)| !keeps_open || self.is_too_old(entry));
+        let due: Vec<String> = due.map(|(folder, _)| folder.clone()).collect();
+        due.iter().try_for_each(|folder| self.close(folder))?;
+        while let Some(folder) = self.log.as_ref().and_then(ContentLog::must_close) {
+            self.close(&folder)?;
+        }
+        let open = match &mut self.log {
+            Some(log) => log.write_segment()?,
+            None => None,
+        };
         let folders: BTreeSet<_> = self
             .closed
             .iter()
@@ -165,18 +142,21 @@ impl OpenFiles {
             })
             .collect();
         folders.into_iter().try_for_each(sync_folder)?;
-        Ok(std::mem::take(&mut self.closed))
+        Ok(Prepared {
+            closed: std::mem::take(&mut self.closed),
+            open,
+        })
     }
 
     /// Returns prepared files to the files of the next checkpoint, because nobody received them.
-    pub fn take_back(&mut self, files: Vec<PendingFile>) {
-        self.closed = files;
+    pub fn take_back(&mut self, prepared: Prepared) {
+        self.closed = prepared.closed;
     }
 
     /// Removes all files that no checkpoint names. Files that cannot be removed now are removed when the job starts
     /// next.
     pub fn discard(&mut self) {
-        let open = self.open.drain().filter_map(|(_, file)| file.into_in_progress());
+        let open = self.open.drain().filter_map(|(_, entry)| entry.file.into_in_progress());
         let results = open
             .map(InProgressFile::discard)
             .chain(self.closed.iter().map(|file| match file {
@@ -188,67 +168,5 @@ impl OpenFiles {
                 tracing::debug!(%error, "an unpublished file could not be removed");
             }
         }
-    }
-}
-
-impl OpenFile {
-    fn write(&mut self, payload: Payload) -> Result<(), Error> {
-        let OpenFile { body, name, bytes, .. } = self;
-        let failed = |error| io_error("cannot write the file", name, error);
-        match (body, payload) {
-            (Body::Parquet(writer), Payload::Rows(rows)) => {
-                writer.write(&rows).map_err(|error| parquet_error(name, error))?;
-                *bytes = (writer.bytes_written() + writer.in_progress_size()) as u64;
-            }
-            (Body::Plain(file), Payload::Bytes(data)) => {
-                file.write_all(&data).map_err(failed)?;
-                *bytes += data.len() as u64;
-            }
-            (Body::Gzip(encoder), Payload::Bytes(data)) => {
-                encoder.write_all(&data).map_err(failed)?;
-                *bytes += data.len() as u64;
-            }
-            (Body::Zstd(encoder), Payload::Bytes(data)) => {
-                encoder.write_all(&data).map_err(failed)?;
-                *bytes += data.len() as u64;
-            }
-            _ => {
-                return Err(Error::Invalid(format!(
-                    "`{name}`: rows and bytes cannot be written to one file"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<PendingFile, Error> {
-        let name = self.name;
-        let failed = |error| io_error("cannot write the file", &name, error);
-        let file = match self.body {
-            Body::Plain(file) => file,
-            Body::Gzip(encoder) => encoder.finish().map_err(failed)?,
-            Body::Zstd(encoder) => encoder.finish().map_err(failed)?,
-            Body::Parquet(writer) => writer.into_inner().map_err(|error| parquet_error(&name, error))?,
-        };
-        file.finish()
-    }
-
-    fn into_in_progress(self) -> Option<InProgressFile> {
-        match self.body {
-            Body::Plain(file) => Some(file),
-            Body::Gzip(encoder) => encoder.finish().ok(),
-            Body::Zstd(encoder) => encoder.finish().ok(),
-            Body::Parquet(writer) => writer.into_inner().ok(),
-        }
-    }
-}
-
-fn parquet_error(name: &str, error: ::parquet::errors::ParquetError) -> Error {
-    match error {
-        ::parquet::errors::ParquetError::External(error) => match error.downcast::<std::io::Error>() {
-            Ok(error) => io_error("cannot write the file", name, *error),
-            Err(error) => Error::Data(format!("cannot write the file `{name}`: {error}")),
-        },
-        error => Error::Data(format!("cannot write the file `{name}`: {error}")),
     }
 }

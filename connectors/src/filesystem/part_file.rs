@@ -6,7 +6,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use crate::JobIdentity;
+
+/// The name under which readers find a published file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FinalName {
+    /// A local path.
+    Path(String),
+    /// A key of an object store.
+    Key(String),
+}
 
 /// Numbers files within this process: two sinks may write into one folder.
 static FILE_NUMBER: AtomicU64 = AtomicU64::new(0);

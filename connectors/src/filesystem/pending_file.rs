@@ -1,9 +1,12 @@
 //! Written files that wait to be published, and the committable that records them.
 //!
-//! A committable is a version byte (1) and then, in bincode's standard encoding, a list of [`PendingFile`].
+//! A committable is a version byte (1) and then, in bincode's standard encoding, a list of [`PendingFile`]. One of version
+//! 2 records files that a checkpoint has left open: see [`LoggedFiles`].
 
 use serde::{Deserialize, Serialize};
 
+use super::logged_files::{self, LoggedFiles};
+use super::part_file::FinalName;
 use crate::sink::STORED_BYTES_MAX;
 use crate::{Committable, Error};
 
@@ -34,6 +37,24 @@ pub enum PendingFile {
     },
 }
 
+/// Content of a committable.
+pub enum Record {
+    /// Files to publish.
+    Pending(Vec<PendingFile>),
+    /// Files that a checkpoint has left open.
+    Open(LoggedFiles),
+}
+
+impl PendingFile {
+    /// Returns the name under which readers will find the file.
+    pub fn final_name(&self) -> FinalName {
+        match self {
+            Self::Local { published, .. } => FinalName::Path(published.clone()),
+            Self::Upload { key, .. } => FinalName::Key(key.clone()),
+        }
+    }
+}
+
 /// Encodes pending files as one committable.
 pub fn encode(files: &[PendingFile]) -> Result<Committable, Error> {
     let mut bytes = vec![VERSION];
@@ -44,17 +65,19 @@ pub fn encode(files: &[PendingFile]) -> Result<Committable, Error> {
     Ok(Committable::new(bytes))
 }
 
-/// Decodes the pending files of a committable.
-pub fn decode(committable: &Committable) -> Result<Vec<PendingFile>, Error> {
+/// Decodes a committable.
+pub fn decode(committable: &Committable) -> Result<Record, Error> {
     let damaged = |problem: String| Error::Data(format!("the record of written files is not readable: {problem}"));
     match committable.content.split_first() {
         Some((&VERSION, rest)) => {
             bincode::serde::decode_from_slice(rest, bincode::config::standard().with_limit::<STORED_BYTES_MAX>())
-                .map(|(files, _)| files)
+                .map(|(files, _)| Record::Pending(files))
                 .map_err(|error| damaged(error.to_string()))
         }
+        Some((&logged_files::VERSION, rest)) => LoggedFiles::decode(rest, &committable.files).map(Record::Open),
         Some((version, _)) => Err(damaged(format!(
-            "its version is {version}, this engine reads {VERSION}"
+            "its version is {version}, this engine reads {VERSION} and {}",
+            logged_files::VERSION
         ))),
         None => Err(damaged("it is empty".to_string())),
     }

@@ -5,7 +5,7 @@
 //! lifecycle rule of the bucket can abort them.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use object_store::ObjectStoreExt;
@@ -14,14 +14,21 @@ use super::earlier_output::EarlierOutput;
 use super::error::{io_error, store_error};
 use super::local_fs::{create_folder, remove_file};
 use super::location::Location;
+use super::logged_files::LoggedFiles;
+use super::pending_file::{PendingFile, Record};
 use super::sink_settings::SinkSettings;
 use super::writer::FileWriter;
-use super::{commit, part_file, pending_file};
-use crate::{Committable, Delivery, Error, JobIdentity, Sink, SinkWriter, TableDefinition, WriterContext};
+use super::{commit, part_file, pending_file, recovery};
+use crate::sink::NoStorage;
+use crate::{
+    Committable, Delivery, Error, JobIdentity, OutputStorage, Sink, SinkWriter, TableDefinition, WriterContext,
+};
 
 /// A sink of files.
 pub struct FileSink {
     settings: Arc<SinkSettings>,
+    /// Holds the content of files that checkpoints leave open.
+    storage: OnceLock<Arc<dyn OutputStorage>>,
 }
 
 impl FileSink {
@@ -34,6 +41,7 @@ impl FileSink {
     pub fn at(table: &TableDefinition, location: Location) -> Result<Self, Error> {
         Ok(Self {
             settings: Arc::new(SinkSettings::new(table, location)?),
+            storage: OnceLock::new(),
         })
     }
 }
@@ -78,6 +86,10 @@ impl Sink for FileSink {
         Delivery::ExactlyOnce
     }
 
+    fn use_storage(&self, storage: Arc<dyn OutputStorage>) {
+        self.storage.get_or_init(|| storage);
+    }
+
     async fn start(&self, job: &JobIdentity) -> Result<(), Error> {
         match &self.settings.location {
             Location::Local(root) => {
@@ -119,10 +131,34 @@ impl Sink for FileSink {
     }
 
     async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error> {
-        let mut files = Vec::new();
-        for committable in &committables {
-            files.extend(pending_file::decode(committable)?);
-        }
-        commit::publish(&self.settings.location, files).await
+        let (closed, _) = records(&committables)?;
+        commit::publish(&self.settings.location, closed).await
     }
+
+    fn keeps_output_back(&self) -> bool {
+        self.settings.keeps_files_open
+    }
+
+    async fn recover(&self, committables: Vec<Committable>) -> Result<(), Error> {
+        let (closed, open) = records(&committables)?;
+        let closed_names = closed.iter().map(PendingFile::final_name).collect();
+        commit::publish(&self.settings.location, closed).await?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let storage: Arc<dyn OutputStorage> = self.storage.get().cloned().unwrap_or_else(|| Arc::new(NoStorage));
+        recovery::publish(&self.settings, &storage, open, &closed_names).await
+    }
+}
+
+/// Decodes committables into files to publish and files that were left open.
+fn records(committables: &[Committable]) -> Result<(Vec<PendingFile>, Vec<LoggedFiles>), Error> {
+    let (mut closed, mut open) = (Vec::new(), Vec::new());
+    for committable in committables {
+        match pending_file::decode(committable)? {
+            Record::Pending(files) => closed.extend(files),
+            Record::Open(files) => open.push(files),
+        }
+    }
+    Ok((closed, open))
 }

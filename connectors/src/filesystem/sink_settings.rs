@@ -11,7 +11,7 @@ use super::in_progress_file::InProgressFile;
 use super::local_fs::create_folder;
 use super::location::Location;
 use super::{part_file, partition};
-use crate::format::FormatSpec;
+use crate::format::{FormatSpec, Framing};
 use crate::options::Options;
 use crate::{Error, JobIdentity, TableDefinition};
 
@@ -39,6 +39,8 @@ pub struct SinkSettings {
     pub file_age_max: Duration,
     /// Most files that one writer has open.
     pub open_files_max: usize,
+    /// True if files stay open across checkpoints until they are large or old enough (`auto-compaction`).
+    pub keeps_files_open: bool,
 }
 
 impl SinkSettings {
@@ -49,22 +51,34 @@ impl SinkSettings {
             .count("sink.max-open-files")?
             .unwrap_or(OPEN_FILES_MAX_DEFAULT)
             .max(1);
+        let keeps_files_open = options.boolean(super::AUTO_COMPACTION)?.unwrap_or(false);
+        let rolling_bytes = options.bytes("sink.rolling-policy.file-size")?;
+        let file_bytes_max = match keeps_files_open {
+            true => options.bytes(super::COMPACTION_FILE_SIZE)?.or(rolling_bytes),
+            false => rolling_bytes,
+        };
         Ok(Self {
             location,
             format: FormatSpec::of_value(table)?,
             file_schema: partition::file_schema(table)?,
             compression: Compression::of("", options.text("sink.compression").unwrap_or("none")),
             default_partition: partition::default_name(&options).to_string(),
-            file_bytes_max: options
-                .bytes("sink.rolling-policy.file-size")?
-                .unwrap_or(FILE_BYTES_MAX_DEFAULT)
-                .max(1),
+            file_bytes_max: file_bytes_max.unwrap_or(FILE_BYTES_MAX_DEFAULT).max(1),
+            keeps_files_open,
             file_age_max: options
                 .duration("sink.rolling-policy.rollover-interval")?
                 .unwrap_or(FILE_AGE_MAX_DEFAULT),
             open_files_max: usize::try_from(open_files_max).unwrap_or(usize::MAX),
             table: table.clone(),
         })
+    }
+
+    /// Returns the header of a file of a text format, if it has one.
+    pub fn header(&self) -> Result<Option<Vec<u8>>, Error> {
+        match self.format.is_file_format() {
+            true => Ok(None),
+            false => Ok(self.format.encoder(&self.file_schema, Framing::Lines)?.header()),
+        }
     }
 
     /// Creates a file in a partition's folder: `day=2024-01-01/`, or empty without partition columns.

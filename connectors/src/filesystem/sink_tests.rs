@@ -19,7 +19,7 @@ use super::source_tests::{ids, read_all, runtime, table};
 use crate::sink::NoStorage;
 use crate::{Committable, Connector, Error, JobIdentity, Sink, SinkWriter, TableDefinition, WriterContext};
 
-fn job(attempt: &str) -> JobIdentity {
+pub fn job(attempt: &str) -> JobIdentity {
     JobIdentity {
         job: "job".to_string(),
         attempt: attempt.to_string(),
@@ -38,7 +38,7 @@ fn writer(sink: &dyn Sink, runtime: &tokio::runtime::Runtime, attempt: &str, sub
     .unwrap()
 }
 
-fn rows(table: &TableDefinition, range: std::ops::Range<i64>) -> RecordBatch {
+pub fn rows(table: &TableDefinition, range: std::ops::Range<i64>) -> RecordBatch {
     let names = range.clone().map(|id| {
         if id % 3 == 0 {
             None
@@ -74,7 +74,7 @@ fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-fn visible(folder: &Path) -> Vec<String> {
+pub fn visible(folder: &Path) -> Vec<String> {
     files(folder)
         .into_iter()
         .filter(|name| !name.contains(".inprogress"))
@@ -147,15 +147,6 @@ fn files_are_rolled_by_age() {
         found.sort_unstable();
         assert_eq!(found, (0..30).collect::<Vec<_>>());
     }
-}
-
-#[test]
-fn auto_compaction_is_refused_with_a_remedy() {
-    let table = table("/tmp/out", &ids(), &[("auto-compaction", "true")]);
-    let errors = crate::registry::validate(&table, crate::Role::Sink);
-    assert_eq!(errors.len(), 1, "{errors:?}");
-    assert_eq!(errors[0].subject.as_deref(), Some("auto-compaction"));
-    assert!(errors[0].message.contains("take checkpoints less often"), "{errors:?}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The writer of one subtask: groups rows by partition and encodes them on the slot thread.
 //!
 //! Encoded rows are handed in order to a [`BackgroundWriter`], which writes one open file per partition. Its queue is
-//! bounded in bytes. At a barrier all open files are closed and made durable, and their names go into the checkpoint.
-//! Open files of a failed or cancelled attempt are discarded.
+//! bounded in bytes. At a barrier open files are closed and made durable, or their content is logged; the names go into
+//! the checkpoint. Open files of a failed or cancelled attempt are discarded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
 use super::background_writer::{BackgroundWriter, Command};
-use super::open_files::{OpenFiles, Payload};
+use super::open_file::Payload;
+use super::open_files::OpenFiles;
 use super::sink_settings::SinkSettings;
 use super::{partition, pending_file};
 use crate::format::{EncodedRecords, Encoder, Framing, TextColumn};
@@ -53,19 +54,15 @@ impl FileWriter {
             .iter()
             .map(|name| Ok((name.clone(), column(name)?)))
             .collect::<Result<Vec<_>, Error>>()?;
-        let files = OpenFiles::new(
-            settings.clone(),
-            context.job,
-            context.subtask,
-            context.runtime.clone(),
-            encoder.as_ref().and_then(|encoder| encoder.header()),
-        );
+        let runtime = context.runtime.clone();
+        let header = encoder.as_ref().and_then(|encoder| encoder.header());
+        let files = OpenFiles::new(settings.clone(), context, header);
         Ok(Self {
             settings,
             encoder,
             file_columns,
             partition_columns,
-            background: BackgroundWriter::new(files, context.runtime),
+            background: BackgroundWriter::new(files, runtime),
         })
     }
 
@@ -132,18 +129,19 @@ impl SinkWriter for FileWriter {
         Ok(written)
     }
 
-    fn prepare(&mut self, _checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
+    fn prepare(&mut self, _checkpoint: u64, last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.background.send(Command::Prepare(reply));
+        let sent = self.background.send(Command::Prepare { last, reply });
         let background = self.background.clone();
         async move {
             sent?;
-            let files = answer.await.map_err(|_| background.take_error())??;
-            if files.is_empty() {
-                Ok(Vec::new())
-            } else {
-                Ok(vec![pending_file::encode(&files)?])
+            let prepared = answer.await.map_err(|_| background.take_error())??;
+            let mut committables = Vec::new();
+            if !prepared.closed.is_empty() {
+                committables.push(pending_file::encode(&prepared.closed)?);
             }
+            committables.extend(prepared.open);
+            Ok(committables)
         }
         .boxed()
     }

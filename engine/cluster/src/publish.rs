@@ -31,14 +31,29 @@ pub struct SubtaskOutput {
 /// A publication by workers. Resolves when all output is published, or to the error.
 pub type Publishing = BoxFuture<'static, Result<(), Error>>;
 
-/// Commits the output of a sink, and retries after retryable errors.
+/// Commits the output of a complete checkpoint, and retries after retryable errors.
 pub async fn commit_with_retries(
     sink: &Arc<dyn Sink>,
     committables: Vec<Committable>,
 ) -> Result<(), millstream_connectors::Error> {
+    with_retries(|| sink.commit(committables.clone())).await
+}
+
+/// Publishes the output of a restored checkpoint, and retries after retryable errors.
+pub async fn recover_with_retries(
+    sink: &Arc<dyn Sink>,
+    committables: Vec<Committable>,
+) -> Result<(), millstream_connectors::Error> {
+    with_retries(|| sink.recover(committables.clone())).await
+}
+
+async fn with_retries<F>(publish: impl Fn() -> F) -> Result<(), millstream_connectors::Error>
+where
+    F: Future<Output = Result<(), millstream_connectors::Error>>,
+{
     let mut tries = 1;
     loop {
-        match sink.commit(committables.clone()).await {
+        match publish().await {
             Ok(()) => return Ok(()),
             Err(error) if tries < COMMIT_TRIES_MAX && error.retry().is_retryable() => {
                 tokio::time::sleep(Duration::from_millis(100 << tries)).await;

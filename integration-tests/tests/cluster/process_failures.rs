@@ -30,6 +30,40 @@ fn a_job_survives_the_death_of_a_worker_and_of_the_coordinator() {
 }
 
 #[test]
+fn files_that_stay_open_across_checkpoints_survive_the_death_of_a_worker_and_of_the_coordinator() {
+    let cluster = TestCluster::new();
+    let compacted = CARS.replace(
+        r#"{ path: "${OUT}" }"#,
+        r#"{ path: "${OUT}", auto-compaction: "true" }"#,
+    );
+    assert_ne!(compacted, CARS);
+    std::fs::write(cluster.path("cars.yaml"), compacted).expect("a writable folder");
+    let mut coordinator = cluster.coordinator();
+    let mut workers = [cluster.worker("a"), cluster.worker("b")];
+    cluster.until_workers(2);
+    cluster.cli(&["jobs", "submit", "cars.yaml", "--wait"], 0);
+    cluster.until_checkpoints("cars", 4);
+    assert_eq!(cluster.lines("out"), [""; 0], "no file is old or large enough");
+
+    // The restore publishes the rows of the checkpoint.
+    workers[0].kill();
+    cluster.until_checkpoints("cars", 2);
+    assert!(!cluster.lines("out").is_empty());
+    workers[0] = cluster.worker("a");
+    cluster.until_workers(2);
+
+    // The tasks go on with their open files.
+    coordinator.kill();
+    coordinator = cluster.coordinator();
+    cluster.until_workers(2);
+    cluster.until_checkpoints("cars", 1);
+
+    cluster.cli(&["jobs", "wait", "cars", "--for", "finished"], 0);
+    assert_eq!(cluster.lines("out"), expected());
+    drop(coordinator);
+}
+
+#[test]
 fn a_command_whose_coordinator_dies_before_it_answers_has_an_unknown_outcome() {
     let cluster = TestCluster::new();
     std::fs::write(cluster.path("cars.yaml"), CARS.replace("300ms", "1h")).expect("a writable folder");

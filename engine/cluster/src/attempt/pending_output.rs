@@ -83,7 +83,7 @@ impl PendingOutput {
     /// Publishes the output.
     pub(super) async fn publish(self) -> Result<(), Error> {
         for (sink, committables) in self.outputs {
-            publish::commit_with_retries(&sink, committables).await?;
+            publish::recover_with_retries(&sink, committables).await?;
         }
         Ok(())
     }

@@ -10,8 +10,8 @@
 //! whose workers are gone, and the journal records the region's next attempt id, so that a later coordinator does not
 //! adopt the old tasks; then the new tasks restore their state and start. A retryable failure of these steps begins
 //! them again, counted with the restarts of the whole job. The whole job restarts instead when two regions have failed,
-//! the last checkpoint is due, the splits of adopted tasks are not known yet, the checkpoint is damaged, or a step
-//! times out.
+//! the last checkpoint is due, the splits of adopted tasks are not known yet, sinks keep output back over
+//! several checkpoints, the checkpoint is damaged, or a step times out.
 
 use std::time::{Duration, Instant};
 
