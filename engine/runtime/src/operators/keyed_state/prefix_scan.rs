@@ -53,7 +53,7 @@ impl PrefixScan {
         Ok(true)
     }
 
-    /// Continues the current prefix after this key, which lies after all keys read so far.
+    /// Continues the current prefix after this key, which is after all keys read so far.
     pub fn skip_to(&mut self, key: Vec<u8>) {
         debug_assert!(
             self.after.as_ref().is_none_or(|after| *after <= key),

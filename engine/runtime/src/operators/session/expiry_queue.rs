@@ -58,7 +58,9 @@ impl ExpiryQueue {
     pub fn bucket_end(&self, bucket: i64) -> i64 {
         match bucket >= BUCKET_MAX {
             true => i64::MAX,
-            false => self.bucket_start(bucket + 1).saturating_sub(1),
+            false => (bucket + 1)
+                .checked_mul(self.bucket_us)
+                .map_or(i64::MAX, |next| next - 1),
         }
     }
 

@@ -225,8 +225,8 @@ impl SessionAggregate {
 
     fn relieve_memory(&mut self) -> Result<Progress, Error> {
         let size = self.sessions.size();
-        // Spilling copies both the spilled and the retained sessions. The copy of the spilled ones takes less than they
-        // do.
+        // Spilling copies the spilled and the retained sessions. The copy of the spilled ones is smaller than their
+        // slots.
         match self.spill.request_memory(size, size - size / 4)? {
             MemoryGrant::Granted => return Ok(Progress::Done),
             MemoryGrant::Wait => return Ok(Progress::Pending),

@@ -248,7 +248,8 @@ impl OpenSessions {
         let absorbed = std::mem::take(&mut self.absorbed);
         let into: HashMap<u32, u32> = absorbed.iter().copied().collect();
         let from: Vec<u32> = absorbed.iter().map(|(from, _)| *from).collect();
-        // Every slot holds its own rows only, so all states go to the session that is open in the end.
+        // The state of a slot is that of its own rows, so all states are merged into the session that is open in the
+        // end.
         let roots: Vec<u32> = absorbed
             .iter()
             .map(|(_, into_slot)| {

@@ -68,7 +68,7 @@ impl SessionAggregate {
         Ok(ReloadProgress::More)
     }
 
-    /// Chooses the buckets that are reloaded next, and makes room for their fragments.
+    /// Begins a reload: chooses the buckets, and reserves memory for their fragments.
     fn begin_reload(&mut self) -> Result<(), Error> {
         let expired = self.sessions.expiry_queue.bucket_of(self.watermark);
         // Not so far ahead that rows in time would have to be looked up.
@@ -180,7 +180,8 @@ impl SessionAggregate {
         Ok((closing, lookup))
     }
 
-    /// Defers sessions as the lookup says, and deletes what has been reloaded from the store.
+    /// Finishes a reload: defers the sessions for which the lookup found spilled fragments, and deletes the reloaded
+    /// fragments from the store.
     fn finish_reload(&mut self, reload: Reload) -> Result<(), Error> {
         self.spilled.loaded_until = reload.until;
         if let Some((closing, lookup)) = reload.lookup {

@@ -1,12 +1,12 @@
 //! The log of sessions in memory: versions of them in the store, for a restore.
 //!
-//! At a barrier a *version* of each dirty session is appended, many to a block; nothing is read again before a restore.
-//! The newest version of a session counts. A version is obsolete once its session has ended, so it is written to the
-//! *segment* of the log in which the session will end as far as is known then. Segments before the end of every open
-//! session are deleted as a whole. Sessions that are closed (emitted, merged into another or spilled) before their
-//! segment is deleted are marked by *tombstones*: lists of session numbers. Sessions that stay open for longer than a
-//! gap leave versions in segment after segment; when there are too many per session, the log is compacted: written anew
-//! from memory.
+//! At a barrier a *version* of each dirty session is appended to the log, many versions to a block. The log is read by
+//! a restore only; the newest version of a session counts. A version is obsolete once its session has ended. Therefore
+//! it is written to the *segment* of the log in which the session will end, as far as is known then, and a segment is
+//! deleted as a whole once all open sessions end after it. A session that is closed (emitted, merged into another or
+//! spilled) before its segment is deleted gets a *tombstone*: its number in a list. A session that stays open for
+//! longer than a gap has versions in several segments. When there are too many versions per session, the log is
+//! compacted: written anew from memory.
 //!
 //! Layout: see [`log_flush`](super::log_flush).
 

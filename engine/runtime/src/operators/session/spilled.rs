@@ -18,12 +18,12 @@
 //! * a row so late that its session would end in a loaded bucket is looked up before it is processed, as is a row that
 //!   is late unless it finds a session, since it may find a spilled one. Nearly all rows are neither;
 //! * only sessions that end after the loaded buckets are spilled;
-//! * a deferred session may know less than the whole truth: fragments merge when they are reloaded, whatever was known
-//!   of them before.
+//! * a lookup need not find all fragments of a session: fragments are merged with what is near them when they are
+//!   reloaded, in any case.
 //!
-//! A deferred session may be spilled again. Its index entry goes to a namespace of its own that is not scanned for
-//! closing sessions: a session that ends near it, before it is reloaded, is also near the fragment it was deferred to,
-//! or has come by a late row, which was looked up in both.
+//! A deferred session may be spilled again. Its index entry goes to a namespace of its own, which is not scanned for
+//! closing sessions. Suppose that a closing session is near such an entry. Either it is also near the fragment that the
+//! deferred session waits for, which the lookup finds; or it has a late row, for which both namespaces were scanned.
 //!
 //! A scan of the index costs the same for many keys as for few, so several buckets are reloaded at once, ahead of time,
 //! as far as memory allows.

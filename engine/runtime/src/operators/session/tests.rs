@@ -132,7 +132,7 @@ impl Model {
     }
 }
 
-/// Input of an operator, and what happens after it.
+/// Input of an operator, and events after it.
 #[derive(Debug, Clone)]
 struct Step {
     rows: Vec<(i64, Option<i64>, Option<i64>)>,
@@ -167,7 +167,7 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Emitted and late rows are those of the model, whatever is spilled and however late rows are.
+    /// Emitted and late rows are those of the model, with any memory budget and any lateness.
     #[test]
     fn spilling_changes_nothing_even_for_late_rows(
         gap in prop_oneof![1i64..30, 60i64..400],

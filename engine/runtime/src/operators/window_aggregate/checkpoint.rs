@@ -1,18 +1,18 @@
 //! Writing panes to the store, at a barrier and when memory is short.
 //!
 //! At a barrier the changes of every pane are copied as columns, queued, and encoded and written off the slot thread.
-//! Groups are in the order in which their keys came, and keys that come together mostly change together. So the
-//! segments of a pane that have changes are written as blocks that replace the former ones, which costs a fraction of
-//! what rows do. A pane of whose segments only little has changed is written as rows, each over its former row, and not
-//! as blocks again.
+//! Groups are in the order in which their keys came, and keys that come together mostly change together. Therefore a
+//! pane is usually written by segments: all groups of the segments that have changes, as blocks that replace the former
+//! ones. This costs a fraction of what rows do. If only a small part of these segments has changed, the changed groups
+//! are written as rows, each of which replaces its former row; such a pane is not written as blocks again.
 //!
-//! When the memory budget refuses a request, the largest panes are evicted: their tables are handed over whole, to be
-//! written as blocks. Later rows of such a pane are accumulated in an empty table, as further partial states, which are
-//! not merged with the stored ones before the window fires. At a barrier under memory pressure tables are evicted in
-//! the same way, because there is no memory for copies.
+//! When the memory budget refuses a request, the largest panes are evicted: their tables are passed to the flush
+//! without a copy, and written as blocks. Later rows of such a pane are accumulated in an empty table, as additional
+//! partial states, which are merged with the stored ones when the window fires. At a barrier under memory pressure
+//! tables are evicted in the same way, because there is no memory for copies.
 
+use super::pane_format::FrozenPanes;
 use super::pane_table::{CheckpointAction, DirtyGroups, PaneTable, StoredLayout};
-use super::pane_writer::FrozenPanes;
 use super::{INLINE_VERSION, WindowAggregate};
 use crate::Error;
 use crate::operator::Snapshot;
@@ -26,7 +26,7 @@ impl WindowAggregate {
         let mut copies = self.panes.spill.memory.reservation();
         let slices: Vec<i64> = self.panes.ends().collect();
         for slice_end in slices {
-            let segment_groups = self.writer.segment_groups();
+            let segment_groups = self.format.segment_groups();
             let pane = self.panes.get(slice_end).expect("panes stay at a barrier");
             if !pane.is_stored && pane.state.has_outgrown_blocks() {
                 self.panes.delete_stored(slice_end)?;
@@ -54,15 +54,15 @@ impl WindowAggregate {
         }
         self.has_evicted = false;
         drop(copies);
-        self.writer.write(frozen, &mut self.panes.spill)?;
+        self.format.write(frozen, &mut self.panes.spill)?;
         self.panes.release_memory(self.other_bytes());
         self.panes.snapshot(checkpoint, self.epoch, INLINE_VERSION)
     }
 
     fn freeze_blocks(&mut self, slice_end: i64) -> Result<FrozenTable, Error> {
         let mut pane = self.panes.get_mut(slice_end).expect("panes stay at a barrier");
-        let table = self.writer.freeze_blocks(slice_end, &mut pane.state)?;
-        pane.key_groups.extend(self.writer.key_groups(&table)?);
+        let table = self.format.freeze_blocks(slice_end, &mut pane.state)?;
+        pane.key_groups.extend(self.format.key_groups(&table)?);
         pane.state.dirty = DirtyGroups::none(pane.state.table.len());
         Ok(table)
     }
@@ -77,7 +77,7 @@ impl WindowAggregate {
         if had_blocks {
             pane.state.dirty = DirtyGroups::All;
         }
-        let rows = self.writer.freeze_rows(slice_end, &mut pane.state)?;
+        let rows = self.format.freeze_rows(slice_end, &mut pane.state)?;
         pane.key_groups.extend(rows.key_groups.iter().copied());
         pane.state.dirty = DirtyGroups::none(pane.state.table.len());
         frozen.rows.push(rows);
@@ -92,7 +92,7 @@ impl WindowAggregate {
         }
         let bytes = self.hot_bytes();
         self.panes.spill.reservation.force_resize(bytes);
-        self.writer.write(frozen, &mut self.panes.spill)
+        self.format.write(frozen, &mut self.panes.spill)
     }
 
     /// Removes a pane's table from memory, and returns it if any of it has to be written.
@@ -104,8 +104,8 @@ impl WindowAggregate {
             return Ok(None);
         };
         self.epoch = next_epoch;
-        let frozen = self.writer.freeze_evicted(slice_end, pane);
-        self.panes.note_written(slice_end, self.writer.key_groups(&frozen)?);
+        let frozen = self.format.freeze_evicted(slice_end, pane);
+        self.panes.note_written(slice_end, self.format.key_groups(&frozen)?);
         let is_written = frozen.changed.is_empty() && frozen.segments.is_empty();
         Ok((!is_written).then_some(frozen))
     }
@@ -114,8 +114,8 @@ impl WindowAggregate {
         self.panes.size() + self.other_bytes()
     }
 
-    /// Requests memory for `bytes` besides what is held. Returns false if it is refused and the bytes are worth doing
-    /// without them.
+    /// Requests memory for `bytes` in addition to what is held. Returns false if the request is refused, unless the
+    /// bytes are too few to matter.
     pub(super) fn may_hold(&mut self, bytes: usize) -> bool {
         let hot = self.hot_bytes();
         let spill = &mut self.panes.spill;

@@ -1,14 +1,14 @@
 //! Firing windows in bounded steps.
 //!
-//! A window of one pane is emitted from it. The panes of a hopping window are merged into a table of its own first.
-//! Cumulating windows keep the merged slices of their period from one window to the next. A window with rows in the
-//! store is read from there, one key group after the other: what is in memory is written, then the key group's rows of
-//! all slices are merged into one table and emitted.
+//! A window of one pane is emitted from that pane. The panes of a hopping window are first merged into a table of their
+//! own. Cumulating windows keep the merged slices of their period from one window to the next. For a window with rows
+//! in the store, the part in memory is written to the store as well; then the rows of each key group, of all slices,
+//! are merged into one table and emitted.
 
 use arrow_array::RecordBatch;
 
 use super::merging::{CumulativePrefix, Merging};
-use super::pane_writer::StoredPanes;
+use super::pane_format::StoredPanes;
 use super::{Slices, WindowAggregate};
 use crate::Error;
 use crate::operators::table::Table;
@@ -196,7 +196,7 @@ impl WindowAggregate {
             let progress = firing
                 .stored
                 .read(store, SCAN_ROWS, &mut |key, value| stored.push(key, value))?;
-            self.writer.merge_stored(&stored, &mut firing.table, &mut self.groups)?;
+            self.format.merge_stored(&stored, &mut firing.table, &mut self.groups)?;
             budget.spend_work(SCAN_ROWS);
             match progress {
                 ReadProgress::More => {}

@@ -7,7 +7,7 @@
 //!
 //! Changes since the last checkpoint are written at each barrier, and whole panes are evicted when memory is short
 //! ([`checkpoint`]). A window with evicted panes is fired from the store. Layout of the keyed state: see
-//! [`pane_writer`]. Inline state: version byte 1, then bincode of the time until which windows have fired (i64) and the
+//! [`pane_format`]. Inline state: version byte 1, then bincode of the time until which windows have fired (i64) and the
 //! epoch (u32).
 //!
 //! Phases: `Single` takes rows, `Final` takes the partial states that [`local`] pre-aggregation emits per slice.
@@ -17,8 +17,8 @@ mod firing;
 mod local;
 mod merging;
 mod output;
+mod pane_format;
 mod pane_table;
-mod pane_writer;
 mod slice_assignment;
 mod slices;
 
@@ -35,8 +35,8 @@ use self::firing::Firing;
 pub use self::local::LocalAggregate;
 use self::merging::{CumulativePrefix, Runs};
 pub use self::output::{WindowOutput, conform};
+use self::pane_format::PaneFormat;
 use self::pane_table::PaneTable;
-use self::pane_writer::PaneWriter;
 pub use self::slice_assignment::{RowSelection, RowTime, SliceAssignment, emit_late, micros};
 pub use self::slices::Slices;
 use super::OperatorContext;
@@ -113,7 +113,7 @@ pub struct WindowAggregate {
     layout: Layout,
     /// By slice end.
     panes: WindowPanes<PaneTable>,
-    writer: PaneWriter,
+    format: PaneFormat,
     firing: Option<Firing>,
     /// Batches emitted by the present call.
     emitted: Vec<RecordBatch>,
@@ -152,7 +152,7 @@ impl WindowAggregate {
             });
         }
         let layout = Layout::new(node, input, output)?;
-        let writer = PaneWriter::new(&layout, context.max_parallelism, context.key_groups)?;
+        let format = PaneFormat::new(&layout, context.max_parallelism, context.key_groups)?;
         let (panes, last_epoch) = WindowPanes::restore(context, INLINE_VERSION, |epoch: u32| {
             PaneTable::new(&layout.spec, epoch + 1)
         })?;
@@ -160,7 +160,7 @@ impl WindowAggregate {
         let mut aggregate = Self {
             layout,
             panes,
-            writer,
+            format,
             firing: None,
             emitted: Vec::new(),
             prefix: None,

@@ -25,17 +25,17 @@ pub struct PaneTable {
     pub dirty: DirtyGroups,
     /// The form in which groups have been written.
     pub layout: StoredLayout,
-    /// Epoch under which the table is written. It stays the same as long as the table lives, so that what is written
-    /// again replaces what was written before.
+    /// Epoch under which the table is written, the same as long as the table lives: a group that is written again
+    /// replaces its former row or block.
     pub epoch: u32,
 }
 
 /// The form in which a table that stays in memory has been written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum StoredLayout {
-    /// The first so many groups as rows; later changes of them must replace these rows.
+    /// This number of groups, from the first on, as rows. Later changes of these groups must replace the rows.
     Rows(usize),
-    /// All groups, in blocks of so many rows; changes replace whole segments.
+    /// All groups, in blocks of this number of rows. Changes replace whole segments.
     Blocks(usize),
 }
 

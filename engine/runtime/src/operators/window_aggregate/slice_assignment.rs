@@ -1,6 +1,6 @@
 //! Assignment of the rows of a batch to slices.
 //!
-//! Most batches are within one slice, as the smallest and the largest time show; then nothing is partitioned. Otherwise
+//! Most batches are within one slice, as their smallest and largest times show, and are not divided. Otherwise
 //! rows are listed by slice. A list without gaps (input sorted by time) is used as a range, without copying rows.
 
 use std::collections::HashMap;

@@ -32,7 +32,7 @@ pub enum Slices {
     Attached,
 }
 
-/// Returns the greatest multiple of `length`, shifted by `offset`, that is not after `time`.
+/// Returns the start of the interval of `length`, aligned to `offset`, that contains `time`.
 pub(super) fn floor(time: i64, length: i64, offset: i64) -> i64 {
     let into = time.saturating_sub(offset).rem_euclid(length);
     time.saturating_sub(into)

@@ -1,5 +1,5 @@
-//! Panes: the state of open windows, or of slices that windows share, and everything window operators do with them
-//! alike.
+//! Panes: the state of open windows, or of slices that windows share, and the operations common to all window
+//! operators.
 //!
 //! A [`Pane`] has a part in memory, of a type of the operator's own ([`PaneState`]), and perhaps a part in the store:
 //! rows under the pane's end as namespace. [`WindowPanes`] keeps an operator's panes by their end, accounts for their

@@ -1,11 +1,10 @@
-//! Freezing the tables of panes, and queueing them to be written.
+//! The format of panes in the store: freezing and writing tables, and merging what is read.
 //!
 //! Layout of a row: namespace = slice end; key = the key columns in the store's key encoding, then the *epoch* (u32
-//! BE); value = the partial states of all aggregates in the store's row encoding. The epoch is the table's: a table is
-//! written under one epoch as long as it lives, each time over what was written before; the table that follows it after
-//! an eviction or a restore has a later one. So equal keys of different epochs are different partial states, and are
-//! merged when they are read. Blocks of rows are in the same namespace, under keys of their own
-//! ([`TableFlush`]).
+//! BE); value = the partial states of all aggregates in the store's row encoding. Every table has an epoch, under which
+//! it is written as long as it lives, so that a group's row replaces its former row. The table that follows it after an
+//! eviction or a restore has a later epoch. So equal keys of different epochs are different partial states, and are
+//! merged when they are read. Blocks of rows are in the same namespace, under keys of their own ([`TableFlush`]).
 
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ const SEGMENT_GROUPS_PER_KEY_GROUP: usize = 256;
 const DENSE_GROUPS: usize = 4;
 
 /// The format of panes in the store.
-pub struct PaneWriter {
+pub struct PaneFormat {
     spec: Arc<TableSpec>,
     format: Arc<RowFormat>,
     key_groups: KeyGroupRange,
@@ -44,7 +43,7 @@ pub struct FrozenPanes {
     pub tables: Vec<FrozenTable>,
 }
 
-impl PaneWriter {
+impl PaneFormat {
     /// Creates the writer of a subtask that has these key groups.
     pub(super) fn new(layout: &Layout, max_parallelism: u16, key_groups: KeyGroupRange) -> Result<Self, Error> {
         let hashed = layout.keys.len() - usize::from(layout.output.start_is_key());
@@ -107,7 +106,8 @@ impl PaneWriter {
         Ok(frozen)
     }
 
-    /// Turns an evicted pane into a table to be written, which may have nothing to write.
+    /// Converts an evicted pane to a table to be written. It has neither segments nor changed groups if everything is
+    /// in the store already.
     pub fn freeze_evicted(&self, slice_end: i64, pane: PaneTable) -> FrozenTable {
         let groups = pane.table.len();
         // New groups of a table that was written as rows are one segment.
