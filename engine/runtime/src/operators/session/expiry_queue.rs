@@ -56,11 +56,13 @@ impl ExpiryQueue {
 
     /// Returns the last time of a bucket.
     pub fn bucket_end(&self, bucket: i64) -> i64 {
-        match bucket >= BUCKET_MAX {
-            true => i64::MAX,
-            false => (bucket + 1)
-                .checked_mul(self.bucket_us)
-                .map_or(i64::MAX, |next| next - 1),
+        if bucket >= BUCKET_MAX {
+            return i64::MAX;
+        }
+        match (bucket + 1).checked_mul(self.bucket_us) {
+            Some(next) => next.saturating_sub(1),
+            None if bucket < 0 => i64::MIN,
+            None => i64::MAX,
         }
     }
 
