@@ -2,8 +2,8 @@
 //!
 //! An open file is not visible, yet a checkpoint must hold its rows. So at each checkpoint the content added since the
 //! last one is written as one segment to the job's checkpoint storage, and a committable names, for each open file, the
-//! chunks of segments that make up its content ([`LoggedFiles`]). As long as the writer lives, nobody reads the log: the
-//! writer goes on with the file itself. When the job is restored, `recovery` writes the files anew from the log.
+//! chunks of segments that make up its content ([`LoggedFiles`]). As long as the writer lives, nobody reads the log:
+//! the writer goes on with the file itself. When the job is restored, `recovery` writes the files anew from the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The record of files that a checkpoint has left open, and of the segments with their content.
 //!
 //! A committable is a version byte (2) and then, in bincode's standard encoding, the suffix of the job's files in
-//! progress, the numbers of the segments, and a list of [`LoggedFile`]. Its [`OutputFile`]s are the segments, in the same
-//! order. A chunk of a text format holds encoded records without header and compression; a chunk of Parquet holds one
-//! Arrow IPC stream.
+//! progress, the numbers of the segments, and a list of [`LoggedFile`]. Its [`OutputFile`]s are the segments, in the
+//! same order. A chunk of a text format holds encoded records without header and compression; a chunk of Parquet holds
+//! one Arrow IPC stream.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Written files that wait to be published, and the committable that records them.
 //!
-//! A committable is a version byte (1) and then, in bincode's standard encoding, a list of [`PendingFile`]. One of version
-//! 2 records files that a checkpoint has left open: see [`LoggedFiles`].
+//! A committable is a version byte (1) and then, in bincode's standard encoding, a list of [`PendingFile`]. One of
+//! version 2 records files that a checkpoint has left open: see [`LoggedFiles`].
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! Publishing of the files that a restored checkpoint has left open: they are written anew from the log of their content.
+//! Publishing of the files that a restored checkpoint has left open: they are written anew from the log of their
+//! content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

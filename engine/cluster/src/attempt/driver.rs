@@ -398,7 +398,8 @@ impl<'a> Driver<'a> {
             .is_some_and(|failover| failover.region() != region);
         let splits_unknown = self.is_takeover && self.checkpoints.stored().is_none();
         let is_ending = self.checkpoints.is_ending() || self.failure.is_some();
-        // New writers of the region would not go on with what the old ones kept back; a restore of the job publishes it.
+        // New writers of the region would not go on with what the old ones kept back; a restore of the job publishes
+        // it.
         let keeps_output_back = self.connectors.sinks.values().any(|sink| sink.keeps_output_back());
         if another_is_down || splits_unknown || is_ending || keeps_output_back {
             return self.fail(error, retry);
