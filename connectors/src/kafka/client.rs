@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
 
+use super::client_config::creation_error;
 use super::client_context::Context;
 use super::error_causes;
 use super::error_code;
@@ -92,4 +96,43 @@ pub fn missing_topic_error(topic: &str, brokers: &str, names: &[&str]) -> Error 
     Error::Invalid(format!(
         "the topic `{topic}` does not exist at the Kafka brokers `{brokers}`{near} ({existing}); create it, or correct 'topic'"
     ))
+}
+
+/// Creates a consumer for requests, which reads no records. `connection` has properties of connections only.
+pub fn request_consumer(connection: &ClientConfig) -> Result<BaseConsumer<Context>, Error> {
+    connection
+        .clone()
+        .set("group.id", "millstream")
+        .create_with_context(Context::new())
+        .map_err(|error| creation_error(connection, &error))
+}
+
+/// Returns a setting of a topic or a broker; `None` if it cannot be read. `connection` has properties of connections only.
+pub async fn setting(
+    connection: &ClientConfig,
+    resource: ResourceSpecifier<'_>,
+    name: &str,
+    timeout: Duration,
+) -> Option<String> {
+    let admin: Result<AdminClient<DefaultClientContext>, KafkaError> = connection.create();
+    let options = AdminOptions::new().request_timeout(Some(timeout));
+    let found = match admin {
+        Ok(admin) => admin.describe_configs([&resource], &options).await,
+        Err(error) => Err(error),
+    };
+    let log = |reason: &dyn std::fmt::Display| {
+        tracing::debug!(target: "kafka", "the setting {name} of {resource:?} cannot be read: {reason}");
+    };
+    match found.map(|found| found.into_iter().next()) {
+        Ok(Some(Ok(resource))) => resource.get(name)?.value.clone(),
+        Ok(Some(Err(code))) => {
+            log(&code);
+            None
+        }
+        Ok(None) => None,
+        Err(error) => {
+            log(&error);
+            None
+        }
+    }
 }

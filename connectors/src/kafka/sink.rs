@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use rdkafka::admin::ResourceSpecifier;
 use rdkafka::producer::{Producer, ThreadedProducer};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::at_least_once_writer::AtLeastOnceWriter;
 use super::broker_health::BrokerHealth;
 use super::client::{self, REQUEST_TIMEOUT, run_blocking};
-use super::client_config::creation_error;
+use super::client_config::{connection_config, creation_error};
 use super::client_context::Context;
 use super::options::{Partitioner, SinkOptions, TRANSACTION_TIMEOUT_DEFAULT, TransactionOptions};
 use super::record_encoder::{RecordEncoder, TopicLimits};
@@ -109,7 +110,13 @@ impl Sink for KafkaSink {
     async fn start(&self, job: &JobIdentity) -> Result<(), Error> {
         let (options, table) = (self.options.clone(), self.table.name.clone());
         let found = run_blocking(move || count_partitions(&options, &table)).await;
-        let of_topic = markers::topic_config(&self.options.client, &self.options.topic, "max.message.bytes").await;
+        let of_topic = client::setting(
+            &connection_config(&self.options.client),
+            ResourceSpecifier::Topic(&self.options.topic),
+            "max.message.bytes",
+            REQUEST_TIMEOUT,
+        )
+        .await;
         *self.limits.lock() = Some(TopicLimits {
             partitions: found?,
             record_bytes_max: record_bytes_max(&self.options, of_topic),

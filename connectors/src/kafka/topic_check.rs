@@ -11,13 +11,10 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::admin::ResourceSpecifier;
 
 use super::client::{self, run_blocking};
-use super::client_config::{connection_config, creation_error};
-use super::client_context::Context;
+use super::client_config::connection_config;
 use super::first_mistake;
 use super::options::{SinkOptions, SourceOptions, Topics};
 use crate::{Error, Role, TableDefinition};
@@ -159,11 +156,7 @@ async fn check_cluster(tables: Vec<(usize, TableTopics)>) -> Vec<(usize, Result<
 
 /// Requests the metadata of a cluster. Blocks.
 fn request_metadata(connection: &ClientConfig, brokers: &str) -> Result<Cluster, Error> {
-    let consumer: BaseConsumer<Context> = connection
-        .clone()
-        .set("group.id", "millstream")
-        .create_with_context(Context::new())
-        .map_err(|error| creation_error(connection, &error))?;
+    let consumer = client::request_consumer(connection)?;
     let metadata = client::metadata(&consumer, brokers, CHECK_TIMEOUT)?;
     Ok(Cluster {
         topics: client::topic_names(&metadata).into_iter().map(String::from).collect(),
@@ -174,26 +167,7 @@ fn request_metadata(connection: &ClientConfig, brokers: &str) -> Result<Cluster,
 /// Returns true unless the brokers are known not to create topics automatically.
 async fn may_create_topics(connection: &ClientConfig, broker: Option<i32>) -> bool {
     let Some(broker) = broker else { return true };
-    let admin: Result<AdminClient<DefaultClientContext>, _> = connection.create();
-    let options = AdminOptions::new().request_timeout(Some(CHECK_TIMEOUT));
-    let found = match admin {
-        Ok(admin) => {
-            let broker = ResourceSpecifier::Broker(broker);
-            admin.describe_configs([&broker], &options).await
-        }
-        Err(error) => Err(error),
-    };
-    let setting = match found.map(|found| found.into_iter().next()) {
-        Ok(Some(Ok(resource))) => resource.get(AUTO_CREATE).and_then(|setting| setting.value.clone()),
-        Ok(Some(Err(code))) => {
-            tracing::debug!(target: "kafka", "settings of the brokers cannot be read: {code}");
-            None
-        }
-        Ok(None) => None,
-        Err(error) => {
-            tracing::debug!(target: "kafka", "settings of the brokers cannot be read: {error}");
-            None
-        }
-    };
+    let broker = ResourceSpecifier::Broker(broker);
+    let setting = client::setting(connection, broker, AUTO_CREATE, CHECK_TIMEOUT).await;
     setting.is_none_or(|setting| setting != "false")
 }

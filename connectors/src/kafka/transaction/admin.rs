@@ -13,10 +13,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
 use super::epoch::MarkerPartition;
-use super::markers::{self, PARTITIONS, ReadUntil};
+use super::marker_topic::{self, PARTITIONS};
+use super::markers::{self, ReadUntil};
 use super::publisher;
 use crate::kafka::client::{self, REQUEST_TIMEOUT};
-use crate::kafka::client_config::{self, connection_config, creation_error};
+use crate::kafka::client_config::{self, connection_config};
 use crate::kafka::client_context::Context;
 use crate::kafka::error_code;
 use crate::kafka::options::TRANSACTION_TIMEOUT_DEFAULT;
@@ -64,7 +65,7 @@ impl TransactionAdmin {
             topic: self.markers_topic.clone(),
             partition,
         };
-        if !markers::has_topic(&connection, &place.topic)? {
+        if !marker_topic::exists(&connection, &place.topic)? {
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
@@ -84,12 +85,9 @@ impl TransactionAdmin {
 
     /// Returns the partitions of a topic that have an open transaction, of any owner.
     pub fn open_partitions(&self, topic: &str) -> Result<Vec<BlockedPartition>, Error> {
-        let consumer = |isolation: &str| -> Result<BaseConsumer<Context>, Error> {
-            connection_config(&self.client)
-                .set("group.id", "millstream")
-                .set("isolation.level", isolation)
-                .create_with_context(Context::new())
-                .map_err(|error| creation_error(&self.client, &error))
+        let consumer = |isolation: &str| {
+            let mut connection = connection_config(&self.client);
+            client::request_consumer(connection.set("isolation.level", isolation))
         };
         let (committed, all) = (consumer("read_committed")?, consumer("read_uncommitted")?);
         let failed = |error: KafkaError| {

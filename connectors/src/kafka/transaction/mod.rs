@@ -22,6 +22,7 @@
 
 pub mod admin;
 pub mod epoch;
+pub mod marker_topic;
 pub mod markers;
 pub mod publisher;
 pub mod writer;

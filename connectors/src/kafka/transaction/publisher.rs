@@ -18,6 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
 
 use super::epoch::{MarkerPartition, Part, PendingEpoch, RecordReader};
+use super::marker_topic;
 use super::markers::{self, Published, ReadUntil};
 use crate::clock::now_us;
 use crate::kafka::broker_health::BrokerHealth;
@@ -220,7 +221,7 @@ impl Publisher {
         if !checked.contains(topic) {
             let (connection, name) = (connection_config(&self.client), topic.to_string());
             let handle = tokio::runtime::Handle::current();
-            run_blocking(move || handle.block_on(markers::ensure_topic(&connection, &name))).await?;
+            run_blocking(move || handle.block_on(marker_topic::ensure(&connection, &name))).await?;
             checked.insert(topic.to_string());
         }
         Ok(())

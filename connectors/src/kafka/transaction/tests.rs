@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 
 use super::epoch::{Epoch, MarkerPartition, PendingEpoch, RecordReader, push_record};
-use super::markers::{ATTEMPT_AGE_MAX_MS, Marker, PARTITIONS, Published, marker_partition};
+use super::marker_topic::PARTITIONS;
+use super::markers::{ATTEMPT_AGE_MAX_MS, Marker, Published, marker_partition};
 use crate::kafka::topic_producer::{Header, Record};
 use crate::{Committable, OutputFile};
 
