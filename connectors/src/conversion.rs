@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_no_times() {
+    fn numbers_are_not_converted_to_times() {
         assert!(!is_possible(&DataType::Int32, &DataType::Date32));
         assert!(!is_possible(
             &DataType::Timestamp(TimeUnit::Microsecond, None),

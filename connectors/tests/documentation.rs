@@ -118,7 +118,7 @@ fn sql_type(data_type: &DataType) -> String {
 }
 
 #[test]
-fn the_page_says_what_the_code_says() {
+fn the_page_matches_the_code() {
     let written = std::fs::read_to_string(page()).unwrap();
     let example = include_str!("sequence.rs");
     let mark = "<!-- not run: compiled and run by connectors/tests/sequence.rs -->";
@@ -219,7 +219,7 @@ fn the_example_counts_resumes_and_appends() {
 }
 
 #[test]
-fn mistakes_in_a_table_are_all_named_with_what_would_be_right() {
+fn all_mistakes_in_a_table_are_reported_with_the_remedy() {
     #[track_caller]
     fn check(options: &[(&str, &str)], role: Role, expected: &[(&str, &str)]) {
         let found: Vec<_> = registry::validate(&table(options), role)

@@ -96,7 +96,7 @@ fn splits(source: &dyn Source, runtime: &tokio::runtime::Runtime) -> Vec<Split> 
 }
 
 #[test]
-fn a_sequence_comes_whole_and_resumes_where_it_was() {
+fn a_sequence_is_complete_and_resumes_at_its_position() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let source = registry::source(&table(&SEQUENCE)).expect("a valid table");
     let mut first = reader(source.as_ref(), &runtime, 1000);
@@ -146,7 +146,7 @@ fn the_same_seed_gives_the_same_rows_and_they_keep_their_bounds() {
 }
 
 #[test]
-fn what_is_wrong_with_a_table_is_said() {
+fn mistakes_in_a_table_are_reported() {
     check_wrong(&[("fields.m.kind", "random")], "there is no column `m`");
     check_wrong(&[("fields.n.knd", "random")], "there is no option `knd`");
     check_wrong(&[("fields.n.kind", "sequence")], "needs `.start` and `.end`");

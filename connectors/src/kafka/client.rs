@@ -107,7 +107,8 @@ pub fn request_consumer(connection: &ClientConfig) -> Result<BaseConsumer<Contex
         .map_err(|error| creation_error(connection, &error))
 }
 
-/// Returns a setting of a topic or a broker; `None` if it cannot be read. `connection` has properties of connections only.
+/// Returns a setting of a topic or a broker; `None` if it cannot be read. `connection` has properties of connections
+/// only.
 pub async fn setting(
     connection: &ClientConfig,
     resource: ResourceSpecifier<'_>,

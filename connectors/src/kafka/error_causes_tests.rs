@@ -32,7 +32,7 @@ fn broker_that_says(words: &'static [u8]) -> String {
 }
 
 #[test]
-fn brokers_that_cannot_be_used_are_told_with_the_option() {
+fn errors_of_brokers_name_the_option() {
     let (closing, plain) = (
         broker_that_says(b""),
         broker_that_says(b"HTTP/1.1 400 Bad Request\r\n\r\n"),

@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_the_client_retries_are_none_of_the_reader() {
+    fn errors_that_the_client_retries_do_not_fail_the_reader() {
         for code in [
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT,
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN,

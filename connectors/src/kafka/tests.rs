@@ -51,7 +51,7 @@ fn check_error(role: Role, options: &[(&str, &str)], expected: &str) {
 }
 
 #[test]
-fn wrong_options_say_what_would_be_right() {
+fn wrong_options_name_the_remedy() {
     check_error(
         Role::Source,
         &[("topic", "a")],
@@ -116,7 +116,7 @@ fn wrong_options_say_what_would_be_right() {
 }
 
 #[test]
-fn what_would_break_exactly_once_is_refused() {
+fn properties_that_break_exactly_once_are_refused() {
     let with = |option: (&'static str, &'static str)| {
         [
             BROKER,
@@ -180,7 +180,7 @@ fn properties_of_the_java_client_are_understood() {
 }
 
 #[test]
-fn keys_may_be_in_the_value_too_or_not() {
+fn key_columns_are_optional_in_the_value() {
     let key = [BROKER, ("topic", "a"), ("key.format", "raw"), ("key.fields", "word")];
     let both = SourceOptions::of(&table(&key)).expect("right");
     assert_eq!(both.layout.value, [0, 1]);
@@ -193,7 +193,7 @@ fn keys_may_be_in_the_value_too_or_not() {
 }
 
 #[test]
-fn positions_come_back_as_they_were() {
+fn positions_survive_the_round_trip() {
     for position in [Position { next: 42, end: None }, Position { next: 0, end: Some(7) }] {
         let split = Split {
             id: "a-b-3".into(),
@@ -237,7 +237,7 @@ fn a_partition_that_was_read_to_its_end_has_changed_once_there_is_more() {
 }
 
 #[test]
-fn a_position_is_told_as_topic_partition_and_offset() {
+fn a_position_is_described_by_topic_partition_and_offset() {
     #[track_caller]
     fn check(id: &str, position: Vec<u8>, expected: Option<&str>) {
         let split = Split {

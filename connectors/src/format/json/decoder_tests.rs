@@ -34,7 +34,7 @@ fn every_type_survives_the_round_trip() {
 }
 
 #[test]
-fn values_are_taken_as_flink_takes_them() {
+fn values_are_converted_as_in_flink() {
     check(
         &[],
         r#" { "id" : "42" , "small" : 1.0, "ratio": "2.5", "ok": "TRUE" } "#,

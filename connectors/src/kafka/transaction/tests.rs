@@ -34,7 +34,7 @@ fn pending(attempt: &str, checkpoint: u64, files: usize) -> PendingEpoch {
 }
 
 #[test]
-fn an_epoch_comes_back_as_it_was() {
+fn an_epoch_survives_the_round_trip() {
     for files in [0, 1, 3] {
         let before = pending("a", 7, files);
         let committable = before.clone().encode().expect("it can be written");
@@ -135,7 +135,7 @@ fn check_published(attempts: &[(&str, Marker)], floor_ms: Option<i64>, of: &Pend
 }
 
 #[test]
-fn only_markers_of_its_own_attempt_say_that_an_epoch_is_out() {
+fn only_markers_of_its_attempt_count_for_an_epoch() {
     let epoch = pending("a", 7, 2);
     check_published(&[], None, &epoch, 0);
     check_published(&[("a", marker(6, 9, 0))], None, &epoch, 0);
@@ -151,7 +151,7 @@ fn only_markers_of_its_own_attempt_say_that_an_epoch_is_out() {
 }
 
 #[test]
-fn the_oldest_attempts_are_forgotten_and_the_floor_rises_over_them() {
+fn the_oldest_attempts_expire_and_raise_the_floor() {
     let mut published = Published::default();
     for (name, at_ms) in [("a", 30), ("b", 10), ("c", 20)] {
         published.attempts.insert(name.into(), marker(1, 1, at_ms));
@@ -166,7 +166,7 @@ fn the_oldest_attempts_are_forgotten_and_the_floor_rises_over_them() {
 
 /// They are on disk in the cluster of whoever uses them: another place would not find them again.
 #[test]
-fn the_place_of_markers_never_changes() {
+fn the_partition_of_markers_never_changes() {
     let partitions = ["millstream-toll-booth-stats", "p-job-t", ""].map(|base| marker_partition("m", base).partition);
     assert_eq!(partitions, [1, 9, 2]);
     assert!(partitions.iter().all(|partition| *partition < PARTITIONS));

@@ -225,7 +225,7 @@ fn check_error(options: &[(&str, &str)], expected: &str) {
 }
 
 #[test]
-fn wrong_options_say_what_would_be_right() {
+fn wrong_options_name_the_remedy() {
     check_error(
         &[("first-event.rate", "10"), ("next-event.rate", "20")],
         "write the same number for both",
@@ -242,7 +242,7 @@ fn wrong_options_say_what_would_be_right() {
 }
 
 #[test]
-fn a_paced_reader_begins_with_what_is_due_and_does_not_trust_the_clock_beyond_reason() {
+fn a_paced_reader_starts_with_due_events_up_to_a_limit() {
     let minute = 60_000_000;
     let config = |start: &str| {
         let options = table(&[
