@@ -14,9 +14,13 @@ use crate::spans;
 
 /// The leader's handle of a run that is under way.
 pub struct ActiveRun {
+    /// Number of the run.
     pub run: RunId,
+    /// Requests the run to stop.
     pub stop: watch::Sender<StopRequest>,
+    /// Progress of the run.
     pub progress: Progress,
+    /// Requests for checkpoints and savepoints.
     pub checkpoint_requests: Arc<CheckpointRequests>,
     /// The newest complete checkpoint.
     pub checkpointed: watch::Sender<u64>,
@@ -24,7 +28,9 @@ pub struct ActiveRun {
     pub granted: Option<oneshot::Sender<Grant>>,
     /// The outcome of waiting for tasks that an earlier coordinator started.
     pub adoption: watch::Sender<Option<AdoptionResult>>,
+    /// Handle that aborts the run's task, once it has been started.
     pub task: Option<tokio::task::AbortHandle>,
+    /// Rates, sampled at intervals.
     pub rates: Rates,
 }
 
@@ -35,6 +41,7 @@ pub type AdoptionResult = Result<LeaseId, String>;
 #[derive(Debug)]
 pub struct Grant {
     pub lease: LeaseId,
+    /// Worker of each slot.
     pub slots: Vec<String>,
 }
 

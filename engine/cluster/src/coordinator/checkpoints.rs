@@ -34,9 +34,11 @@ const NAME_CHARS_MAX: usize = 200;
 
 /// A checkpoint, read from its store.
 pub struct LoadedCheckpoint {
+    /// Store of the job's checkpoints.
     pub store: CheckpointStore,
     pub info: CheckpointInfo,
     pub snapshot: Snapshot,
+    /// Version of the engine that took the checkpoint.
     pub engine_version: String,
 }
 
@@ -460,6 +462,7 @@ fn outcome_unknown(what: &str, job: &str) -> api::Error {
     )
 }
 
+/// Deletes a savepoint of a job, or one that a deleted job has left.
 pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<(), api::Error> {
     let record = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
     let history = match &record {

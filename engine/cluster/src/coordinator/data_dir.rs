@@ -76,14 +76,17 @@ impl DataDir {
         })
     }
 
+    /// Returns the id of the cluster.
     pub fn cluster(&self) -> &str {
         &self.cluster
     }
 
+    /// Returns the URL of the folder.
     pub fn url(&self) -> String {
         self.storage.url()
     }
 
+    /// Returns the cluster's journal.
     pub fn journal(&self) -> Log {
         cluster_journal(&self.storage)
     }

@@ -5,10 +5,12 @@ use millstream_proto::v1;
 use crate::api::{self, Code};
 use crate::{Error, resolve};
 
+/// Returns the error for an invalid request.
 pub fn invalid(message: &str) -> api::Error {
     api::Error::new(Code::InvalidRequest, message)
 }
 
+/// Returns the error for a pipeline with one mistake that has no position in its text.
 pub fn invalid_pipeline(message: &str) -> api::Error {
     api::Error {
         mistakes: vec![v1::Mistake {
@@ -19,6 +21,7 @@ pub fn invalid_pipeline(message: &str) -> api::Error {
     }
 }
 
+/// Returns the error for a pipeline with mistakes.
 pub fn mistakes_error(mistakes: Vec<v1::Mistake>) -> api::Error {
     let count = mistakes.len();
     let first = mistakes
@@ -46,6 +49,7 @@ pub fn not_found(found: resolve::NotFound) -> api::Error {
     }
 }
 
+/// Returns the error for a failure of the coordinator itself.
 pub fn internal(error: &dyn std::fmt::Display) -> api::Error {
     api::Error::new(
         Code::Internal,
@@ -53,6 +57,7 @@ pub fn internal(error: &dyn std::fmt::Display) -> api::Error {
     )
 }
 
+/// Returns the error for a failed access to the storage.
 pub fn state_error(error: millstream_state::Error) -> api::Error {
     storage_error(Error::State(error))
 }

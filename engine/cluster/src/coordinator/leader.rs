@@ -97,18 +97,23 @@ pub struct Leader {
     pub cluster: String,
     /// Errors of the last read and of the last write of the journal.
     journal_problem: Mutex<[Option<String>; 2]>,
+    /// Epoch of the journal that it has claimed.
     pub epoch: u64,
+    /// Time at which it began to lead.
     pub since_us: i64,
     /// URL or path of the folder for checkpoints of jobs that configure no other.
     pub checkpoints: String,
 }
 
+/// State behind the leader's lock.
 pub(super) struct Inner {
     pub state: State,
+    /// Runs under way, by job.
     pub runs: HashMap<String, ActiveRun>,
     gauges: Gauges,
     /// Claims on the checkpoints of jobs, each made at its first use.
     histories: HashMap<String, Arc<OnceCell<History>>>,
+    /// Logs, by job.
     pub logs: HashMap<String, Log>,
     /// Changes that nothing waits for, until the journal has them.
     unwritten: PendingChanges,
@@ -346,6 +351,7 @@ impl Leader {
         self.inner.lock().deletions.insert(job.to_string())
     }
 
+    /// Ends what [`Leader::begin_deletion`] began.
     pub(super) fn end_deletion(&self, job: &str) {
         self.inner.lock().deletions.remove(job);
     }
@@ -355,11 +361,13 @@ impl Leader {
         look(&self.inner.lock())
     }
 
+    /// Returns the desired state of a job.
     pub fn wanted(&self, job: &str) -> Option<DesiredState> {
         let inner = self.inner.lock();
         Some(inner.state.jobs().get(job)?.record.wanted.clone())
     }
 
+    /// Returns the workers.
     pub fn executors(&self) -> Arc<dyn TaskExecutors> {
         self.executors.clone()
     }
@@ -510,6 +518,7 @@ impl Leader {
         self.has_stalled.load(Ordering::Relaxed)
     }
 
+    /// Returns true if it leads no longer.
     pub fn has_ended(&self) -> bool {
         self.end_reason.borrow().is_some()
     }

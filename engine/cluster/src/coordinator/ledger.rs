@@ -38,6 +38,7 @@ pub use self::record::{DesiredState, Placement, Record, Status, TRANSITIONS_MAX,
 pub use self::totals::{LastCheckpoint, RunProgress, RunTotals};
 pub use self::update::{LatestUpdate, Update};
 
+/// A change of the ledger, as the journal stores it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -115,6 +116,7 @@ impl Change {
     }
 }
 
+/// State of the cluster's journal.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     pub jobs: BTreeMap<String, Record>,

@@ -31,6 +31,7 @@ impl Default for Log {
 }
 
 impl Log {
+    /// Appends a line. `origin` is the worker, or the coordinator itself.
     pub fn write(&self, at_us: i64, level: &str, origin: &str, message: &str) {
         let message = match message.char_indices().nth(LINE_CHARS_MAX) {
             Some((end, _)) => format!("{}…", &message[..end]),

@@ -72,6 +72,7 @@ const SUSPEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause before a failed read of the data folder is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Options of a coordinator.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// URL or path of the data folder.

@@ -68,6 +68,7 @@ pub async fn resolve_pipeline(
     Ok(resolved)
 }
 
+/// Compares the state in a checkpoint with the operators of a pipeline.
 pub async fn compare_with_checkpoint(found: &LoadedCheckpoint, resolved: &Resolved) -> Result<Findings, api::Error> {
     let snapshot = &found.snapshot;
     let now = Arc::new(resolved.resolved.clone());
@@ -86,6 +87,7 @@ pub async fn compare_with_checkpoint(found: &LoadedCheckpoint, resolved: &Resolv
     Ok(findings)
 }
 
+/// Returns the execution mode of a request.
 pub fn mode(mode: v1::Mode) -> Mode {
     match mode {
         v1::Mode::Stream => Mode::Stream,

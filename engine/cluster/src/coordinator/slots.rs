@@ -10,8 +10,10 @@ const GONE_WORKERS_MAX: usize = 100;
 /// Time for which they are listed.
 const GONE_KEPT_US: i64 = 600_000_000;
 
+/// Number of a lease.
 pub type LeaseId = u64;
 
+/// Workers, and the leases of their slots.
 #[derive(Debug, Default)]
 pub struct Slots {
     workers: BTreeMap<String, Worker>,
@@ -19,6 +21,7 @@ pub struct Slots {
     next_lease: LeaseId,
 }
 
+/// A worker that is attached, or was until recently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker {
     /// Random id of the worker's process.
@@ -26,6 +29,7 @@ pub struct Worker {
     pub slots: u32,
     pub state: WorkerState,
     pub reachability: Reachability,
+    /// Time of the last change of its state or reachability.
     pub since_us: i64,
 }
 
@@ -38,6 +42,7 @@ pub enum Reachability {
     Unreachable(String),
 }
 
+/// State of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerState {
     Ready,
@@ -51,11 +56,13 @@ pub enum WorkerState {
 }
 
 impl WorkerState {
+    /// Returns true if the worker is not attached.
     pub fn is_gone(self) -> bool {
         matches!(self, Self::Lost | Self::Left)
     }
 }
 
+/// Slots of one attempt of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     pub job: String,
@@ -64,10 +71,12 @@ pub struct Lease {
 }
 
 impl Slots {
+    /// Returns all workers by name.
     pub fn workers(&self) -> &BTreeMap<String, Worker> {
         &self.workers
     }
 
+    /// Returns a lease by its number.
     pub fn lease(&self, lease: LeaseId) -> Option<&Lease> {
         self.leases.get(&lease)
     }
@@ -194,6 +203,7 @@ impl Slots {
         self.ready().map(|(_, worker)| worker.slots as usize).sum()
     }
 
+    /// Returns the number of free slots of workers that take tasks.
     pub fn free(&self) -> usize {
         let used = self.used_by_worker();
         self.ready()
@@ -201,6 +211,7 @@ impl Slots {
             .sum()
     }
 
+    /// Returns the number of leased slots of a worker.
     pub fn used(&self, worker: &str) -> usize {
         let slots = self.leases.values().flat_map(|lease| &lease.slots);
         slots.filter(|name| *name == worker).count()
@@ -284,6 +295,7 @@ impl Slots {
         lease
     }
 
+    /// Ends a lease. Returns it unless it has ended before.
     pub fn release(&mut self, lease: LeaseId) -> Option<Lease> {
         self.leases.remove(&lease)
     }

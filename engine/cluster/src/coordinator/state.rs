@@ -32,8 +32,10 @@ use adoption::Adoption;
 pub use messages::{Command, End, Event};
 pub use requests::Request;
 
+/// Limits of a cluster.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// Most jobs, ended ones included.
     pub jobs_max: usize,
     /// Most slots of a job of parallelism `auto`.
     pub auto_parallelism_max: usize,
@@ -48,6 +50,7 @@ impl Default for Limits {
     }
 }
 
+/// The state machine.
 #[derive(Debug)]
 pub struct State {
     limits: Limits,
@@ -64,6 +67,7 @@ pub struct State {
     shutting_down: bool,
 }
 
+/// Number of a run; unique under one leader.
 pub type RunId = u64;
 
 /// A job and its run.
@@ -86,11 +90,14 @@ impl Job {
     }
 }
 
+/// A run that has been started.
 #[derive(Debug)]
 pub struct Run {
     pub id: RunId,
+    /// The strongest stop request so far.
     pub stop_requested: StopRequest,
     next_action: NextAction,
+    /// Slots of its present attempt.
     pub lease: Option<LeaseId>,
     /// Set while it waits for tasks of an earlier coordinator.
     adoption: Option<Adoption>,
@@ -180,10 +187,12 @@ impl State {
         self.start(name, reason, now_us, commands);
     }
 
+    /// Returns all jobs by name.
     pub fn jobs(&self) -> &BTreeMap<String, Job> {
         &self.jobs
     }
 
+    /// Returns workers and leases.
     pub fn slots(&self) -> &Slots {
         &self.slots
     }
@@ -199,6 +208,7 @@ impl State {
         job.record.run_progress.as_deref().filter(|_| waits)
     }
 
+    /// Returns the number of runs.
     pub fn runs(&self) -> usize {
         self.jobs.values().filter(|job| job.run.is_some()).count()
     }
@@ -222,6 +232,7 @@ impl State {
         }
     }
 
+    /// Handles an event. Returns the commands to execute.
     pub fn on_event(&mut self, event: Event, now_us: i64) -> Vec<Command> {
         let mut commands = Vec::new();
         match event {

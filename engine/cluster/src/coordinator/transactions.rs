@@ -17,6 +17,7 @@ use crate::coordinator::leader::Leader;
 use crate::coordinator::pipeline_checks::resolve_pipeline;
 use crate::planning;
 
+/// Lists the open transactions of a job's sinks.
 pub async fn list(
     leader: &Arc<Leader>,
     request: v1::ListTransactionsRequest,
@@ -32,6 +33,7 @@ pub async fn list(
     Ok(answer)
 }
 
+/// Aborts the open transactions of these transactional ids.
 pub async fn abort(
     leader: &Arc<Leader>,
     request: v1::AbortTransactionsRequest,

@@ -18,6 +18,7 @@ use crate::api::{self, Code};
 use crate::resolve::{self, Resolved};
 use crate::stored_pipeline;
 
+/// Updates a job's pipeline, or checks it only if the request is a dry run.
 pub async fn update(leader: &Arc<Leader>, request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, api::Error> {
     let mut resolved = resolve_pipeline(request.pipeline.clone(), request.name.clone(), None).await?;
     let name = resolved.resolved.name.clone();
@@ -58,10 +59,30 @@ pub async fn update(leader: &Arc<Leader>, request: v1::UpdateJobRequest) -> Resu
         checkpoints::check_savepoint_free(&record, savepoint).await?;
         let taken = checkpoints::create_savepoint(leader, &name, savepoint).await?;
         response.savepoint = Some(taken.checkpoint);
+        let changed = leader.change(asked).await;
+        changed.map_err(|error| after_savepoint(error, savepoint, taken.checkpoint))?;
+    } else {
+        leader.change(asked).await?;
     }
-    leader.change(asked).await?;
     response.job = Some(job_view::describe(leader, &name)?);
     Ok(response)
+}
+
+/// Adds to the error of an update that its savepoint exists. The request must not be repeated elsewhere as it is: the next
+/// leader would refuse it, because the name of the savepoint is in use.
+fn after_savepoint(error: api::Error, savepoint: &str, checkpoint: u64) -> api::Error {
+    let code = match error.code {
+        Code::NotLeader => Code::Unavailable,
+        code => code,
+    };
+    let message = format!(
+        "after the savepoint `{savepoint}` was taken as checkpoint {checkpoint}: {}",
+        error.message
+    );
+    api::Error {
+        mistakes: error.mistakes,
+        ..api::Error::new(code, message)
+    }
 }
 
 fn check_storage(leader: &Arc<Leader>, record: &Record, resolved: &Resolved) -> Result<(), api::Error> {
@@ -132,4 +153,25 @@ async fn check_state(
     })?;
     response.notes.extend(findings.notes());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_that_fails_after_its_savepoint_is_not_repeated_elsewhere() {
+        let ended = api::Error {
+            leader: Some("http://b".into()),
+            ..api::Error::new(Code::NotLeader, "another coordinator leads")
+        };
+        let error = after_savepoint(ended, "before", 7);
+        assert_eq!((error.code, error.leader), (Code::Unavailable, None));
+        assert_eq!(
+            error.message,
+            "after the savepoint `before` was taken as checkpoint 7: another coordinator leads"
+        );
+        let refused = after_savepoint(api::Error::new(Code::WrongState, "`a` has finished"), "before", 7);
+        assert_eq!(refused.code, Code::WrongState);
+    }
 }

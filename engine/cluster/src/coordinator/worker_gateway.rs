@@ -30,6 +30,7 @@ pub struct WorkerGateway {
 }
 
 impl WorkerGateway {
+    /// Returns the gRPC service.
     pub fn service(&self) -> WorkerControlServer<WorkerGateway> {
         WorkerControlServer::new(self.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -9,14 +9,17 @@ use parking_lot::Mutex;
 pub struct Heartbeat(Mutex<Instant>);
 
 impl Heartbeat {
+    /// Returns a heartbeat as of now.
     pub fn new() -> Self {
         Self(Mutex::new(Instant::now()))
     }
 
+    /// Sets the time to now.
     pub fn beat(&self) {
         *self.0.lock() = Instant::now();
     }
 
+    /// Returns the time since the last beat.
     pub fn silence(&self) -> Duration {
         self.0.lock().elapsed()
     }

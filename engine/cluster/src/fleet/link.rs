@@ -21,6 +21,7 @@ pub const ORDERS_MAX: usize = 4_096;
 pub struct Link {
     pub name: String,
     pub address: String,
+    /// Random id of the worker's process.
     pub(super) incarnation: String,
     version: String,
     pub(super) slots: u32,
@@ -34,6 +35,7 @@ pub struct Link {
     epoch: u64,
     orders: mpsc::Sender<Result<v1::Order, Status>>,
     pub(super) heartbeat: Heartbeat,
+    /// Cancelled when the stream has ended.
     pub(super) closed: CancellationToken,
 }
 
@@ -59,6 +61,7 @@ impl Link {
         }
     }
 
+    /// Returns the worker's status.
     pub fn status(&self) -> WorkerStatus {
         WorkerStatus {
             name: self.name.clone(),
@@ -140,6 +143,7 @@ impl Clock {
 }
 
 impl Link {
+    /// Updates the clock's offset from a heartbeat, and warns if it is large.
     pub(super) fn compare_clocks(&self, heartbeat: &v1::Heartbeat) {
         if let Some(number) = self.clock.compare(heartbeat, clock_us())
             && let Err(error) = self.order(v1::order::Order::Ping(v1::Ping { number }))

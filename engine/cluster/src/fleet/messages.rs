@@ -8,6 +8,7 @@ pub struct WorkerMessage {
     pub body: MessageBody,
 }
 
+/// Contents of a message.
 pub enum MessageBody {
     Report(v1::AttemptReport),
     Progress(v1::AttemptProgress),

@@ -38,6 +38,7 @@ use crate::worker_protocol::ORPHAN_TIMEOUT_DEFAULT;
 /// Events that may be queued for the coordinator.
 const EVENTS_MAX: usize = 1_024;
 
+/// Options of a fleet.
 #[derive(Debug, Clone)]
 pub struct FleetOptions {
     /// Epoch of the coordinator. Every order carries it.
@@ -55,6 +56,7 @@ pub struct FleetOptions {
 }
 
 impl FleetOptions {
+    /// Returns the default options of a leader.
     pub fn new(cluster: &str, epoch: u64) -> Self {
         Self {
             epoch,
@@ -120,6 +122,7 @@ struct Inner {
 }
 
 impl Fleet {
+    /// Returns a fleet without workers, and the receiver of its events.
     pub fn new(options: FleetOptions) -> (Self, mpsc::Receiver<FleetEvent>) {
         let (events, events_in) = mpsc::channel(EVENTS_MAX);
         let fleet = Self {
@@ -138,6 +141,7 @@ impl Fleet {
         (fleet, events_in)
     }
 
+    /// Returns the status of every attached worker.
     pub fn workers(&self) -> Vec<WorkerStatus> {
         self.inner.links.lock().values().map(|link| link.status()).collect()
     }
@@ -177,6 +181,7 @@ impl Fleet {
 }
 
 impl Inner {
+    /// Sends an event to the coordinator. Waits while its queue is full.
     pub(super) async fn send_event(&self, event: FleetEvent) {
         if self.events.send(event).await.is_err() {
             tracing::debug!("the coordinator no longer receives events of workers");

@@ -4,6 +4,7 @@
 #[derive(Debug, Clone)]
 pub struct WorkerStatus {
     pub name: String,
+    /// Random id of the worker's process.
     pub incarnation: String,
     pub address: String,
     pub version: String,

@@ -24,6 +24,7 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// Returns the admission to a surface, whose name labels its metrics.
     pub fn new(surface: &'static str) -> Self {
         Self {
             surface,

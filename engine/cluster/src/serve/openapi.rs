@@ -10,6 +10,7 @@ use super::routes::{Method, PREFIX, Route, Run};
 
 const SCHEMAS: &str = "components/schemas";
 
+/// Returns the OpenAPI description of these calls.
 pub fn description(table: &[Route]) -> Value {
     let mut schemas = schemas(
         table

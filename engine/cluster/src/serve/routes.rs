@@ -27,6 +27,7 @@ pub enum Method {
     Delete,
 }
 
+/// A REST call.
 pub struct Route {
     pub method: Method,
     /// Path below `/api/v1`. A name in braces is a field of the request's message.
@@ -36,6 +37,7 @@ pub struct Route {
     /// Unique name; OpenAPI's `operationId`, and a label of metrics.
     pub name: &'static str,
     pub summary: &'static str,
+    /// Message type of the request.
     pub request: &'static str,
     /// Message type of the response, or of each event of a stream.
     pub answer: &'static str,
@@ -48,6 +50,7 @@ type Events = dyn Fn(Arc<dyn Api>, Admission, &'static str, Value) -> BoxFuture<
     + Send
     + Sync;
 
+/// The function that serves a call.
 #[derive(Clone)]
 pub enum Run {
     Once(Arc<Once>),

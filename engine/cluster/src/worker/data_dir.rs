@@ -12,6 +12,7 @@ use crate::Error;
 
 const FILE: &str = "cluster-id";
 
+/// A worker's data folder.
 #[derive(Debug)]
 pub struct DataDir {
     dir: PathBuf,

@@ -31,6 +31,7 @@ struct Lines {
 }
 
 impl LogBuffer {
+    /// Appends a line about a job.
     pub fn write(&self, job: &str, level: &str, message: &str) {
         let message = match message.char_indices().nth(LINE_CHARS_MAX) {
             Some((end, _)) => format!("{}…", &message[..end]),

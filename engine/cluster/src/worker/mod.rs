@@ -51,6 +51,7 @@ const WINDOW_BYTES: u32 = 16 << 20;
 const FRAME_BYTES: u32 = 1 << 20;
 const STATE_THREADS: usize = 2;
 
+/// Options of a worker.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Name, unique in the cluster and stable over restarts.

@@ -363,23 +363,23 @@ async fn step(
     if *command == Command::Submit {
         done.parallelism = plan.parallelism as u32;
     }
+    let with_savepoint = match command {
+        Command::Update {
+            savepoint: Some(savepoint),
+            ..
+        } => {
+            let mut with_savepoint = model.clone();
+            with_savepoint.savepoints.insert(savepoint.clone());
+            Some(with_savepoint)
+        }
+        _ => None,
+    };
     let possible: Vec<Model> = match &answer {
         Answer::Done(_) => vec![done],
+        Answer::Refused(why) if why.contains("was taken as checkpoint") => with_savepoint.into_iter().collect(),
         Answer::Refused(_) => vec![model.clone()],
-        Answer::Unknown(_) => {
-            let mut possible = vec![done, model.clone()];
-            // The savepoint comes before the update.
-            if let Command::Update {
-                savepoint: Some(savepoint),
-                ..
-            } = command
-            {
-                let mut with_savepoint = model.clone();
-                with_savepoint.savepoints.insert(savepoint.clone());
-                possible.push(with_savepoint);
-            }
-            possible
-        }
+        // The savepoint comes before the update.
+        Answer::Unknown(_) => [done, model.clone()].into_iter().chain(with_savepoint).collect(),
     };
     if *command == Command::Submit && possible.iter().any(|model| model.status == JobStatus::Running) {
         world().submissions += 1;

@@ -21,6 +21,7 @@ pub(super) const REASON_CHARS_MAX: usize = 1000;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     pub name: String,
+    /// The job's pipeline.
     #[serde(with = "encoded")]
     pub resolved: Arc<v1::ResolvedJob>,
     /// Subtasks per operator; `None`: as many as there are slots.
@@ -29,6 +30,7 @@ pub struct Record {
     /// URL or path of the folder for its checkpoints.
     pub storage: String,
     pub submitted_us: i64,
+    /// Desired state.
     pub wanted: DesiredState,
     /// The latest request to run accepts output that is written twice ([`crate::Job::allow_duplicates`]).
     #[serde(default)]
@@ -91,6 +93,7 @@ pub enum DesiredState {
     Cancelled,
 }
 
+/// A change of a job's state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
     pub status: Status,
@@ -134,6 +137,7 @@ impl Status {
         }
     }
 
+    /// Returns the state in the client API.
     pub fn to_proto(self) -> v1::JobState {
         match self {
             Self::Submitted => v1::JobState::Submitted,
@@ -150,6 +154,7 @@ impl Status {
 }
 
 impl Transition {
+    /// Returns a transition. A reason that is too long is cut off.
     pub fn new(status: Status, at_us: i64, reason: &str) -> Self {
         let reason = match reason.char_indices().nth(REASON_CHARS_MAX) {
             Some((end, _)) => format!("{}…", &reason[..end]),
@@ -267,6 +272,7 @@ impl Record {
         placement.filter(|placement| placement.attempts.len() == placement.slots.len())
     }
 
+    /// Appends a transition.
     pub fn enter(&mut self, transition: Transition) {
         // A transition is applied twice if the answer to its first record was lost.
         if self.transitions.back() == Some(&transition) {

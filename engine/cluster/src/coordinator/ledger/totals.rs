@@ -87,6 +87,7 @@ impl RunTotals {
     }
 }
 
+/// The latest checkpoint of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastCheckpoint {
     pub checkpoint: u64,

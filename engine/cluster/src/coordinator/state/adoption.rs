@@ -20,6 +20,7 @@ pub struct Adoption {
     workers: BTreeMap<String, BTreeSet<String>>,
     /// Workers that have not attached yet.
     missing: BTreeSet<String>,
+    /// Time at which the wait ends.
     pub until_us: i64,
     /// Reason of the job's state before the wait.
     previous_reason: String,
@@ -48,6 +49,7 @@ impl State {
         true
     }
 
+    /// Returns the adoptions that wait for workers, by job.
     pub(super) fn adoptions(&self) -> impl Iterator<Item = (&String, &Adoption)> {
         let runs = self
             .jobs

@@ -6,6 +6,7 @@ use crate::coordinator::slots::WorkerState;
 use crate::job::StopRequest;
 
 impl State {
+    /// Applies a change that the journal has.
     pub(super) fn applied(&mut self, change: Change, now_us: i64, commands: &mut Vec<Command>) {
         match change {
             Change::Submitted(record) => {

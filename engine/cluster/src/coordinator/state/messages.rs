@@ -7,6 +7,7 @@ use crate::coordinator::ledger::{Change, Record, RunProgress, RunTotals};
 use crate::coordinator::slots::LeaseId;
 use crate::job::StopRequest;
 
+/// An input of the state machine.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// The journal has this change.
@@ -130,6 +131,7 @@ pub enum End {
 }
 
 impl End {
+    /// Returns the end of a run that was aborted, with no output left to publish.
     pub fn aborted(last_checkpoint: Option<u64>) -> Self {
         Self::Aborted {
             last_checkpoint,
@@ -138,6 +140,7 @@ impl End {
     }
 }
 
+/// An output of the state machine.
 #[derive(Debug, Clone)]
 pub enum Command {
     StartRun {

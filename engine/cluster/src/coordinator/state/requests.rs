@@ -4,6 +4,7 @@ use super::{Job, State};
 use crate::api::{self, Code};
 use crate::coordinator::ledger::{Change, DesiredState, LatestUpdate, Record, Status, Update};
 
+/// A request of a client, or of the deletion that a client has requested.
 #[derive(Debug, Clone)]
 pub enum Request {
     Submit(Box<Record>),
@@ -177,6 +178,7 @@ impl State {
         Ok(())
     }
 
+    /// Returns a job by name. The error suggests a similar name.
     pub fn job(&self, name: &str) -> Result<&Job, api::Error> {
         self.jobs.get(name).ok_or_else(|| {
             let known = self.jobs.keys().map(String::as_str);

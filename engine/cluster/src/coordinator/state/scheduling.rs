@@ -24,6 +24,7 @@ fn cause(reason: &str) -> &str {
 }
 
 impl State {
+    /// Marks a worker as draining or leaving, and moves its jobs.
     pub(super) fn drain(&mut self, worker: &str, state: WorkerState, now_us: i64, commands: &mut Vec<Command>) {
         if !self.slots.drain(worker, state, now_us) {
             return;
@@ -44,6 +45,7 @@ impl State {
         }
     }
 
+    /// Ends a lease and the placement of its job.
     pub(super) fn release_lease(&mut self, lease: LeaseId, now_us: i64, commands: &mut Vec<Command>) {
         if let Some(returned) = self.slots.release(lease) {
             if let Some(job) = self.jobs.get_mut(&returned.job)
@@ -56,11 +58,13 @@ impl State {
         }
     }
 
+    /// Grants slots after a change, and schedules a rebalance.
     pub(super) fn slots_changed(&mut self, now_us: i64, commands: &mut Vec<Command>) {
         self.rebalance_at_us = Some(now_us + REBALANCE_DELAY_US);
         self.grant(commands);
     }
 
+    /// Queues a run for slots, and grants them if there are enough.
     pub(super) fn wait_for_grant(&mut self, job: String, run: RunId, now_us: i64, commands: &mut Vec<Command>) {
         self.waiting.push((job, run));
         self.grant(commands);

@@ -15,6 +15,7 @@ use crate::fleet::messages::{MessageBody, WorkerMessage};
 use crate::{Error, encoding};
 
 impl RemoteTasks {
+    /// Queues the failure of a region, or of the attempt if there is only one region.
     pub fn fail(&mut self, region: usize, operator: &str, subtask: usize, message: String, retry: Retry) {
         if self.regions.len() == 1 {
             self.events.push_back(task_failed(operator, subtask, message, retry));
@@ -150,6 +151,7 @@ impl RemoteTasks {
         }
     }
 
+    /// Queues an event if a region that is being stopped has stopped.
     pub fn notify_if_ended(&mut self, index: usize) {
         let region = &mut self.regions[index];
         if region.stage == Stage::Ending && region.has_stopped() {
@@ -160,6 +162,7 @@ impl RemoteTasks {
     }
 }
 
+/// Returns the event for a failure of the whole attempt.
 pub fn task_failed(operator: &str, subtask: usize, message: String, retry: Retry) -> DeploymentEvent {
     DeploymentEvent::Task(TaskEvent::Failed {
         operator: OperatorId(operator.to_string()),

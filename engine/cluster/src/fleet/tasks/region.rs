@@ -40,6 +40,7 @@ pub enum Stage {
     Starting(BTreeSet<String>),
 }
 
+/// A region of an attempt.
 pub struct Region {
     /// Id under which its workers know it.
     pub attempt: String,
@@ -48,6 +49,7 @@ pub struct Region {
     pub links: Vec<Arc<Link>>,
     /// Names of the workers whose tasks have finished.
     pub finished: BTreeSet<String>,
+    /// Names of the workers on which no task runs any more.
     pub stopped: BTreeSet<String>,
     pub stage: Stage,
 }
@@ -66,6 +68,7 @@ impl Fleet {
 }
 
 impl Region {
+    /// Returns a region whose tasks run on these workers.
     pub fn new(attempt: String, slots: Vec<usize>, links: Vec<Arc<Link>>) -> Self {
         Self {
             attempt,
@@ -77,6 +80,7 @@ impl Region {
         }
     }
 
+    /// Returns true if the worker has a part in the region.
     pub fn is_on(&self, worker: &str) -> bool {
         self.links.iter().any(|link| link.name == worker)
     }
@@ -86,6 +90,7 @@ impl Region {
         self.stage == Stage::Running && self.finished.len() == self.links.len()
     }
 
+    /// Returns true if no task runs any more.
     pub fn has_stopped(&self) -> bool {
         self.stopped.len() == self.links.len()
     }
@@ -160,6 +165,7 @@ impl Region {
             .fold(Ok(()), Result::and)
     }
 
+    /// Sends a command to one worker of the region.
     pub fn order_one(&self, job: &str, worker: &str, command: Wire) -> Result<(), Error> {
         let Some(link) = self.links.iter().find(|link| link.name == worker) else {
             return Ok(());
