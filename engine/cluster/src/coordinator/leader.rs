@@ -5,6 +5,7 @@
 //! keep running however slow the storage is. Transitions are journalled after the fact, several at a time.
 
 mod journal;
+mod ownership;
 mod pending;
 #[cfg(test)]
 mod tests;
@@ -14,15 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use millstream_proto::v1;
-use millstream_state::log::{Leadership, Writer};
+use millstream_state::log::Writer;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::api::{self, Code};
+use crate::clock;
 use crate::coordinator::active_run::{ActiveRun, Grant, RunHandles};
+use crate::coordinator::executors::TaskExecutors;
 use crate::coordinator::gauges::Gauges;
 use crate::coordinator::leader::pending::PendingChanges;
 use crate::coordinator::ledger::{Change, DesiredState, Ledger, Record};
@@ -30,52 +31,15 @@ use crate::coordinator::logs::Log;
 use crate::coordinator::slots::LeaseId;
 use crate::coordinator::state::{Command, Event, Limits, RunId, State};
 use crate::coordinator::{now_us, totals};
-use crate::deployer::{self, AdoptedTasks, Allocation, Tasks};
 use crate::history::History;
-use crate::job::Job;
 use crate::progress::{Note, Phase, Progress, ProgressEvent};
-use crate::{Error, clock, resolve};
+
+pub use self::ownership::NameReservation;
 
 /// Interval at which rates are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which the progress of runs is journalled, if it has changed.
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The workers of a cluster as the place where attempts run.
-#[async_trait]
-pub trait TaskExecutors: Send + Sync {
-    /// Starts the tasks of an attempt. When this returns, either all tasks run or none does.
-    async fn deploy(
-        &self,
-        job: &Job,
-        resolved: &v1::ResolvedJob,
-        allocation: &Allocation,
-        request: deployer::DeployRequest,
-    ) -> Result<Box<dyn Tasks>, Error>;
-
-    /// Adopts the tasks of an attempt that an earlier coordinator has started. `slots` has the worker of each slot,
-    /// `attempts` the id under which the worker knows its tasks. If this fails, the tasks are cancelled.
-    async fn adopt(
-        &self,
-        job: &Job,
-        resolved: &v1::ResolvedJob,
-        attempts: &[String],
-        slots: &[String],
-    ) -> Result<AdoptedTasks, Error>;
-
-    /// Cancels an attempt of an earlier coordinator that will not be adopted.
-    fn abandon(&self, attempt: &str);
-
-    /// Returns name, address, version, memory and clock of the workers. Their slots and states are the leader's to
-    /// add.
-    fn workers(&self) -> Vec<v1::Worker>;
-
-    /// Tells a drained worker that it may leave.
-    fn release(&self, worker: &str);
-
-    /// Ends the connections to the workers, because this coordinator leads no longer.
-    fn shut_down(&self, reason: &str);
-}
 
 /// Starts a run of a job for a leader; the handle aborts it.
 pub type StartRun = fn(Arc<Leader>, RunId, Box<Record>, RunHandles) -> AbortHandle;
@@ -122,18 +86,6 @@ pub(super) struct Inner {
     /// Names of jobs that are being submitted or deleted.
     reserved: BTreeSet<String>,
     clock_steps: clock::StepDetector,
-}
-
-/// Exclusive use of a job's name. Dropping it frees the name.
-pub struct NameReservation {
-    leader: Arc<Leader>,
-    name: String,
-}
-
-impl Drop for NameReservation {
-    fn drop(&mut self) {
-        self.leader.inner.lock().reserved.remove(&self.name);
-    }
 }
 
 impl Inner {
@@ -332,30 +284,6 @@ impl Leader {
         self.end_reason.borrow().is_none()
     }
 
-    /// Reserves a job's name until the reservation is dropped.
-    pub fn reserve(self: &Arc<Self>, name: &str) -> Result<NameReservation, api::Error> {
-        if !self.inner.lock().reserved.insert(name.to_string()) {
-            return Err(api::Error::new(
-                Code::NameInUse,
-                format!("the job `{name}` is being submitted or deleted; try again"),
-            ));
-        }
-        Ok(NameReservation {
-            leader: self.clone(),
-            name: name.to_string(),
-        })
-    }
-
-    /// Registers the deletion of this job. Returns false if it is under way already.
-    pub(super) fn begin_deletion(&self, job: &str) -> bool {
-        self.inner.lock().deletions.insert(job.to_string())
-    }
-
-    /// Ends what [`Leader::begin_deletion`] began.
-    pub(super) fn end_deletion(&self, job: &str) {
-        self.inner.lock().deletions.remove(job);
-    }
-
     /// Calls `look` with the state and the runs.
     pub(super) fn with<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
         look(&self.inner.lock())
@@ -424,45 +352,6 @@ impl Leader {
     /// Returns a receiver of the version, which grows with every change of any job.
     pub fn versions(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
-    }
-
-    /// Returns the leadership for claims on jobs' checkpoints. After such a claim, earlier leaders of this cluster
-    /// are rejected.
-    pub fn leadership(&self) -> Leadership {
-        Leadership {
-            cluster: self.cluster.clone(),
-            epoch: self.epoch,
-        }
-    }
-
-    /// Returns the claim on a job's checkpoints, made at the first call.
-    pub async fn history(&self, record: &Record) -> Result<History, Error> {
-        let history = self
-            .inner
-            .lock()
-            .histories
-            .entry(record.name.clone())
-            .or_default()
-            .clone();
-        let claimed = history.get_or_try_init(async || {
-            let retain = resolve::settings(&record.resolved)?.retain;
-            History::open_as_leader(self.leadership(), &record.storage, &record.name, retain).await
-        });
-        claimed.await.cloned()
-    }
-
-    /// Returns the claim on a job's checkpoints if it was made.
-    pub fn known_history(&self, job: &str) -> Option<History> {
-        self.inner.lock().histories.get(job)?.get().cloned()
-    }
-
-    /// Drops the claim on a job's checkpoints, and its log if the job is gone.
-    pub fn forget(&self, job: &str, with_log: bool) {
-        let mut inner = self.inner.lock();
-        inner.histories.remove(job);
-        if with_log {
-            inner.logs.remove(job);
-        }
     }
 
     /// Stops all runs with a last checkpoint, for the next leader to resume. Returns when all have stopped, or after

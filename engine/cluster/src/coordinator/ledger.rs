@@ -68,6 +68,7 @@ pub enum Change {
         resolved: Arc<v1::ResolvedJob>,
         parallelism: Option<u32>,
         max_parallelism: u32,
+        #[serde(deserialize_with = "LatestUpdate::read")]
         update: LatestUpdate,
     },
     Placed {

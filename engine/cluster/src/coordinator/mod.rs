@@ -23,6 +23,7 @@ mod checkpoints;
 mod data_dir;
 mod deletion;
 mod errors;
+mod executors;
 mod gauges;
 mod job_events;
 mod job_view;
@@ -63,7 +64,8 @@ use api::LeaderApi;
 use ledger::Ledger;
 
 pub use data_dir::DataDir;
-pub use leader::{Leader, TaskExecutors};
+pub use executors::TaskExecutors;
+pub use leader::Leader;
 pub use state::{Event, Limits};
 pub use worker_gateway::WorkerGateway;
 

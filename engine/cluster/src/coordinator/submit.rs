@@ -124,7 +124,7 @@ async fn accept(
 ) -> Result<(), api::Error> {
     let _reserved = leader.reserve(&record.name)?;
     leader.with(|inner| inner.state.check_submit(&record.name))?;
-    let prepared = prepare(leader, &record, from, resolved).await;
+    let prepared = create_history(leader, &record, from, resolved).await;
     if let Err(error) = prepared {
         leader.forget(&record.name, true);
         return Err(storage_error(error));
@@ -134,7 +134,7 @@ async fn accept(
 
 /// Creates an empty history, or one that begins with a copy of a checkpoint. Replaces the history of an earlier job
 /// of this name.
-async fn prepare(
+async fn create_history(
     leader: &Leader,
     record: &Record,
     from: Option<LoadedCheckpoint>,

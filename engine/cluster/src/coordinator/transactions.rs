@@ -26,7 +26,7 @@ pub async fn list(
     let mut answer = v1::ListTransactionsResponse::default();
     for (operator, sink) in sinks {
         let report = sink.transactions(&job).await;
-        if let Some(report) = report.map_err(|error| outside(&operator, &error))? {
+        if let Some(report) = report.map_err(|error| connector_error(&operator, &error))? {
             answer.sinks.push(describe(&operator, report));
         }
     }
@@ -42,7 +42,9 @@ pub async fn abort(
     let mut answer = v1::AbortTransactionsResponse::default();
     for (operator, sink) in sinks {
         let ended = sink.abort_transactions(&job, &request.ids).await;
-        answer.ids.extend(ended.map_err(|error| outside(&operator, &error))?);
+        answer
+            .ids
+            .extend(ended.map_err(|error| connector_error(&operator, &error))?);
     }
     let ended: BTreeSet<&String> = answer.ids.iter().collect();
     let foreign: Vec<&str> = request
@@ -85,22 +87,22 @@ async fn sinks(leader: &Arc<Leader>, owner: Option<v1::TransactionOwner>) -> Res
     };
     let name = graph.name.clone();
     // Creating sinks may read files.
-    let made = threads::run_blocking(move || make(&graph)).await;
+    let made = threads::run_blocking(move || create_sinks(&graph)).await;
     Ok((name, made.map_err(|error| internal(&error))??))
 }
 
-fn make(graph: &JobGraph) -> Result<Sinks, api::Error> {
+fn create_sinks(graph: &JobGraph) -> Result<Sinks, api::Error> {
     let mut sinks = Vec::new();
     for node in &graph.nodes {
         if let Operator::Sink(sink) = &node.operator {
-            let made = registry::sink(&sink.table).map_err(|error| outside(&node.id, &error))?;
+            let made = registry::sink(&sink.table).map_err(|error| connector_error(&node.id, &error))?;
             sinks.push((node.id.clone(), made));
         }
     }
     Ok(sinks)
 }
 
-fn outside(operator: &OperatorId, error: &millstream_connectors::Error) -> api::Error {
+fn connector_error(operator: &OperatorId, error: &millstream_connectors::Error) -> api::Error {
     let code = match error {
         millstream_connectors::Error::Unavailable(_) => Code::Unavailable,
         _ => Code::InvalidRequest,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::coordinator::ExecutorFactory;
-use crate::coordinator::leader::TaskExecutors;
+use crate::coordinator::executors::TaskExecutors;
 use crate::coordinator::state::Event;
 use crate::deployer::{self, AdoptedTasks, Allocation, Tasks};
 use crate::fleet::{Fleet, FleetEvent, FleetOptions};
@@ -48,7 +48,7 @@ impl WorkerGateway {
             *gateway.fleet.write() = Some(fleet.clone());
             tokio::spawn(async move {
                 while let Some(event) = news.recv().await {
-                    if events.send(of_fleet(event)).await.is_err() {
+                    if events.send(leader_event(event)).await.is_err() {
                         return;
                     }
                 }
@@ -62,7 +62,7 @@ impl WorkerGateway {
     }
 }
 
-fn of_fleet(event: FleetEvent) -> Event {
+fn leader_event(event: FleetEvent) -> Event {
     match event {
         FleetEvent::Attached {
             worker,

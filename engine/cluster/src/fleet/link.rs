@@ -115,7 +115,7 @@ impl Link {
 struct Clock {
     /// See [`clock::min_offset_us`].
     offset_us: AtomicI64,
-    is_warned_of: AtomicBool,
+    has_warned: AtomicBool,
     /// Number of the last ping and the time at which it was sent; `None` before the first.
     ping: Mutex<Option<(u64, Instant)>>,
 }
@@ -152,8 +152,8 @@ impl Link {
         }
         let offset_us = self.clock.offset_us.load(Ordering::Relaxed);
         let warning = clock::skew_warning(&format!("worker {}", self.name), offset_us);
-        let was_warned_of = self.clock.is_warned_of.swap(warning.is_some(), Ordering::Relaxed);
-        if let Some(warning) = warning.filter(|_| !was_warned_of) {
+        let had_warned = self.clock.has_warned.swap(warning.is_some(), Ordering::Relaxed);
+        if let Some(warning) = warning.filter(|_| !had_warned) {
             tracing::warn!(worker = self.name, "{warning}");
         }
     }

@@ -72,12 +72,12 @@ pub async fn probe(inner: Arc<Inner>, link: Weak<Link>) {
 }
 
 async fn check_address(address: &str, incarnation: &str) -> Result<(), String> {
-    let who = connect::worker_identity(address).await?;
-    if who.incarnation == incarnation {
+    let identity = connect::worker_identity(address).await?;
+    if identity.incarnation == incarnation {
         return Ok(());
     }
     Err(format!(
         "another worker, {}, listens at {address}; give each worker its own --advertise",
-        who.name
+        identity.name
     ))
 }

@@ -51,7 +51,7 @@ pub struct Record {
     #[serde(default)]
     pub deleting: bool,
     /// Latest update of its pipeline.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "LatestUpdate::read")]
     pub update: LatestUpdate,
     /// The newest transitions, oldest first.
     pub transitions: VecDeque<Transition>,
@@ -211,8 +211,8 @@ impl Record {
         }
         if !self.current().status.is_terminal() && self.wanted == DesiredState::Running {
             self.end_placement(Status::Restarting);
-            let wish = parallelism.map_or("auto".to_string(), |parallelism| parallelism.to_string());
-            self.enter_unless_current(Status::Restarting, at_us, &format!("rescaling to parallelism {wish}"));
+            let target = parallelism.map_or("auto".to_string(), |parallelism| parallelism.to_string());
+            self.enter_unless_current(Status::Restarting, at_us, &format!("rescaling to parallelism {target}"));
         }
     }
 

@@ -190,3 +190,43 @@ fn only_the_newest_transitions_and_the_start_of_a_long_reason_are_kept() {
     assert_eq!(record.current().at_us, 999);
     assert_eq!(record.current().reason.chars().count(), REASON_CHARS_MAX + 1);
 }
+
+#[test]
+fn updates_that_earlier_versions_wrote_are_read() {
+    let update = Update {
+        resolved: Arc::new(v1::ResolvedJob {
+            name: "a".into(),
+            ..v1::ResolvedJob::default()
+        }),
+        parallelism: Some(2),
+        max_parallelism: 128,
+        accept_changed_meaning: false,
+        allow_dropped_state: true,
+        was_running: true,
+    };
+    #[track_caller]
+    fn check(stored: Option<serde_json::Value>, expected: LatestUpdate) {
+        let mut json = serde_json::to_value(record("a")).unwrap();
+        let fields = json.as_object_mut().unwrap();
+        fields.remove("update");
+        fields.extend(stored.map(|stored| ("update".to_string(), stored)));
+        let read: Record = serde_json::from_value(json).unwrap();
+        assert_eq!(read.update, expected);
+        // As this version writes it.
+        let again: Record = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+        assert_eq!(again.update, expected);
+    }
+    let earlier = |is_tried: bool| {
+        let mut stored = serde_json::to_value(&update).unwrap();
+        stored["is_tried"] = is_tried.into();
+        Some(stored)
+    };
+    check(None, LatestUpdate::None);
+    check(Some(serde_json::Value::Null), LatestUpdate::None);
+    check(earlier(false), LatestUpdate::Pending(Box::new(update.clone())));
+    check(earlier(true), LatestUpdate::Tried(Box::new(update.clone())));
+    check(Some("confirmed".into()), LatestUpdate::Confirmed);
+    let reverted = serde_json::json!({ "reverted": { "reason": "it failed" } });
+    let reason = "it failed".to_string();
+    check(Some(reverted), LatestUpdate::Reverted { reason });
+}

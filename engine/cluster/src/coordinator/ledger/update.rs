@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millstream_proto::v1;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::encoded;
 
@@ -36,4 +36,31 @@ pub enum LatestUpdate {
     Confirmed,
     /// The new pipeline has failed, and the job has the old one again.
     Reverted { reason: String },
+}
+
+/// The update as earlier versions stored it: null, or an object that says whether the new pipeline is tried.
+#[derive(Deserialize)]
+struct EarlierUpdate {
+    #[serde(flatten)]
+    update: Box<Update>,
+    is_tried: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    Present(LatestUpdate),
+    Earlier(Option<EarlierUpdate>),
+}
+
+impl LatestUpdate {
+    /// Reads an update from a journal of this version or of an earlier one.
+    pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Stored::deserialize(deserializer)? {
+            Stored::Present(update) => update,
+            Stored::Earlier(None) => Self::None,
+            Stored::Earlier(Some(earlier)) if earlier.is_tried => Self::Tried(earlier.update),
+            Stored::Earlier(Some(earlier)) => Self::Pending(earlier.update),
+        })
+    }
 }

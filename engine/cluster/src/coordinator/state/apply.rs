@@ -25,7 +25,7 @@ impl State {
                 if let Some(found) = self.jobs.get_mut(&job) {
                     found.record.allow_duplicates = allow_duplicates;
                 }
-                self.want(&job, wanted, at_us, now_us, commands);
+                self.apply_desired(&job, wanted, at_us, now_us, commands);
             }
             Change::Parallelism {
                 job,
@@ -74,7 +74,14 @@ impl State {
         }
     }
 
-    fn want(&mut self, name: &str, wanted: DesiredState, at_us: i64, now_us: i64, commands: &mut Vec<Command>) {
+    fn apply_desired(
+        &mut self,
+        name: &str,
+        wanted: DesiredState,
+        at_us: i64,
+        now_us: i64,
+        commands: &mut Vec<Command>,
+    ) {
         let Some(job) = self.jobs.get(name) else { return };
         let ended = job.record.current().status.is_terminal();
         self.change_record(name, commands, |record| record.set_desired(wanted.clone(), at_us));
