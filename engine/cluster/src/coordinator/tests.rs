@@ -350,7 +350,7 @@ async fn tasks_go_on_under_the_next_coordinator_and_the_job_is_rescaled() {
     assert_eq!((job.state(), job.attempt, job.restarts), (v1::JobState::Running, 1, 0));
     let states: Vec<_> = job.transitions.iter().map(|transition| transition.state()).collect();
     assert!(!states.contains(&v1::JobState::Restarting), "{:?}", job.transitions);
-    assert!(job.reason.contains("went on"), "{}", job.reason);
+    assert!(job.reason.contains("continued"), "{}", job.reason);
     let rescale = v1::RescaleJobRequest {
         name: "goes-on".into(),
         parallelism: Some(3),
@@ -624,7 +624,7 @@ async fn a_coordinator_that_stood_still_takes_over_from_itself_and_tasks_go_on()
     })
     .await;
     until("the tasks are taken over", || async {
-        process.job("goes-on").await.reason.contains("went on")
+        process.job("goes-on").await.reason.contains("continued")
     })
     .await;
     let job = process.state("goes-on", v1::JobState::Finished).await;
