@@ -1,6 +1,7 @@
 //! The comparison of `docs/connectors.md` with the code: its example is compiled and run here, and its tables of
 //! options are generated from the registry. `UPDATE_DOCS=1 cargo test --workspace --test main documentation` updates
 //! the page.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::fmt::Write;
 use std::path::Path;

@@ -5,7 +5,7 @@
 //! fail point costs one atomic load. The fail points are listed in `CONTRIBUTING.md`.
 //!
 //! This crate depends on no other crate of the workspace, so that each of them can have fail points.
-#![warn(missing_docs)]
+#![warn(missing_docs, unreachable_pub)]
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

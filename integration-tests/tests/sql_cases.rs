@@ -2,6 +2,7 @@
 //!
 //! Every case runs four ways with the real binary: whole; at parallelism 2 with checkpoints in the middle; killed with
 //! SIGKILL after some checkpoints and resumed at parallelism 3; as a batch. All must give the expected rows.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 //! [`JobSpec`] is a pipeline. [`spec`] reads and writes it as YAML or JSON, reports all mistakes of a file with line
 //! and column, expands `${NAME}` and publishes the JSON Schema. The planner checks SQL, connectors and their options.
 //! [`spec`] also parses durations and suggests names for other crates, and [`civil`] is the calendar.
-#![warn(missing_docs)]
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod civil;
 pub mod json;

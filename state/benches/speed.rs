@@ -1,4 +1,5 @@
 //! Speed of the parts of the state layer on one core: `cargo bench -p millstream-state`.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed benchmark")]
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};

@@ -14,7 +14,7 @@
 //! * [`store`]: one RocksDB per stateful subtask, behind an ordered queue of background work;
 //! * [`manifest`]: the manifest of a checkpoint;
 //! * [`checkpoint`]: the checkpoints of a job: commit, recovery, verification, retention.
-#![warn(missing_docs)]
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod checkpoint;
 pub mod disk;

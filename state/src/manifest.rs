@@ -16,6 +16,7 @@
 //! The header is JSON, so that people and tools of every version can read it: job, time, and the files of the
 //! checkpoint, which is all that retention needs. The body is bincode, because operators store opaque bytes in it,
 //! which JSON would write as lists of numbers four times as long.
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::collections::BTreeMap;
 
@@ -179,7 +180,9 @@ impl<'a> Parts<'a> {
             .ok_or_else(|| damaged("its header is cut"))?;
         let header = serde_json::from_slice(header).map_err(|error| damaged(&format!("its header: {error}")))?;
         let body_length = u64::from_le_bytes(take(content, header_end).ok_or_else(|| damaged("its body is cut"))?);
-        let body = &content[header_end + 8..];
+        let body = content
+            .get(header_end + 8..)
+            .ok_or_else(|| damaged("its body is cut"))?;
         if body.len() as u64 != body_length {
             return Err(damaged("its body is cut"));
         }
@@ -199,7 +202,7 @@ fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 mod tests {
     use super::*;
 
-    pub fn manifest() -> Manifest<Vec<u8>> {
+    fn manifest() -> Manifest<Vec<u8>> {
         Manifest {
             header: Header {
                 job: "tolls".into(),

@@ -54,6 +54,7 @@ pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 }
 
 /// Starts blocking work at once, as [`run_blocking`] does when it is first polled.
+#[expect(clippy::disallowed_methods, reason = "this module starts the threads of the process")]
 pub fn spawn_blocking<T: Send + 'static>(
     runtime: &Handle,
     work: impl FnOnce() -> T + Send + 'static,
@@ -68,6 +69,7 @@ pub fn spawn_blocking<T: Send + 'static>(
 }
 
 /// Starts a thread that [`join_all`] waits for. `stack_bytes` of `None` is the standard library's default.
+#[expect(clippy::disallowed_methods, reason = "this module starts the threads of the process")]
 pub fn spawn(
     name: String,
     stack_bytes: Option<usize>,

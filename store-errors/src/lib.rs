@@ -3,7 +3,7 @@
 //!
 //! Object stores of checkpoints are configured by environment variables, those of tables also by options. Both report
 //! the same mistake in the same words.
-#![warn(missing_docs)]
+#![warn(missing_docs, unreachable_pub)]
 
 mod retry;
 

@@ -71,6 +71,10 @@ impl BrokerHealth {
     }
 
     /// Starts the probe, unless it runs already, because no broker seems to be reachable.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one thread per client, which must not occupy a blocking thread of the runtime"
+    )]
     pub fn probe(self: &Arc<Self>) {
         if std::mem::replace(&mut self.state.lock().is_probing, true) {
             return;

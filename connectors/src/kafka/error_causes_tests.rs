@@ -18,6 +18,7 @@ type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
 const TOPIC: (&str, &str) = ("topic", "a");
 
 /// Accepts connections, says this and closes them.
+#[expect(clippy::disallowed_methods, reason = "a server for the test")]
 fn broker_that_says(words: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

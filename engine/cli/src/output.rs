@@ -164,6 +164,7 @@ pub fn rate(per_second: f64) -> String {
 }
 
 /// Returns the wall-clock time in microseconds since the epoch.
+#[expect(clippy::disallowed_methods, reason = "this is the clock of the crate")]
 pub fn now_us() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

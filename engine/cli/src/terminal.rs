@@ -55,6 +55,10 @@ impl Drop for Keys {
 impl Keys {
     /// Changes the terminal's mode. Returns `None` if standard input or output is not a terminal, or if this process is
     /// in the background.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the thread blocks in a read until the process ends"
+    )]
     pub fn listen() -> Option<Self> {
         let input = std::io::stdin();
         if !input.is_terminal() || !std::io::stdout().is_terminal() || !is_in_foreground(input.as_raw_fd()) {

@@ -66,6 +66,7 @@ pub fn skew_warning(whose: &str, ahead_us: i64) -> Option<String> {
 }
 
 /// Returns the microseconds since the epoch, UTC.
+#[expect(clippy::disallowed_methods, reason = "this is the clock of the crate")]
 pub fn now_us() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_runtime::subtask_state::SubtaskState;
 use millstream_state::checkpoint::{CheckpointInfo, CheckpointStore, Claim, DamagedCheckpoint, VerificationDepth};
@@ -18,6 +17,7 @@ use millstream_state::manifest::Manifest;
 use parking_lot::Mutex;
 
 use crate::Error;
+use crate::clock::now_us;
 use crate::fallback::{Policy, SkippedCheckpoint};
 use crate::job::Job;
 use crate::progress::Progress;
@@ -216,9 +216,7 @@ impl History {
 
     /// Writes a checkpoint, which exists when this returns.
     pub async fn save(&self, snapshot: &Snapshot) -> Result<(), Error> {
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as i64);
+        let now_ms = now_us() / 1_000;
         let claim = &self.inner.claim;
         let mut manifest = snapshot.to_manifest(claim.epoch(), now_ms);
         if manifest.header.savepoint.is_some() {

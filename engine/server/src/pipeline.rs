@@ -23,6 +23,7 @@ pub fn overrides(name: Option<String>, mode: Option<arguments::Mode>) -> Overrid
 }
 
 /// Reads and plans a file; prints notes about it to standard error. The error is the text to print.
+#[expect(clippy::disallowed_methods, reason = "the time of the submission, read once")]
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Resolved, String> {
     let text = read(path)?;
     let now_us = std::time::SystemTime::now()

@@ -220,6 +220,7 @@ fn dry_run_and_explain_run_nothing() {
 }
 
 /// Starts a server that answers every request with this status and body. Returns its address.
+#[expect(clippy::disallowed_methods, reason = "a server for the test")]
 fn object_store_that_says(status: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();

@@ -1,4 +1,5 @@
 //! Late rows as outputs of their own.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::fs;
 

@@ -1,4 +1,5 @@
 //! Runs that end, are stopped or are killed and resumed: the output is that of one undisturbed run.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::fs;
 use std::process::Output;

@@ -125,7 +125,7 @@ fn what_is_written_fits_the_schema() {
     fits(&to_value(&job), &schemas["Job"], &schemas);
     assert_eq!(
         schemas["Job"]["properties"]["reason"]["description"],
-        "Why it is in this state: an error, what it waits for, who asked."
+        "Reason of the state: an error, a missing resource, a request."
     );
 }
 

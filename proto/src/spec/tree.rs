@@ -13,13 +13,13 @@ use super::{Error, Position};
 const NODES_MAX: usize = 100_000;
 
 #[derive(Debug, Clone)]
-pub struct Node {
+pub(crate) struct Node {
     pub value: Value,
     pub position: Position,
 }
 
 #[derive(Debug, Clone)]
-pub enum Value {
+pub(crate) enum Value {
     /// Text; `plain` if written without quotes.
     Scalar {
         text: String,
@@ -30,18 +30,18 @@ pub enum Value {
 }
 
 #[derive(Debug, Clone)]
-pub struct Key {
+pub(crate) struct Key {
     pub name: String,
     pub position: Position,
 }
 
 impl Node {
-    pub fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// Returns the kind of value, for messages.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Scalar { .. } if self.is_null() => "nothing",
             Value::Scalar { .. } => "a single value",
@@ -53,7 +53,7 @@ impl Node {
 
 /// Parses the whole text. Appends duplicate keys to `errors` (the first occurrence is used); other mistakes are the
 /// `Err`.
-pub fn read(text: &str, errors: &mut Vec<Error>) -> Result<Option<Node>, Error> {
+pub(crate) fn read(text: &str, errors: &mut Vec<Error>) -> Result<Option<Node>, Error> {
     let mut builder = Builder {
         text_lines: text.lines().collect(),
         open: Vec::new(),

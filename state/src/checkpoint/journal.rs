@@ -12,7 +12,7 @@ use crate::log;
 /// A record of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Change {
+pub(crate) enum Change {
     /// The journal belongs to this job. It is the first change of a journal.
     Belongs { job: String },
     /// A checkpoint is complete.
@@ -28,7 +28,7 @@ pub enum Change {
 
 /// The whole [`State`], as a record of the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Base {
+pub(crate) struct Base {
     #[serde(default)]
     pub job: String,
     pub checkpoints: Vec<CheckpointInfo>,
@@ -42,7 +42,7 @@ pub struct Base {
 
 /// The state that the records add up to.
 #[derive(Debug, Clone, Default)]
-pub struct State {
+pub(crate) struct State {
     /// The job that the journal belongs to; empty if no record names it.
     pub job: String,
     pub checkpoints: BTreeMap<u64, CheckpointInfo>,

@@ -37,7 +37,7 @@ impl Folder {
         })
     }
 
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         format!("{}-{}-{}", self.checkpoint, self.epoch, self.attempt)
     }
 }
@@ -55,7 +55,7 @@ struct Objects {
 }
 
 impl Folders {
-    pub async fn list(store: &CheckpointStore) -> Result<Self, Error> {
+    pub(crate) async fn list(store: &CheckpointStore) -> Result<Self, Error> {
         let folder = format!("{}/checkpoints", store.job);
         let mut found = BTreeMap::new();
         for object in store.storage.list(&folder).await? {
@@ -74,7 +74,7 @@ impl Folders {
 
     /// Returns the folders of complete checkpoints that the journal has no record of, although it has later records.
     /// (A folder without a manifest is ignored: a late write left it of a deleted checkpoint.)
-    pub fn unrecorded(&self, state: &State) -> impl Iterator<Item = Folder> {
+    pub(crate) fn unrecorded(&self, state: &State) -> impl Iterator<Item = Folder> {
         let complete = self
             .found
             .iter()

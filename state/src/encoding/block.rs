@@ -27,13 +27,13 @@
 //! Version 1, which is still read, encoded strings as rows.
 
 mod strings;
+mod unpack;
 
-use arrow_array::{Array, ArrayRef, make_array};
-use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
-use arrow_data::ArrayData;
+use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 
 use self::strings::{append_strings, is_string, take_strings};
+use self::unpack::{corrupt, take_array, take_byte, unpack, unpack_rows};
 use super::{Codec, check};
 use crate::Error;
 
@@ -110,7 +110,7 @@ impl BlockCodec {
     /// block.
     pub fn decode(&self, mut block: &[u8]) -> Result<(Vec<ArrayRef>, usize), Error> {
         let cursor = &mut block;
-        let version = take_slice(cursor, 1)?[0];
+        let version = take_byte(cursor)?;
         if !(LAYOUT_VERSION_MIN..=LAYOUT_VERSION).contains(&version) {
             return Err(corrupt(format!(
                 "layout {version}; this engine reads {LAYOUT_VERSION_MIN} to {LAYOUT_VERSION}"
@@ -126,7 +126,7 @@ impl BlockCodec {
             .types
             .iter()
             .zip(&self.rows)
-            .map(|(data_type, codec)| match (take_slice(cursor, 1)?[0], codec) {
+            .map(|(data_type, codec)| match (take_byte(cursor)?, codec) {
                 (PACKED, None) => unpack(data_type, rows, cursor),
                 (STRINGS, Some(_)) if is_string(data_type) => take_strings(data_type, rows, cursor),
                 (ROWS, Some(codec)) => unpack_rows(codec, rows, cursor),
@@ -163,17 +163,6 @@ fn append_nulls(column: &ArrayRef, block: &mut Vec<u8>) {
             let bits = nulls.inner().sliced();
             block.extend_from_slice(&bits.as_slice()[..column.len().div_ceil(8)]);
         }
-    }
-}
-
-fn take_nulls(rows: usize, cursor: &mut &[u8]) -> Result<Option<NullBuffer>, Error> {
-    match take_slice(cursor, 1)?[0] {
-        0 => Ok(None),
-        1 => {
-            let bits = Buffer::from(take_slice(cursor, rows.div_ceil(8))?);
-            Ok(Some(NullBuffer::new(BooleanBuffer::new(bits, 0, rows))))
-        }
-        other => Err(corrupt(format!("a marker of nulls {other}"))),
     }
 }
 
@@ -240,75 +229,6 @@ fn append<const N: usize>(count: usize, values: impl Iterator<Item = [u8; N]>, b
     for (place, value) in block[start..].chunks_exact_mut(N).zip(values) {
         place.copy_from_slice(&value);
     }
-}
-
-fn unpack(data_type: &DataType, rows: usize, cursor: &mut &[u8]) -> Result<ArrayRef, Error> {
-    let nulls = take_nulls(rows, cursor)?;
-    let width = take_slice(cursor, 1)?[0];
-    let base = i64::from_le_bytes(take_array(cursor)?);
-    if !matches!(width, 0 | 1 | 2 | 4 | 8) {
-        return Err(corrupt(format!("a width of {width}")));
-    }
-    let packed = take_slice(cursor, rows * usize::from(width))?;
-    let wide = packed_bytes(data_type) == Some(8);
-    let values = if wide {
-        Buffer::from_vec(unpack_values(packed, width, rows, |distance| {
-            base.wrapping_add(distance as i64)
-        }))
-    } else {
-        Buffer::from_vec(unpack_values(packed, width, rows, |distance| {
-            base.wrapping_add(distance as i64) as i32
-        }))
-    };
-    let data = ArrayData::builder(data_type.clone())
-        .len(rows)
-        .add_buffer(values)
-        .nulls(nulls)
-        .build()
-        .map_err(|error| corrupt(error.to_string()))?;
-    Ok(make_array(data))
-}
-
-fn unpack_values<T: Clone>(packed: &[u8], width: u8, rows: usize, value: impl Fn(u64) -> T + Copy) -> Vec<T> {
-    match width {
-        0 => vec![value(0); rows],
-        1 => packed.iter().map(|byte| value(u64::from(*byte))).collect(),
-        2 => widen(packed, |bytes| value(u64::from(u16::from_le_bytes(bytes)))),
-        4 => widen(packed, |bytes| value(u64::from(u32::from_le_bytes(bytes)))),
-        _ => widen(packed, |bytes| value(u64::from_le_bytes(bytes))),
-    }
-}
-
-fn widen<T, const N: usize>(packed: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
-    let (values, _) = packed.as_chunks::<N>();
-    values.iter().map(|bytes| value(*bytes)).collect()
-}
-
-fn unpack_rows(codec: &Codec, rows: usize, cursor: &mut &[u8]) -> Result<ArrayRef, Error> {
-    let (lengths, _) = take_slice(cursor, rows * size_of::<u32>())?.as_chunks();
-    let rows = lengths
-        .iter()
-        .map(|length| take_slice(cursor, u32::from_le_bytes(*length) as usize))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(codec.decode(rows)?.remove(0))
-}
-
-fn take_slice<'a>(cursor: &mut &'a [u8], count: usize) -> Result<&'a [u8], Error> {
-    let (taken, rest) = cursor
-        .split_at_checked(count)
-        .ok_or_else(|| corrupt(format!("{count} bytes wanted, {} left", cursor.len())))?;
-    *cursor = rest;
-    Ok(taken)
-}
-
-fn take_array<const N: usize>(cursor: &mut &[u8]) -> Result<[u8; N], Error> {
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(take_slice(cursor, N)?);
-    Ok(bytes)
-}
-
-fn corrupt(what: String) -> Error {
-    Error::Corrupt(format!("a block of state is damaged: {what}"))
 }
 
 #[cfg(test)]

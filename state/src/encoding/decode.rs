@@ -1,6 +1,7 @@
 //! Decoding of rows to columns. All lengths are checked: damaged bytes are an error, never a panic.
 //!
 //! A column is decoded for all rows at once; `cursors` hold the remaining bytes of each row.
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use super::{NULL, PRESENT};
 use crate::Error;
 
 /// Decodes the next column of all rows.
-pub fn column<const ORDERED: bool>(data_type: &DataType, cursors: &mut [&[u8]]) -> Result<ArrayRef, Error> {
+pub(crate) fn column<const ORDERED: bool>(data_type: &DataType, cursors: &mut [&[u8]]) -> Result<ArrayRef, Error> {
     macro_rules! fixed {
         ($type:ty, $n:literal) => {
             Arc::new(primitives::<$type, $n, ORDERED>(cursors)?.with_data_type(data_type.clone()))
@@ -87,14 +88,16 @@ pub fn column<const ORDERED: bool>(data_type: &DataType, cursors: &mut [&[u8]]) 
         DataType::FixedSizeList(field, count) => {
             let (elements, offsets, nulls) = elements::<i64, ORDERED>(field, cursors)?;
             let width = i64::from(*count);
-            let mut rows = Vec::with_capacity(cursors.len() * *count as usize);
-            for (row, ends) in offsets.windows(2).enumerate() {
+            let mut rows = Vec::with_capacity(cursors.len() * usize::try_from(*count).unwrap_or(0));
+            for (row, (start, end)) in offsets.iter().zip(offsets.iter().skip(1)).enumerate() {
                 if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
                     rows.extend((0..width).map(|_| None));
-                } else if ends[1] - ends[0] == width {
-                    rows.extend((ends[0]..ends[1]).map(|at| Some(at as u32)));
+                } else if end - start == width {
+                    for at in *start..*end {
+                        rows.push(Some(index(at)?));
+                    }
                 } else {
-                    return Err(corrupt(format!("a list of {} elements instead of {width}", ends[1] - ends[0])));
+                    return Err(corrupt(format!("a list of {} elements instead of {width}", end - start)));
                 }
             }
             let elements = arrow_select::take::take(&elements, &UInt32Array::from(rows), None).map_err(invalid)?;
@@ -161,7 +164,11 @@ fn contents<O: OffsetSizeTrait, const ORDERED: bool>(cursors: &mut [&[u8]]) -> R
                 let length = varint(cursor)?;
                 content.extend_from_slice(slice(cursor, length)?);
             }
-            [NULL] => valid.get_or_insert_with(|| vec![true; rows])[row] = false,
+            [NULL] => {
+                if let Some(valid) = valid.get_or_insert_with(|| vec![true; rows]).get_mut(row) {
+                    *valid = false;
+                }
+            }
             [other] => return Err(corrupt(format!("a marker byte {other}"))),
         }
         lengths.push(content.len() - start);
@@ -202,16 +209,20 @@ fn children_of<'a, const ORDERED: bool>(
     let Some(nulls) = nulls else {
         return column::<ORDERED>(data_type, cursors);
     };
-    let mut dense: Vec<&'a [u8]> = nulls.valid_indices().map(|row| cursors[row]).collect();
+    let present = cursors.iter().zip(nulls.iter()).filter(|(_, valid)| *valid);
+    let mut dense: Vec<&'a [u8]> = present.map(|(cursor, _)| *cursor).collect();
     let child = column::<ORDERED>(data_type, &mut dense)?;
     let mut places = Vec::with_capacity(cursors.len());
-    let mut next = 0;
-    for (row, cursor) in cursors.iter_mut().enumerate() {
-        places.push(nulls.is_valid(row).then_some(next as u32));
-        if nulls.is_valid(row) {
-            *cursor = dense[next];
-            next += 1;
-        }
+    let mut rest = dense.iter().enumerate();
+    for (cursor, valid) in cursors.iter_mut().zip(nulls.iter()) {
+        let value = if valid { rest.next() } else { None };
+        places.push(match value {
+            Some((place, after)) => {
+                *cursor = after;
+                Some(index(place)?)
+            }
+            None => None,
+        });
     }
     arrow_select::take::take(&child, &UInt32Array::from(places), None).map_err(invalid)
 }
@@ -226,22 +237,13 @@ fn elements<O: OffsetSizeTrait, const ORDERED: bool>(
     let mut flat: Vec<&[u8]> = Vec::new();
     let (lengths, nulls) = present(cursors, |cursor| {
         let before = flat.len();
-        let element = |cursor: &mut &'_ [u8]| {
-            let start = *cursor;
-            skip::<ORDERED>(field.data_type(), cursor)?;
-            Ok(start.len() - cursor.len())
-        };
         if ORDERED {
             while bytes::<1>(cursor)? == [1] {
-                let start = *cursor;
-                let length = element(cursor)?;
-                flat.push(&start[..length]);
+                flat.push(element::<ORDERED>(field.data_type(), cursor)?);
             }
         } else {
             for _ in 0..varint(cursor)? {
-                let start = *cursor;
-                let length = element(cursor)?;
-                flat.push(&start[..length]);
+                flat.push(element::<ORDERED>(field.data_type(), cursor)?);
             }
         }
         Ok(flat.len() - before)
@@ -262,6 +264,15 @@ fn lists<O: OffsetSizeTrait, const ORDERED: bool>(field: &FieldRef, cursors: &mu
     Ok(Arc::new(array.map_err(invalid)?))
 }
 
+/// Returns the bytes of one value and its marker.
+fn element<'a, const ORDERED: bool>(data_type: &DataType, cursor: &mut &'a [u8]) -> Result<&'a [u8], Error> {
+    let start = *cursor;
+    skip::<ORDERED>(data_type, cursor)?;
+    start
+        .get(..start.len() - cursor.len())
+        .ok_or_else(|| corrupt("cut off"))
+}
+
 /// Skips one value and its marker.
 fn skip<const ORDERED: bool>(data_type: &DataType, cursor: &mut &[u8]) -> Result<(), Error> {
     match bytes::<1>(cursor)? {
@@ -276,7 +287,10 @@ fn skip<const ORDERED: bool>(data_type: &DataType, cursor: &mut &[u8]) -> Result
     }
     with_fixed!(data_type, fixed,
         DataType::Boolean => slice(cursor, 1).map(|_| ()),
-        DataType::FixedSizeBinary(count) => slice(cursor, *count as usize).map(|_| ()),
+        DataType::FixedSizeBinary(count) => {
+            let width = usize::try_from(*count).map_err(|_| corrupt("a negative width"))?;
+            slice(cursor, width).map(|_| ())
+        }
         DataType::Struct(fields) => {
             fields.iter().try_for_each(|field| skip::<ORDERED>(field.data_type(), cursor))
         }
@@ -297,8 +311,8 @@ fn skip<const ORDERED: bool>(data_type: &DataType, cursor: &mut &[u8]) -> Result
         }
         DataType::Null => Err(corrupt("a value of the null type")),
         _ if ORDERED => {
-            *cursor = &cursor[escaped_length(cursor)?..];
-            Ok(())
+            let length = escaped_length(cursor)?;
+            slice(cursor, length).map(|_| ())
         }
         _ => {
             let length = varint(cursor)?;
@@ -352,24 +366,38 @@ fn escaped_length(bytes: &[u8]) -> Result<usize, Error> {
 
 fn unescape(cursor: &mut &[u8], content: &mut Vec<u8>) -> Result<(), Error> {
     let length = escaped_length(cursor)?;
-    let (escaped, rest) = cursor.split_at(length);
-    *cursor = rest;
-    let mut escaped = &escaped[..length - 2];
-    while let Some(zero) = escaped.iter().position(|byte| *byte == 0) {
-        content.extend_from_slice(&escaped[..=zero]);
-        escaped = &escaped[zero + 2..];
+    let escaped = slice(cursor, length)?;
+    let mut rest = escaped.strip_suffix(&[0, 0]).unwrap_or(escaped);
+    while let Some(zero) = rest.iter().position(|byte| *byte == 0) {
+        // `00 FF` is an escaped `00`.
+        let (plain, escape) = rest.split_at_checked(zero + 1).unwrap_or((rest, &[]));
+        content.extend_from_slice(plain);
+        rest = escape.get(1..).unwrap_or_default();
     }
-    content.extend_from_slice(escaped);
+    content.extend_from_slice(rest);
     Ok(())
 }
 
 /// Moves densely stored values to the positions of their rows.
 fn scatter(content: &[u8], width: usize, nulls: &NullBuffer) -> Vec<u8> {
     let mut wide = vec![0; nulls.len() * width];
-    for (index, row) in nulls.valid_indices().enumerate() {
-        wide[row * width..(row + 1) * width].copy_from_slice(&content[index * width..(index + 1) * width]);
+    if width == 0 {
+        return wide;
+    }
+    let mut values = content.chunks_exact(width);
+    for (place, valid) in wide.chunks_exact_mut(width).zip(nulls.iter()) {
+        if valid && let Some(value) = values.next() {
+            place.copy_from_slice(value);
+        }
     }
     wide
+}
+
+/// Converts the position of an element to an index for `take`.
+fn index(position: impl TryInto<u32>) -> Result<u32, Error> {
+    position
+        .try_into()
+        .map_err(|_| Error::Limit("more than 2^32 elements in one batch of state".into()))
 }
 
 fn corrupt(what: impl std::fmt::Display) -> Error {

@@ -10,7 +10,7 @@ use super::primitive::{Fixed, with_fixed};
 use super::{EncodedRows, NULL, PRESENT};
 
 /// Encodes `rows` rows of columns that the caller has checked.
-pub fn rows<const ORDERED: bool>(columns: &[ArrayRef], rows: usize) -> EncodedRows {
+pub(crate) fn rows<const ORDERED: bool>(columns: &[ArrayRef], rows: usize) -> EncodedRows {
     let mut offsets = vec![0; rows + 1];
     for column in columns {
         add_lengths::<ORDERED>(column.as_ref(), &mut offsets[1..]);

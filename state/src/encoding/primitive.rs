@@ -3,7 +3,7 @@
 use arrow_buffer::{IntervalDayTime, IntervalMonthDayNano, i256};
 
 /// A value of `N` bytes.
-pub trait Fixed<const N: usize>: Copy + Default {
+pub(crate) trait Fixed<const N: usize>: Copy + Default {
     fn to_ordered(self) -> [u8; N];
     fn from_ordered(bytes: [u8; N]) -> Self;
     fn to_compact(self) -> [u8; N];

@@ -202,11 +202,13 @@ impl<S: State> Writer<S> {
     /// Applies the record that was written at the next position.
     fn count(&mut self, record: Record<S::Base, S::Change>, bytes: u64) {
         self.is_uncertain = false;
+        // A later epoch may have been claimed since, and be in the list.
         debug_assert!(
-            self.places
-                .last()
-                .is_none_or(|last| *last < (self.epoch, self.next_seq)),
-            "records of a log are written at ascending positions"
+            !self
+                .places
+                .iter()
+                .any(|(epoch, seq)| *epoch == self.epoch && *seq >= self.next_seq),
+            "records of an epoch are written at ascending positions"
         );
         self.places.push((self.epoch, self.next_seq));
         self.next_seq += 1;

@@ -17,20 +17,20 @@ const COPY_BUFFER_BYTES: usize = 1 << 20;
 
 /// A folder, and the objects in it.
 #[derive(Debug, Clone)]
-pub struct Local {
+pub(crate) struct Local {
     root: PathBuf,
 }
 
 impl Local {
-    pub fn new(root: PathBuf) -> Self {
+    pub(crate) fn new(root: PathBuf) -> Self {
         Self { root }
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    pub fn create_root(&self) -> Result<(), Error> {
+    pub(crate) fn create_root(&self) -> Result<(), Error> {
         create_folder(&self.root)?;
         // A read-only folder is an error now and not at the first checkpoint.
         let probe = self.root.join(temporary_name());
@@ -44,7 +44,7 @@ impl Local {
         fs::remove_file(&probe).map_err(Error::io(format!("cannot delete {}", probe.display())))
     }
 
-    pub fn put_if_absent(&self, path: &str, content: &[u8]) -> Result<bool, Error> {
+    pub(crate) fn put_if_absent(&self, path: &str, content: &[u8]) -> Result<bool, Error> {
         let target = self.target(path)?;
         let folder = folder_of(&target);
         if target.exists() {
@@ -75,7 +75,7 @@ impl Local {
         }
     }
 
-    pub fn put_file(&self, path: &str, file: &Path) -> Result<Digest, Error> {
+    pub(crate) fn put_file(&self, path: &str, file: &Path) -> Result<Digest, Error> {
         let target = self.target(path)?;
         let context = || format!("cannot store {} as {}", file.display(), target.display());
         match fs::hard_link(file, &target) {
@@ -103,14 +103,14 @@ impl Local {
         }
     }
 
-    pub fn read(&self, path: &str) -> Result<Bytes, Error> {
+    pub(crate) fn read(&self, path: &str) -> Result<Bytes, Error> {
         let target = self.root.join(path);
         fs::read(&target)
             .map(Bytes::from)
             .map_err(|error| read_error(&target, error))
     }
 
-    pub fn fetch(&self, path: &str, to: &Path) -> Result<Digest, Error> {
+    pub(crate) fn fetch(&self, path: &str, to: &Path) -> Result<Digest, Error> {
         let source = self.root.join(path);
         match fs::hard_link(&source, to) {
             Ok(()) => self.measure(path),
@@ -121,14 +121,14 @@ impl Local {
         }
     }
 
-    pub fn measure(&self, path: &str) -> Result<Digest, Error> {
+    pub(crate) fn measure(&self, path: &str) -> Result<Digest, Error> {
         let target = self.root.join(path);
         File::open(&target)
             .and_then(measure)
             .map_err(|error| read_error(&target, error))
     }
 
-    pub fn length(&self, path: &str) -> Result<Option<u64>, Error> {
+    pub(crate) fn length(&self, path: &str) -> Result<Option<u64>, Error> {
         let target = self.root.join(path);
         match fs::metadata(&target) {
             Ok(metadata) => Ok(Some(metadata.len())),
@@ -137,7 +137,7 @@ impl Local {
         }
     }
 
-    pub fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>, Error> {
+    pub(crate) fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>, Error> {
         let mut listed = Vec::new();
         let mut open = vec![folder.to_string()];
         while let Some(folder) = open.pop() {
@@ -170,7 +170,7 @@ impl Local {
         Ok(listed)
     }
 
-    pub fn delete(&self, path: &str) -> Result<(), Error> {
+    pub(crate) fn delete(&self, path: &str) -> Result<(), Error> {
         let target = self.root.join(path);
         match fs::remove_file(&target) {
             Ok(()) => {}
@@ -277,7 +277,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<Digest> {
 }
 
 /// Reads a file and returns its length and checksum.
-pub fn measure(mut file: File) -> std::io::Result<Digest> {
+pub(crate) fn measure(mut file: File) -> std::io::Result<Digest> {
     copy_to_sink(&mut file, |_| Ok(()))
 }
 

@@ -35,14 +35,14 @@ pub fn register_scheme(scheme: &'static str, store: Arc<dyn ObjectStore>) {
 
 /// A prefix in a bucket.
 #[derive(Debug, Clone)]
-pub struct Remote {
+pub(crate) struct Remote {
     store: Arc<dyn ObjectStore>,
     prefix: ObjectPath,
     url: String,
 }
 
 impl Remote {
-    pub fn new(url: &url::Url) -> Result<Self, Error> {
+    pub(crate) fn new(url: &url::Url) -> Result<Self, Error> {
         if let Some((scheme, store)) = REGISTERED.get()
             && *scheme == url.scheme()
         {
@@ -64,12 +64,12 @@ impl Remote {
         })
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// Makes one cheap request, which fails if address, credentials or bucket are wrong.
-    pub async fn check(&self) -> Result<(), Error> {
+    pub(crate) async fn check(&self) -> Result<(), Error> {
         let mut listing = self.store.list(Some(&self.prefix));
         let Ok(first) = tokio::time::timeout(CHECK_TIMEOUT, listing.next()).await else {
             return Err(Error::Unreachable(format!(
@@ -84,7 +84,7 @@ impl Remote {
         }
     }
 
-    pub async fn put_if_absent(&self, path: &str, content: Bytes) -> Result<bool, Error> {
+    pub(crate) async fn put_if_absent(&self, path: &str, content: Bytes) -> Result<bool, Error> {
         let options = PutOptions::from(PutMode::Create);
         match self
             .store
@@ -97,7 +97,7 @@ impl Remote {
         }
     }
 
-    pub async fn put_file(&self, path: &str, file: &Path) -> Result<Digest, Error> {
+    pub(crate) async fn put_file(&self, path: &str, file: &Path) -> Result<Digest, Error> {
         let unreadable = || format!("cannot read {} for upload to {}/{path}", file.display(), self.url);
         let opened = file.to_path_buf();
         let opened = on_disk(move || File::open(opened)).await;
@@ -138,13 +138,13 @@ impl Remote {
         })
     }
 
-    pub async fn read(&self, path: &str) -> Result<Bytes, Error> {
+    pub(crate) async fn read(&self, path: &str) -> Result<Bytes, Error> {
         let failed = |source| self.error("cannot read", path, source);
         let found = self.store.get(&self.object(path)).await.map_err(failed)?;
         found.bytes().await.map_err(failed)
     }
 
-    pub async fn fetch(&self, path: &str, to: &Path) -> Result<Digest, Error> {
+    pub(crate) async fn fetch(&self, path: &str, to: &Path) -> Result<Digest, Error> {
         let context = || format!("cannot write {}", to.display());
         let created = to.to_path_buf();
         let created = on_disk(move || File::create_new(created)).await;
@@ -167,7 +167,7 @@ impl Remote {
         })
     }
 
-    pub async fn measure(&self, path: &str) -> Result<Digest, Error> {
+    pub(crate) async fn measure(&self, path: &str) -> Result<Digest, Error> {
         let failed = |source| self.error("cannot read", path, source);
         let found = self.store.get(&self.object(path)).await.map_err(failed)?;
         let mut content = found.into_stream();
@@ -183,7 +183,7 @@ impl Remote {
         })
     }
 
-    pub async fn length(&self, path: &str) -> Result<Option<u64>, Error> {
+    pub(crate) async fn length(&self, path: &str) -> Result<Option<u64>, Error> {
         match self.store.head(&self.object(path)).await {
             Ok(found) => Ok(Some(found.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -191,7 +191,7 @@ impl Remote {
         }
     }
 
-    pub async fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>, Error> {
+    pub(crate) async fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>, Error> {
         let mut listing = self.store.list(Some(&self.object(folder)));
         let mut listed = Vec::new();
         while let Some(found) = listing.next().await {
@@ -210,7 +210,7 @@ impl Remote {
         Ok(listed)
     }
 
-    pub async fn delete(&self, path: &str) -> Result<(), Error> {
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), Error> {
         match self.store.delete(&self.object(path)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(self.error("cannot delete", path, source)),

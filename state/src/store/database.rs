@@ -32,7 +32,7 @@ const SCAN_BYTES_MAX: usize = 1 << 20;
 const FAMILY: &str = "default";
 
 /// The memory that the databases of a process share.
-pub struct Resources {
+pub(crate) struct Resources {
     cache: Cache,
     write_buffers: WriteBufferManager,
     write_buffer_bytes: usize,
@@ -42,7 +42,7 @@ pub struct Resources {
 
 impl Resources {
     /// Creates cache and write buffers, sized as a share of the process's memory budget.
-    pub fn new(memory_bytes: usize) -> Self {
+    pub(crate) fn new(memory_bytes: usize) -> Self {
         let bytes = (memory_bytes / MEMORY_SHARE).clamp(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX);
         let cache = Cache::new_lru_cache(bytes);
         // Without stalls: an idle database that holds the memory would block a busy one for ever.
@@ -56,12 +56,12 @@ impl Resources {
     }
 
     /// Returns the bytes of the cache that are in use.
-    pub fn cache_bytes(&self) -> usize {
+    pub(crate) fn cache_bytes(&self) -> usize {
         self.cache.get_usage()
     }
 
     /// Returns the options of a database.
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&self.cache);
         table.set_block_size(16 << 10);
@@ -98,7 +98,7 @@ impl Resources {
 }
 
 /// An open database.
-pub struct Database {
+pub(crate) struct Database {
     db: DB,
     options: Options,
     path: PathBuf,
@@ -107,7 +107,7 @@ pub struct Database {
 
 impl Database {
     /// Opens the database in a folder, which is created if missing.
-    pub fn open(path: &Path, resources: &Resources) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, resources: &Resources) -> Result<Self, Error> {
         std::fs::create_dir_all(path).map_err(Error::write(
             path,
             format!("cannot create the folder {} for state", path.display()),
@@ -119,7 +119,7 @@ impl Database {
     }
 
     /// Opens an existing database for reading.
-    pub fn open_read_only(path: &Path, resources: &Resources) -> Result<Self, Error> {
+    pub(crate) fn open_read_only(path: &Path, resources: &Resources) -> Result<Self, Error> {
         let options = resources.options();
         let families = [ColumnFamilyDescriptor::new(FAMILY, options.clone())];
         let db = DB::open_cf_descriptors_read_only(&options, path, families, false).map_err(Error::database(path))?;
@@ -139,7 +139,7 @@ impl Database {
 
     /// Writes the rows of a source: through the write buffer, or by ingesting sorted files where at least
     /// [`INGEST_BYTES_MIN`] are in ascending key order. Later rows replace earlier ones of the same key either way.
-    pub fn write(&self, source: &mut dyn FlushSource, scratch: &Path) -> Result<(), Error> {
+    pub(crate) fn write(&self, source: &mut dyn FlushSource, scratch: &Path) -> Result<(), Error> {
         let mut ordered: Vec<WriteChunk> = Vec::new();
         let mut ordered_bytes = 0;
         let mut sorted: Option<SortedFiles<'_>> = None;
@@ -201,7 +201,7 @@ impl Database {
     }
 
     /// Adds sorted files to the database.
-    pub fn ingest(&self, files: SortedFiles<'_>) -> Result<(), Error> {
+    pub(crate) fn ingest(&self, files: SortedFiles<'_>) -> Result<(), Error> {
         let paths = files.finish()?;
         if paths.is_empty() {
             return Ok(());
@@ -214,12 +214,12 @@ impl Database {
     }
 
     /// Starts sorted files in `scratch`, for [`Database::ingest`].
-    pub fn sorted_files<'a>(&'a self, scratch: &'a Path) -> SortedFiles<'a> {
+    pub(crate) fn sorted_files<'a>(&'a self, scratch: &'a Path) -> SortedFiles<'a> {
         SortedFiles::new(scratch, &self.options)
     }
 
     /// Deletes all rows from the first to the last prefix (inclusive) of each range.
-    pub fn delete_prefixes(&self, ranges: &[(KeyPrefix, KeyPrefix)]) -> Result<(), Error> {
+    pub(crate) fn delete_prefixes(&self, ranges: &[(KeyPrefix, KeyPrefix)]) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
         for (first, last) in ranges {
             debug_assert!(first <= last, "range deletion from {first:?} to {last:?}");
@@ -231,7 +231,7 @@ impl Database {
     }
 
     /// Flushes the write buffers and hard-links all files into a new folder.
-    pub fn snapshot(&self, to: &Path) -> Result<LocalSnapshot, Error> {
+    pub(crate) fn snapshot(&self, to: &Path) -> Result<LocalSnapshot, Error> {
         let mut flush = FlushOptions::default();
         flush.set_wait(true);
         self.db.flush_opt(&flush).map_err(Error::database(&self.path))?;
@@ -245,7 +245,7 @@ impl Database {
     }
 
     /// Visits rows of one prefix in key order; see [`super::Store::scan`].
-    pub fn scan(
+    pub(crate) fn scan(
         &self,
         prefix: KeyPrefix,
         after: Option<&[u8]>,
@@ -284,7 +284,7 @@ impl Database {
     }
 
     /// Reads many keys; see [`super::Store::get_many`].
-    pub fn get_many(&self, keys: &[(KeyPrefix, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+    pub(crate) fn get_many(&self, keys: &[(KeyPrefix, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let family = self
             .db
             .cf_handle(FAMILY)
@@ -307,7 +307,7 @@ impl Database {
     }
 
     /// Returns the prefixes that have rows, in ascending order.
-    pub fn prefixes(&self) -> Result<Vec<KeyPrefix>, Error> {
+    pub(crate) fn prefixes(&self) -> Result<Vec<KeyPrefix>, Error> {
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
         let mut rows = self.db.raw_iterator_opt(options);
@@ -333,7 +333,7 @@ impl Database {
     }
 
     /// Copies all rows with keys in `from..to`, as they are stored.
-    pub fn copy_to(&self, from: &[u8], to: &[u8], files: &mut SortedFiles<'_>) -> Result<(), Error> {
+    pub(crate) fn copy_to(&self, from: &[u8], to: &[u8], files: &mut SortedFiles<'_>) -> Result<(), Error> {
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
         options.set_iterate_upper_bound(to.to_vec());
@@ -348,7 +348,7 @@ impl Database {
     }
 
     /// Returns the sizes of the database.
-    pub fn sizes(&self) -> Sizes {
+    pub(crate) fn sizes(&self) -> Sizes {
         let read = |name| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
         Sizes {
             files: read(properties::LIVE_SST_FILES_SIZE),
@@ -360,7 +360,7 @@ impl Database {
 
 /// A folder of hard links to the files of a database.
 #[derive(Debug)]
-pub struct LocalSnapshot {
+pub(crate) struct LocalSnapshot {
     pub folder: PathBuf,
     /// Estimated number of rows.
     pub entries: Option<u64>,
@@ -368,14 +368,14 @@ pub struct LocalSnapshot {
 
 /// Sizes of a database in bytes.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Sizes {
+pub(crate) struct Sizes {
     pub files: u64,
     pub write_buffers: u64,
     pub pending_compaction: u64,
 }
 
 /// Sorted files in the making, which a database ingests. Rows must be added in ascending key order.
-pub struct SortedFiles<'a> {
+pub(crate) struct SortedFiles<'a> {
     scratch: &'a Path,
     options: &'a Options,
     open: Option<SstFileWriter<'a>>,

@@ -6,7 +6,7 @@
 use crate::key_group::KeyGroup;
 
 /// Bytes before the operator's key.
-pub const PREFIX_BYTES: usize = 10;
+pub(crate) const PREFIX_BYTES: usize = 10;
 
 /// The part of a database key before the operator's key: key group and namespace. It sorts by group, then namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

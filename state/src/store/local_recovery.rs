@@ -35,7 +35,7 @@ const SNAPSHOTS_RETAINED: usize = 2;
 const UNUSED_MAX: Duration = Duration::from_secs(3600);
 
 /// The local checkpoint files below one folder. All calls may block on the disk.
-pub struct LocalRecovery {
+pub(crate) struct LocalRecovery {
     folder: PathBuf,
     jobs: Mutex<BTreeMap<String, JobEntry>>,
 }
@@ -67,7 +67,7 @@ impl JobEntry {
 
 impl LocalRecovery {
     /// Opens the folder. Files of an earlier process are unverified, and are deleted unless they are used in time.
-    pub fn open(folder: PathBuf) -> Self {
+    pub(crate) fn open(folder: PathBuf) -> Self {
         let mut jobs = BTreeMap::new();
         for job in names_in(&folder) {
             let mut entry = JobEntry::new();
@@ -85,7 +85,7 @@ impl LocalRecovery {
 
     /// Begins a new attempt of a job, whose stores differ from those of the attempt before it. Deletes the files of
     /// jobs that were not used for [`UNUSED_MAX`].
-    pub fn begin_attempt(&self, job: &str) {
+    pub(crate) fn begin_attempt(&self, job: &str) {
         let mut jobs = self.jobs.lock();
         let entry = jobs.entry(job.to_string()).or_insert_with(JobEntry::new);
         entry.last_used = Instant::now();
@@ -105,7 +105,7 @@ impl LocalRecovery {
     }
 
     /// Links a file that was just uploaded, or fetched and verified, from `from`.
-    pub fn add(&self, job: &str, file: &FileReference, from: &Path) {
+    pub(crate) fn add(&self, job: &str, file: &FileReference, from: &Path) {
         let Some(name) = local_name(file) else { return };
         if self.trust(job, name) == Some(Trust::Verified) {
             return;
@@ -132,7 +132,7 @@ impl LocalRecovery {
 
     /// Links the file to `to`, or copies it there if it will be written to (`as_copy`). Returns false if there is no
     /// such file or it is damaged; then nothing is at `to`.
-    pub fn take(&self, job: &str, file: &FileReference, to: &Path, as_copy: bool) -> bool {
+    pub(crate) fn take(&self, job: &str, file: &FileReference, to: &Path, as_copy: bool) -> bool {
         let Some(name) = local_name(file) else { return false };
         let Some(trust) = self.trust(job, name) else {
             return false;
@@ -171,12 +171,12 @@ impl LocalRecovery {
 
     /// Records that `store` is being restored from these files. They are not deleted before the store has taken
     /// [`SNAPSHOTS_RETAINED`] snapshots.
-    pub fn record_restore(&self, job: &str, store: &str, files: &[FileReference]) {
+    pub(crate) fn record_restore(&self, job: &str, store: &str, files: &[FileReference]) {
         record(&mut self.jobs.lock(), job, store, files);
     }
 
     /// Records the files of the newest snapshot of `store`, and deletes the files that no retained snapshot names.
-    pub fn record_snapshot(&self, job: &str, store: &str, files: &[FileReference]) {
+    pub(crate) fn record_snapshot(&self, job: &str, store: &str, files: &[FileReference]) {
         let mut jobs = self.jobs.lock();
         let entry = record(&mut jobs, job, store, files);
         let named: BTreeSet<&String> = entry.snapshots.values().flatten().flatten().collect();
@@ -193,7 +193,7 @@ impl LocalRecovery {
     }
 
     /// Marks all files of a job as unverified, after a database has reported damage.
-    pub fn mark_unverified(&self, job: &str) {
+    pub(crate) fn mark_unverified(&self, job: &str) {
         if let Some(entry) = self.jobs.lock().get_mut(job) {
             entry.files.values_mut().for_each(|trust| *trust = Trust::Unverified);
         }

@@ -25,7 +25,7 @@ pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 const JOBS_MAX: usize = 65_536;
 
 /// Queued work of a store.
-pub enum Job {
+pub(crate) enum Job {
     /// A flush. `done` is woken when it has been written or has failed.
     Write {
         source: Box<dyn FlushSource>,
@@ -42,7 +42,7 @@ pub enum Job {
 
 /// The jobs of one store that have not begun.
 #[derive(Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     state: Mutex<State>,
 }
 
@@ -73,7 +73,7 @@ struct State {
 
 impl Queue {
     /// Queues a job. Returns true if the caller must schedule the store.
-    pub fn push(&self, job: Job) -> Result<bool, Error> {
+    pub(crate) fn push(&self, job: Job) -> Result<bool, Error> {
         let mut state = self.state.lock();
         if let Some(failure) = &state.failed {
             return Err(failure.error());
@@ -94,7 +94,7 @@ impl Queue {
     }
 
     /// Returns true if all jobs are done; otherwise wakes `waker` when they are.
-    pub fn poll_idle(&self, waker: &Waker) -> Result<bool, Error> {
+    pub(crate) fn poll_idle(&self, waker: &Waker) -> Result<bool, Error> {
         let mut state = self.state.lock();
         if let Some(failure) = &state.failed {
             return Err(failure.error());
@@ -109,7 +109,7 @@ impl Queue {
     }
 
     /// Discards the queued jobs.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         // Dropped after the lock: a flush may have much to drop.
         let jobs = std::mem::take(&mut self.state.lock().jobs);
         drop(jobs);
@@ -149,7 +149,7 @@ impl Queue {
 }
 
 /// Runs a thread of the backend until the backend is dropped. Calls `report` every [`REPORT_INTERVAL`].
-pub fn run_worker(stores: &Receiver<Arc<StoreInner>>, report: impl Fn()) {
+pub(crate) fn run_worker(stores: &Receiver<Arc<StoreInner>>, report: impl Fn()) {
     let mut next_report = Instant::now() + REPORT_INTERVAL;
     loop {
         if Instant::now() >= next_report {
@@ -166,7 +166,7 @@ pub fn run_worker(stores: &Receiver<Arc<StoreInner>>, report: impl Fn()) {
 }
 
 /// Runs jobs of a store, and fails the store if one fails or panics (such as a flush source that cannot encode a row).
-pub fn run_store(store: &Arc<StoreInner>) {
+pub(crate) fn run_store(store: &Arc<StoreInner>) {
     let done = std::panic::catch_unwind(AssertUnwindSafe(|| run_jobs(store)));
     match done {
         Ok(Ok(())) => {}

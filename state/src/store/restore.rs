@@ -22,10 +22,10 @@ use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::threads;
 
 /// Files that are fetched at the same time, for all stores of a process together.
-pub const FETCHES_IN_FLIGHT_MAX: usize = 16;
+pub(crate) const FETCHES_IN_FLIGHT_MAX: usize = 16;
 
 /// Restores the key groups that `store` owns from the snapshots of all old subtasks.
-pub async fn restore(store: &Arc<StoreInner>, snapshots: &[KeyedSnapshot]) -> Result<(), Error> {
+pub(crate) async fn restore(store: &Arc<StoreInner>, snapshots: &[KeyedSnapshot]) -> Result<(), Error> {
     let mut parts: Vec<&KeyedSnapshot> = snapshots
         .iter()
         .filter(|part| !part.files.is_empty() && overlap(part.range, store.range).is_some())

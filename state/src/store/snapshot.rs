@@ -25,10 +25,10 @@ use crate::threads;
 const UPLOADS_IN_FLIGHT_MAX: usize = 4;
 
 /// Uploaded sorted files, by their names in the database.
-pub type UploadedFiles = HashMap<String, FileReference>;
+pub(crate) type UploadedFiles = HashMap<String, FileReference>;
 
 /// Uploads a local snapshot and deletes it. `None` is the snapshot of a store that was never written.
-pub async fn upload(store: &Arc<StoreInner>, local: Option<LocalSnapshot>) -> Result<KeyedSnapshot, Error> {
+pub(crate) async fn upload(store: &Arc<StoreInner>, local: Option<LocalSnapshot>) -> Result<KeyedSnapshot, Error> {
     let Some(LocalSnapshot { folder, entries }) = local else {
         return Ok(KeyedSnapshot {
             range: store.range,

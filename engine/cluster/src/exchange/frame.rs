@@ -1,4 +1,5 @@
 //! Decoding of frames to batches.
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

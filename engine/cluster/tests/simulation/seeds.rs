@@ -96,6 +96,7 @@ fn wait(mut child: Child) -> (bool, String) {
     (is_fine, said.collect::<String>() + late)
 }
 
+#[expect(clippy::disallowed_methods, reason = "outside of the simulation")]
 fn read(mut from: Box<dyn Read + Send>) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -210,6 +211,7 @@ fn every_broken_rule_is_noticed() {
 
 #[test]
 #[ignore = "the other tests start it, with a seed"]
+#[expect(clippy::disallowed_methods, reason = "outside of the simulation")]
 fn one() {
     let seed = number(SEED).expect("a seed in the environment");
     let mutant = std::env::var(MUTANT).ok().and_then(|name| Mutant::named(&name));

@@ -7,7 +7,8 @@ use arrow_array::{Array, ArrayRef, GenericByteArray};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType};
 
-use super::{append, append_nulls, corrupt, take_nulls, take_slice, widen};
+use super::unpack::{corrupt, take_byte, take_nulls, take_slice, widen};
+use super::{append, append_nulls};
 use crate::Error;
 
 /// Returns true for strings and byte strings with 32-bit offsets.
@@ -50,7 +51,7 @@ fn append_bytes<T: ByteArrayType<Offset = i32>>(column: &GenericByteArray<T>, bl
 
 pub(super) fn take_strings(data_type: &DataType, rows: usize, cursor: &mut &[u8]) -> Result<ArrayRef, Error> {
     let nulls = take_nulls(rows, cursor)?;
-    let width = take_slice(cursor, 1)?[0];
+    let width = take_byte(cursor)?;
     if !matches!(width, 1 | 2 | 4) {
         return Err(corrupt(format!("lengths of width {width}")));
     }
