@@ -456,8 +456,8 @@ fn outcome_unknown(what: &str, job: &str) -> api::Error {
     api::Error::new(
         Code::Unavailable,
         format!(
-            "whether the {what} of `{job}` was completed is not known: another coordinator has taken over meanwhile; look at \
-             what there is before trying again"
+            "it is not known whether the {what} of `{job}` was completed: another coordinator has taken over meanwhile; check the \
+             present state before trying again"
         ),
     )
 }

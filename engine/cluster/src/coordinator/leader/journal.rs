@@ -55,8 +55,8 @@ impl Leader {
         Err(api::Error::new(
             Code::Unavailable,
             format!(
-                "it is not known whether the request took effect, as the cluster's journal did not answer: {error}; look at \
-                 what there is before trying again"
+                "it is not known whether the request took effect, as the cluster's journal did not answer: {error}; check the \
+                 present state before trying again"
             ),
         ))
     }
