@@ -190,8 +190,8 @@ mod tests {
         assert_eq!(
             check_s3(&bare, Settings::Environment),
             Err(
-                "AWS_ENDPOINT=http://a:9000 is an endpoint without TLS, which must be allowed: set AWS_ALLOW_HTTP=true, or \
-                 name an https:// endpoint"
+                "AWS_ENDPOINT=http://a:9000 is an endpoint without TLS, which must be allowed: set \
+                 AWS_ALLOW_HTTP=true, or name an https:// endpoint"
                     .to_string()
             )
         );
