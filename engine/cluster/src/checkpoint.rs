@@ -178,7 +178,7 @@ struct Collecting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Ending {
     Running,
-    StopAsked,
+    StopRequested,
     InputEnded,
 }
 
@@ -302,7 +302,7 @@ impl Coordinator {
                 }
             }
             Event::Resume => self.is_suspended = false,
-            Event::Stop => self.ending = self.ending.max(Ending::StopAsked),
+            Event::Stop => self.ending = self.ending.max(Ending::StopRequested),
             Event::InputEnded => self.ending = Ending::InputEnded,
         }
         self.complete_if_all_answered(now_ms, &mut commands);

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_that_are_far_apart_are_told() {
+    fn a_large_difference_of_clocks_is_warned_of() {
         #[track_caller]
         fn check(ahead_s: i64, expected: Option<&str>) {
             let told = skew_warning("worker w", ahead_s * 1_000_000);

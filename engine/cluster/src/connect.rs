@@ -21,7 +21,7 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limit of the time in which a coordinator states whether it leads, unless the caller has another limit.
 pub const PING_TIMEOUT: Duration = Duration::from_millis(800);
 /// Limit of the time in which a worker states its identity.
-const WHO_TIMEOUT: Duration = Duration::from_secs(3);
+const IDENTITY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes in flight on one connection, enough for a fast network with high latency.
 const WINDOW_BYTES: u32 = 16 << 20;
 
@@ -73,9 +73,9 @@ pub async fn worker_identity(address: &str) -> Result<v1::WhoResponse, String> {
             .map(tonic::Response::into_inner)
             .map_err(|status| format!("what listens at {address} is no worker: {}", status.message()))
     };
-    tokio::time::timeout(WHO_TIMEOUT, asked)
+    tokio::time::timeout(IDENTITY_TIMEOUT, asked)
         .await
-        .map_err(|_| format!("{address} does not answer within {} s", WHO_TIMEOUT.as_secs()))?
+        .map_err(|_| format!("{address} does not answer within {} s", IDENTITY_TIMEOUT.as_secs()))?
 }
 
 /// Checks the form of an address; an error states why no network can reach it.
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_addresses_are_refused() {
         for good in [
             "http://host:7070",
             "http://10.0.0.1:7071/",

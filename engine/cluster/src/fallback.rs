@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn output_that_was_published_is_not_written_again_unasked() {
+    fn published_output_is_not_duplicated_without_consent() {
         use Output::{None, Present, Unknown};
         check(&["out"], 0, &[], &[]);
         check(&["out"], 0, &[(8, None), (9, None)], &[]);

@@ -378,10 +378,13 @@ fn delete_refusal(infos: &[CheckpointInfo], pinned: &[u64], checkpoint: u64) -> 
 /// A checkpoint in a list for people.
 #[derive(Debug)]
 pub struct CheckpointSummary {
+    /// Its number.
     pub id: u64,
     /// Microseconds since the epoch, UTC.
     pub taken_us: i64,
+    /// Bytes of keyed state.
     pub state_bytes: u64,
+    /// The name of a savepoint.
     pub savepoint: Option<String>,
     /// The content of its manifest, or the damage.
     pub detail: Result<Detail, String>,
@@ -390,9 +393,13 @@ pub struct CheckpointSummary {
 /// The content of a manifest.
 #[derive(Debug)]
 pub struct Detail {
+    /// Subtasks per operator.
     pub parallelism: usize,
+    /// True if all input had been processed.
     pub finished: bool,
+    /// The origin of a copy.
     pub origin: Option<String>,
+    /// Milliseconds from the trigger to the last acknowledgement.
     pub took_ms: Option<u64>,
     /// Bytes of rows that barriers have overtaken.
     pub in_flight_bytes: u64,
@@ -470,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_needs_is_kept() {
+    fn checkpoints_in_use_are_retained() {
         let info = |checkpoint, savepoint: Option<&str>| CheckpointInfo {
             checkpoint,
             epoch: 1,

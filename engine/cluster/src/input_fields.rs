@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_column_is_told_with_the_field_that_is_meant() {
+    fn an_absent_column_is_reported_with_the_similar_field() {
         #[track_caller]
         fn check(unknown: &[&str], expected: &str) {
             assert_eq!(warnings(&fields(30_000, &["userid"], unknown)), [expected]);

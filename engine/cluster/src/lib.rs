@@ -45,5 +45,5 @@ mod worker_protocol;
 pub use error::Error;
 pub use history::{CheckpointSummary, Detail, list};
 pub use job::{Job, Outcome, Start, StopRequest};
-pub use progress::{CheckpointReport, Note, Numbers, Phase, Progress, ProgressEvent, Report};
+pub use progress::{CheckpointReport, JobProgress, Note, Phase, Progress, ProgressEvent, Report};
 pub use run::run;

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_several_workers_cannot_reach_is_one_outage_since_the_first() {
+    fn outages_of_several_workers_are_merged_from_the_first_start() {
         let found = merge([
             outage("stats", 9_000_000, "refused"),
             outage("alerts", 5_000_000, "refused"),

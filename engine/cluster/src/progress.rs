@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use millstream_proto::v1::{InputFields, Outage};
 use millstream_runtime::counters::JobCounters;
-pub use millstream_runtime::counters::JobProgress as Numbers;
+pub use millstream_runtime::counters::JobProgress;
 use parking_lot::Mutex;
 
 use crate::{input_fields, outage};
@@ -139,6 +139,7 @@ impl Progress {
         std::mem::take(&mut self.0.report.lock().notes)
     }
 
+    /// Changes the report, and passes new events to the observer.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Report)) {
         let mut report = self.0.report.lock();
         let before = (report.phase, report.checkpoints);
@@ -167,10 +168,12 @@ impl Progress {
         observed.into_iter().for_each(observer);
     }
 
+    /// Adds a note.
     pub(crate) fn info(&self, text: impl Into<String>) {
         self.update(|report| report.note(Note::Info(text.into())));
     }
 
+    /// Adds a warning.
     pub(crate) fn warn(&self, text: impl Into<String>) {
         self.update(|report| report.note(Note::Warning(text.into())));
     }
@@ -201,23 +204,10 @@ impl Report {
     }
 
     /// Returns the sum over all attempts: rows that were read again after a restart count again.
-    pub fn numbers(&self) -> Numbers {
-        let mut all = Numbers::default();
+    pub fn totals(&self) -> JobProgress {
+        let mut all = JobProgress::default();
         for counters in &self.counters {
-            let attempt = counters.progress();
-            all.rows_in += attempt.rows_in;
-            all.bytes_in += attempt.bytes_in;
-            all.rows_out += attempt.rows_out;
-            all.bytes_out += attempt.bytes_out;
-            all.late_rows += attempt.late_rows;
-            all.dead_letters += attempt.dead_letters;
-            all.bad_rows += attempt.bad_rows;
-            all.future_rows += attempt.future_rows;
-            all.watermark = attempt.watermark;
-            all.is_complete = attempt.is_complete;
-            all.checkpoint_pause_max = all.checkpoint_pause_max.max(attempt.checkpoint_pause_max);
-            all.checkpoint_pause_sum += attempt.checkpoint_pause_sum;
-            all.lag = attempt.lag;
+            all.add_attempt(&counters.progress());
         }
         // A lag reported before an outage is stale.
         if self.outages.iter().any(|outage| outage.kind == outage::SOURCE) {

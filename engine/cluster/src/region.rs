@@ -87,9 +87,9 @@ mod tests {
 
     use super::*;
 
-    type Ends = (usize, usize, Exchange);
+    type EdgeSpec = (usize, usize, Exchange);
 
-    fn graph(nodes: &[Parallelism], edges: &[Ends]) -> JobGraph {
+    fn graph(nodes: &[Parallelism], edges: &[EdgeSpec]) -> JobGraph {
         let node = |(index, parallelism): (usize, &Parallelism)| Node {
             id: OperatorId(format!("node {index}")),
             operator: Operator::Calc(Calc {
@@ -104,7 +104,7 @@ mod tests {
             },
             parallelism: *parallelism,
         };
-        let edge = |(from, to, exchange): &Ends| Edge {
+        let edge = |(from, to, exchange): &EdgeSpec| Edge {
             from: *from,
             port: Port::Main,
             to: *to,
@@ -121,13 +121,13 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(nodes: &[Parallelism], edges: &[Ends], slots: &str, expected: &[&[usize]]) {
+    fn check(nodes: &[Parallelism], edges: &[EdgeSpec], slots: &str, expected: &[&[usize]]) {
         let slots: Vec<String> = slots.split_whitespace().map(str::to_string).collect();
         assert_eq!(divide(&graph(nodes, edges), &slots), expected);
     }
 
     #[test]
-    fn only_subtasks_that_no_edge_connects_may_restart_apart() {
+    fn only_subtasks_that_no_edge_connects_restart_separately() {
         use Exchange::{Broadcast, Forward, Hash, Rebalance};
         use Parallelism::{Job, One};
         let (all, chain) = (&[Job, Job, Job][..], [(0, 1, Forward), (1, 2, Forward)]);

@@ -462,7 +462,7 @@ INSERT INTO printed SELECT booth FROM entries;
     }
 
     #[test]
-    fn a_wish_counts_more_than_the_text() {
+    fn overrides_take_precedence_over_the_text() {
         let overrides = Overrides {
             name: Some("replayed".into()),
             mode: Some(Mode::Batch),
@@ -501,7 +501,7 @@ INSERT INTO printed SELECT booth FROM entries;
     }
 
     #[test]
-    fn how_long_barriers_wait() {
+    fn a_script_sets_the_aligned_timeout_as_in_flink() {
         const ENABLED: &str = "execution.checkpointing.unaligned.enabled";
         for (enabled, given, expected) in [
             (None, None, Some(30_000)),

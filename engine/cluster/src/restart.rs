@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn restarts_for_want_of_space_have_no_limit_and_leave_the_others_theirs() {
+    fn restarts_because_of_a_full_disk_are_unlimited_and_counted_apart() {
         let mut restarts = RestartStrategy::new(Config {
             delay_first: Duration::from_secs(1),
             delay_max: Duration::from_secs(3),

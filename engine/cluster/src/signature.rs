@@ -78,13 +78,13 @@ enum Detail {
 
 /// Describes the kind of state, such as `window of 1min by BIGINT: count, sum`.
 pub fn describe(signature: &str) -> String {
-    words(signature, Detail::Kind)
+    describe_at(signature, Detail::Kind)
 }
 
 /// Describes two signatures with enough detail to tell them apart.
 pub fn describe_difference(before: &str, now: &str) -> (String, String) {
     for detail in [Detail::Kind, Detail::Everything] {
-        let words = (words(before, detail), words(now, detail));
+        let words = (describe_at(before, detail), describe_at(now, detail));
         if words.0 != words.1 {
             return words;
         }
@@ -92,7 +92,7 @@ pub fn describe_difference(before: &str, now: &str) -> (String, String) {
     (before.to_string(), now.to_string())
 }
 
-fn words(signature: &str, detail: Detail) -> String {
+fn describe_at(signature: &str, detail: Detail) -> String {
     let words = match signature.split_once(' ') {
         Some(("aggregate", rest)) => aggregate(rest, detail),
         Some(("join", rest)) => join(rest, detail),
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signatures_read_as_a_person_would_say_it() {
+    fn signatures_are_described_in_terms_of_sql() {
         #[track_caller]
         fn check(signature: &str, expected: &str) {
             assert_eq!(describe(signature), expected);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn two_signatures_are_told_with_what_tells_them_apart() {
+    fn two_signatures_are_described_with_their_difference() {
         #[track_caller]
         fn check(before: &str, now: &str, expected: (&str, &str)) {
             let (before, now) = describe_difference(before, now);

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_keyed_state_are_told_where_all_subtasks_know_theirs() {
+    fn rows_of_keyed_state_are_counted_if_all_subtasks_know_theirs() {
         let id = |name: &str| OperatorId(name.to_string());
         let operators = BTreeMap::from([
             (id("all"), vec![subtask(0, Some(3)), subtask(1, Some(4))]),

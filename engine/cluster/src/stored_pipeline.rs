@@ -36,6 +36,7 @@ pub fn encode(resolved: &v1::ResolvedJob) -> Option<String> {
     Some(format!("{VERSION}{}", STANDARD.encode(compressed)))
 }
 
+/// Reads the text of a manifest.
 pub(crate) fn decode(text: &str) -> Result<v1::ResolvedJob, String> {
     let damaged = |problem: &dyn std::fmt::Display| format!("it cannot be read: {problem}");
     let coded = text

@@ -183,6 +183,40 @@ pub struct JobProgress {
     pub lag: Option<u64>,
 }
 
+impl JobProgress {
+    /// Adds the progress of a later attempt: counts are added up, everything else is that of the later attempt.
+    pub fn add_attempt(&mut self, later: &JobProgress) {
+        let Self {
+            rows_in,
+            bytes_in,
+            rows_out,
+            bytes_out,
+            late_rows,
+            dead_letters,
+            bad_rows,
+            future_rows,
+            watermark,
+            is_complete,
+            checkpoint_pause_max,
+            checkpoint_pause_sum,
+            lag,
+        } = self;
+        *rows_in += later.rows_in;
+        *bytes_in += later.bytes_in;
+        *rows_out += later.rows_out;
+        *bytes_out += later.bytes_out;
+        *late_rows += later.late_rows;
+        *dead_letters += later.dead_letters;
+        *bad_rows += later.bad_rows;
+        *future_rows += later.future_rows;
+        *watermark = later.watermark;
+        *is_complete = later.is_complete;
+        *checkpoint_pause_max = later.checkpoint_pause_max.max(*checkpoint_pause_max);
+        *checkpoint_pause_sum += later.checkpoint_pause_sum;
+        *lag = later.lag;
+    }
+}
+
 impl JobCounters {
     /// Makes the counters of a job from those of its subtasks.
     pub fn new(job: String, operators: Vec<Arc<OperatorCounters>>) -> Self {

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use millstream_cluster::{Note, Numbers, Phase, Progress, Report};
+use millstream_cluster::{JobProgress, Note, Phase, Progress, Report};
 use millstream_connectors::TableDefinition;
 use millstream_graph::{JobGraph, Operator};
 
@@ -57,7 +57,7 @@ impl StatusLine {
         loop {
             tokio::time::sleep(DRAW_INTERVAL).await;
             let report = progress.report();
-            let numbers = report.numbers();
+            let numbers = report.totals();
             let (rate_in, rate_out) = rates.add(&numbers);
             print_notes(&progress);
             if is_recorded && published.elapsed() >= Duration::from_secs(1) {
@@ -108,7 +108,7 @@ fn publish(report: &Report) {
     }
 }
 
-fn line(report: &Report, numbers: &Numbers, rate_in: f64, rate_out: f64) -> String {
+fn line(report: &Report, numbers: &JobProgress, rate_in: f64, rate_out: f64) -> String {
     let phase = match report.phase {
         Phase::Starting => "starting: ",
         Phase::Restarting => "restarting: ",
@@ -164,7 +164,7 @@ impl Rates {
         }
     }
 
-    fn add(&mut self, numbers: &Numbers) -> (f64, f64) {
+    fn add(&mut self, numbers: &JobProgress) -> (f64, f64) {
         let now = (Instant::now(), numbers.rows_in, numbers.rows_out);
         self.points.push_back(now);
         if self.points.len() > RATE_DRAWS {

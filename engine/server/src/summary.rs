@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_cluster::{Error, Job, Numbers, Outcome, Progress, Report};
+use millstream_cluster::{Error, Job, JobProgress, Outcome, Progress, Report};
 use millstream_proto::report::{amount, count};
 use serde_json::json;
 
@@ -14,7 +14,7 @@ pub struct Summary {
     outcome: String,
     ended: &'static str,
     wall: Duration,
-    numbers: Numbers,
+    numbers: JobProgress,
     report: Report,
     checkpoints_at: String,
     /// Name of each sink, with its connector and path or topic.
@@ -70,7 +70,7 @@ impl Summary {
             outcome,
             ended,
             wall,
-            numbers: report.numbers(),
+            numbers: report.totals(),
             checkpoints_at: format!("{}/{}", job.checkpoint_storage.trim_end_matches('/'), job.graph.name),
             outputs: sinks(&job.graph)
                 .map(|table| {

@@ -30,6 +30,7 @@ pub(super) struct Background {
 }
 
 impl Background {
+    /// Creates an empty set of tasks.
     pub fn new() -> Self {
         let (sender, results) = mpsc::unbounded_channel();
         Self {

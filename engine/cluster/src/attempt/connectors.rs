@@ -11,7 +11,9 @@ use crate::job::Job;
 
 /// The sources and sinks of a job, by their nodes.
 pub(super) struct Connectors {
+    /// The sources.
     pub sources: HashMap<NodeIndex, Arc<dyn Source>>,
+    /// The sinks.
     pub sinks: HashMap<NodeIndex, Arc<dyn Sink>>,
 }
 

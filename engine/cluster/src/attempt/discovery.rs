@@ -18,7 +18,9 @@ type ConnectorError = millstream_connectors::Error;
 
 /// The splits that a source has now.
 pub(super) struct Discovered {
+    /// The source.
     pub node: NodeIndex,
+    /// Its splits, or the error of listing them.
     pub splits: Result<Vec<Split>, ConnectorError>,
 }
 

@@ -17,6 +17,7 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
+    /// Monitors these connectors.
     pub fn new(connectors: ConnectorMonitor) -> Self {
         Self {
             connectors,

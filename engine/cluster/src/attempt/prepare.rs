@@ -18,10 +18,13 @@ use crate::{Error, compatibility, spans, stored_pipeline};
 
 /// Tasks that run, for the driver.
 pub(super) struct Prepared {
+    /// The sources and sinks.
     pub connectors: Connectors,
     /// The splits of each source.
     pub assigners: BTreeMap<OperatorId, SplitAssigner>,
+    /// The tasks.
     pub tasks: Box<dyn Tasks>,
+    /// Subtasks of each operator.
     pub parallelism: usize,
     /// True if the tasks were adopted: the splits that they read are not known yet.
     pub is_takeover: bool,

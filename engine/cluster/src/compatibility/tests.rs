@@ -135,7 +135,7 @@ async fn a_refusal_names_operator_change_and_place() {
 }
 
 #[tokio::test]
-async fn without_the_old_plan_layouts_are_compared_and_that_is_said() {
+async fn without_the_old_plan_only_layouts_are_compared_and_a_note_says_so() {
     let other = job(&SCRIPT.replace("sum(v)", "sum(v + 1)"), 0);
     let migrated = job(&SCRIPT.replace("sum(v)", "max(v)"), 0);
     let base = checkpoint(&job(SCRIPT, 0));

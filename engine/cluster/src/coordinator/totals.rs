@@ -29,7 +29,6 @@ pub fn job_totals(job: &Job, running: Option<&ActiveRun>) -> Option<RunTotals> {
 /// Returns the totals of a run; `None` if it has not run any task.
 pub fn run_totals(report: &Report) -> Option<RunTotals> {
     let has_run = report.restarts > 0 || !report.counters.is_empty();
-    let numbers = report.numbers();
     has_run.then(|| RunTotals {
         restarts: report.restarts,
         checkpoints: report.checkpoints,
@@ -42,16 +41,7 @@ pub fn run_totals(report: &Report) -> Option<RunTotals> {
             state_bytes: last.state_bytes,
             took_ms: last.took.as_millis() as u64,
         }),
-        rows_in: numbers.rows_in,
-        rows_out: numbers.rows_out,
-        bytes_in: numbers.bytes_in,
-        bytes_out: numbers.bytes_out,
-        watermark_us: numbers.watermark,
-        lag_rows: numbers.lag,
-        late_rows: numbers.late_rows,
-        bad_rows: numbers.bad_rows,
-        dead_letters: numbers.dead_letters,
-        future_rows: numbers.future_rows,
+        ..RunTotals::from(report.totals())
     })
 }
 
@@ -60,17 +50,11 @@ pub fn run_totals(report: &Report) -> Option<RunTotals> {
 pub fn run_progress(report: &Report) -> Option<RunProgress> {
     let all = run_totals(report)?;
     let present = report.counters.last().map(|counters| counters.progress());
-    let attempt = present.map_or_else(RunTotals::default, |numbers| RunTotals {
-        rows_in: numbers.rows_in,
-        rows_out: numbers.rows_out,
-        bytes_in: numbers.bytes_in,
-        bytes_out: numbers.bytes_out,
-        late_rows: numbers.late_rows,
-        bad_rows: numbers.bad_rows,
-        dead_letters: numbers.dead_letters,
-        future_rows: numbers.future_rows,
-        ..RunTotals::default()
-    });
+    let attempt = RunTotals {
+        watermark_us: None,
+        lag_rows: None,
+        ..present.map(RunTotals::from).unwrap_or_default()
+    };
     let mut settled = all.without(&attempt);
     if let Some(last) = &mut settled.last_checkpoint {
         // Times are computed from elapsed durations and vary slightly. Rounding avoids a journal record for such a

@@ -199,7 +199,7 @@ async fn a_batch_larger_than_a_frame_arrives_in_pieces() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_breaks_is_told_to_both_and_one_that_is_closed_to_nobody() {
+async fn a_broken_stream_is_reported_and_a_closed_one_is_not() {
     let mut pair = connected(1).await;
     pair.senders[0].send(Element::Watermark(1));
     next(&pair.receivers[0]).await;

@@ -36,7 +36,7 @@ fn look<T>(at: impl Future<Output = T>) -> Option<T> {
 }
 
 /// A checkpoint that exists.
-struct Existing {
+struct ExistingCheckpoint {
     job: String,
     info: CheckpointInfo,
     /// Path and content of its manifest.
@@ -44,14 +44,14 @@ struct Existing {
     manifest: Vec<u8>,
 }
 
-impl Existing {
+impl ExistingCheckpoint {
     fn name(&self) -> String {
         format!("{}/{}", self.job, self.info.checkpoint)
     }
 }
 
 /// Returns the existing checkpoints of all jobs.
-fn existing(store: &InMemory) -> Result<Vec<Existing>, String> {
+fn existing(store: &InMemory) -> Result<Vec<ExistingCheckpoint>, String> {
     let jobs: Vec<String> = world().workloads.iter().map(Workload::job).collect();
     let mut existing = Vec::new();
     for job in jobs {
@@ -65,7 +65,7 @@ fn existing(store: &InMemory) -> Result<Vec<Existing>, String> {
             );
             let manifest = read(store, &path).ok_or_else(|| format!("{path} is missing, but the journal names it"))?;
             let job = job.clone();
-            existing.push(Existing {
+            existing.push(ExistingCheckpoint {
                 job,
                 info,
                 path,
@@ -119,7 +119,7 @@ pub fn before_publish(id: &str, store: &InMemory) {
         Err(error) => world().violated(format!("before {id} was published: {error}")),
         Ok(existing) => {
             if !existing.iter().any(|one| names(&one.manifest, id)) {
-                let known: Vec<String> = existing.iter().map(Existing::name).collect();
+                let known: Vec<String> = existing.iter().map(ExistingCheckpoint::name).collect();
                 world().violated(format!("{id} is published, but none of {known:?} holds it"));
             }
         }

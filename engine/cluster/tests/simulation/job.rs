@@ -89,7 +89,7 @@ async fn ask(address: &str, submitted: &mut bool, plan: &mut ClientPlan) -> Resu
     loop {
         let name = plan.workload.job();
         let request = v1::GetJobRequest { name: name.clone() };
-        let job = jobs.get(request).await.map_err(said)?.into_inner();
+        let job = jobs.get(request).await.map_err(status_text)?.into_inner();
         if job.state() == v1::JobState::Failed {
             world().note(&format!("{name} failed: {}", job.reason));
         }
@@ -108,7 +108,7 @@ async fn ask(address: &str, submitted: &mut bool, plan: &mut ClientPlan) -> Resu
                     name: name.clone(),
                     parallelism: Some(*parallelism),
                 };
-                jobs.rescale(request).await.map_err(said)?;
+                jobs.rescale(request).await.map_err(status_text)?;
                 world().note(&format!("client: {name} is rescaled"));
                 plan.rescale = None;
             }
@@ -141,11 +141,11 @@ async fn submit(jobs: &mut JobServiceClient<Channel>, plan: &ClientPlan) -> Resu
         Ok(_) => world().note(&format!("client: {} is submitted", plan.workload.job())),
         // An earlier request whose answer was lost.
         Err(status) if status.code() == Code::AlreadyExists => {}
-        Err(status) => return Err(said(status)),
+        Err(status) => return Err(status_text(status)),
     }
     Ok(())
 }
 
-fn said(status: Status) -> String {
+fn status_text(status: Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }

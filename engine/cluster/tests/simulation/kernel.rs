@@ -31,7 +31,7 @@ static NOW_NS: AtomicU64 = AtomicU64::new(0);
 static STEP_NS: AtomicU64 = AtomicU64::new(0);
 /// Offset of the wall clock of the process that has its turn.
 static AHEAD_NS: AtomicI64 = AtomicI64::new(0);
-static CHANCE: AtomicU64 = AtomicU64::new(0);
+static RANDOM_STATE: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
@@ -54,7 +54,7 @@ pub enum Turn {
 
 /// Makes this thread the simulated one.
 pub fn enter(seed: u64, step_ns: u64) {
-    CHANCE.store(seed, Ordering::Relaxed);
+    RANDOM_STATE.store(seed, Ordering::Relaxed);
     STEP_NS.store(step_ns, Ordering::Relaxed);
     IS_SIMULATED.set(true);
 }
@@ -210,12 +210,12 @@ pub unsafe extern "C" fn getrandom(to: *mut c_void, length: size_t, flags: c_uin
     if length == 0 {
         return 0;
     }
-    let mut chance = Random(CHANCE.load(Ordering::Relaxed));
+    let mut chance = Random(RANDOM_STATE.load(Ordering::Relaxed));
     // SAFETY: the caller hands over a place for so many bytes.
     let bytes = unsafe { std::slice::from_raw_parts_mut(to.cast::<u8>(), length) };
     for chunk in bytes.chunks_mut(8) {
         chunk.copy_from_slice(&chance.next().to_le_bytes()[..chunk.len()]);
     }
-    CHANCE.store(chance.0, Ordering::Relaxed);
+    RANDOM_STATE.store(chance.0, Ordering::Relaxed);
     length as ssize_t
 }

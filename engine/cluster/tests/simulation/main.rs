@@ -107,14 +107,14 @@ pub fn run(seed: u64, scenario: Scenario, mutant: Option<Mutant>, folder: PathBu
     }
 
     let (cluster, end_ns) = match scenario {
-        Scenario::Faults => faulty(seed, &mut random, folder),
-        Scenario::Commands => (commanded(seed, &mut random, folder), COMMANDS_END_NS),
+        Scenario::Faults => fault_scenario(seed, &mut random, folder),
+        Scenario::Commands => (command_scenario(seed, &mut random, folder), COMMANDS_END_NS),
     };
     finish(cluster, end_ns, &store)
 }
 
 /// Creates a cluster with one job and a client that sends commands.
-fn commanded(seed: u64, random: &mut Random, folder: PathBuf) -> Cluster {
+fn command_scenario(seed: u64, random: &mut Random, folder: PathBuf) -> Cluster {
     let shape = Shape::ALL[random.below(Shape::ALL.len() as u64) as usize];
     let plan = ClientPlan {
         workload: Workload {
@@ -139,7 +139,7 @@ fn commanded(seed: u64, random: &mut Random, folder: PathBuf) -> Cluster {
 }
 
 /// Creates a cluster with jobs and faults. Returns it with the time by which the jobs have completed.
-fn faulty(seed: u64, random: &mut Random, folder: PathBuf) -> (Cluster, u64) {
+fn fault_scenario(seed: u64, random: &mut Random, folder: PathBuf) -> (Cluster, u64) {
     let workers = random.between(2, 3) as usize;
     // Some runs show that the loss of one worker affects only tasks that exchange rows with it.
     let one_loss = seed > 0 && random.per_mille(100);

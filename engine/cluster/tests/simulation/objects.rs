@@ -73,7 +73,7 @@ impl World {
 }
 
 /// Delays a request or an answer; fails if the network is cut for too long.
-async fn travel() -> Result<()> {
+async fn transit() -> Result<()> {
     let process = current();
     let (cut_ns, delay) = {
         let mut world = world();
@@ -114,7 +114,7 @@ impl Change {
                     _ => mode,
                 };
                 let payload = match world().mutant {
-                    Some(Mutant::LeaderlessClaims) if path.as_ref().ends_with(CLAIM) => leaderless(&payload),
+                    Some(Mutant::LeaderlessClaims) if path.as_ref().ends_with(CLAIM) => without_leader(&payload),
                     Some(Mutant::ForgottenPipelines) if path.as_ref().starts_with(JOURNAL) => {
                         without_pipelines(&payload)
                     }
@@ -146,7 +146,7 @@ impl Change {
 }
 
 /// Returns the claim of a log without the leader that it is for.
-fn leaderless(claim: &PutPayload) -> PutPayload {
+fn without_leader(claim: &PutPayload) -> PutPayload {
     let bytes: Vec<u8> = claim.iter().flat_map(|part| part.to_vec()).collect();
     let text = String::from_utf8_lossy(&bytes);
     let Some((before, rest)) = text.split_once(",\"leader\":{") else {
@@ -220,7 +220,7 @@ impl SimulatedStore {
             store: self.0.clone(),
         };
         let struck = is_put.then(|| world().count_put(process)).flatten();
-        travel().await?;
+        transit().await?;
         if let Some((false, kind)) = struck {
             inject_fault(process, kind).await;
         }
@@ -235,7 +235,7 @@ impl SimulatedStore {
         if let Some((true, kind)) = struck {
             inject_fault(process, kind).await;
         }
-        travel().await?;
+        transit().await?;
         if world().store_fails(process) {
             return Err(failed("the answer was lost"));
         }
@@ -291,7 +291,7 @@ impl ObjectStore for SimulatedStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         if !checks::is_checking() {
-            travel().await?;
+            transit().await?;
             if world().store_fails(current()) {
                 return Err(failed("the read was refused for no reason"));
             }
@@ -318,7 +318,7 @@ impl ObjectStore for SimulatedStore {
         }
         let (store, prefix) = (self.0.clone(), prefix.cloned());
         let listed = async move {
-            if let Err(error) = travel().await {
+            if let Err(error) = transit().await {
                 return futures::stream::once(async { Err(error) }).boxed();
             }
             store.list(prefix.as_ref())
@@ -327,7 +327,7 @@ impl ObjectStore for SimulatedStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        travel().await?;
+        transit().await?;
         self.0.list_with_delimiter(prefix).await
     }
 

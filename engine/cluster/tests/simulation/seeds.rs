@@ -10,7 +10,7 @@ use crate::{Report, Scenario};
 
 /// Limit of the real time of one seed; the slowest take a few seconds.
 const DEADLINE: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Number of seeds by default; `scripts/test.sh` runs more.
 const SEEDS_DEFAULT: u64 = 40;
 const COMMAND_SEEDS_DEFAULT: u64 = 20;
@@ -87,7 +87,7 @@ fn wait(mut child: Child) -> (bool, String) {
             late = "it hung, and was ended\n";
             break false;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     };
     let said = readers
         .into_iter()

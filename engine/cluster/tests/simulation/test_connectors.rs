@@ -111,7 +111,7 @@ impl Source for SimulatedSource {
 
     async fn splits(&self) -> Result<Vec<Split>, Error> {
         Ok((0..SPLITS)
-            .map(|number| Reading { number, next: 0 }.split(self.rows))
+            .map(|number| SplitPosition { number, next: 0 }.split(self.rows))
             .collect())
     }
 
@@ -136,12 +136,12 @@ impl Source for SimulatedSource {
     }
 }
 
-struct Reading {
+struct SplitPosition {
     number: i64,
     next: i64,
 }
 
-impl Reading {
+impl SplitPosition {
     fn split(&self, rows: i64) -> Split {
         Split {
             id: self.number.to_string(),
@@ -157,8 +157,8 @@ struct SimulatedReader {
     rows: i64,
     schema: SchemaRef,
     projection: Option<Vec<usize>>,
-    open: VecDeque<Reading>,
-    ended: Vec<Reading>,
+    open: VecDeque<SplitPosition>,
+    ended: Vec<SplitPosition>,
     no_more: bool,
     due: Instant,
     wait: Option<Duration>,
@@ -170,7 +170,7 @@ impl SourceReader for SimulatedReader {
         for split in splits {
             let wrong = || Error::Invalid(format!("split {} is not one of these", split.id));
             let position = split.position.as_slice().try_into().map_err(|_| wrong())?;
-            self.open.push_back(Reading {
+            self.open.push_back(SplitPosition {
                 number: split.id.parse().map_err(|_| wrong())?,
                 next: i64::from_le_bytes(position),
             });
@@ -243,7 +243,7 @@ impl SourceReader for SimulatedReader {
         if world().mutant == Some(Mutant::SnapshotAhead)
             && let Some(reading) = self.open.front()
         {
-            let ahead = Reading {
+            let ahead = SplitPosition {
                 number: reading.number,
                 next: (reading.next + 1).min(self.rows),
             };
@@ -257,7 +257,7 @@ impl SourceReader for SimulatedReader {
     }
 }
 
-/// Rows that are prepared travel in the checkpoint; committed, they are visible.
+/// Rows that are prepared are part of the checkpoint; committed, they are visible.
 struct SimulatedSink {
     table: String,
     /// No writer can be opened.

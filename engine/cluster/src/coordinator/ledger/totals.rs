@@ -1,5 +1,6 @@
 //! Totals of runs.
 
+use millstream_runtime::counters::JobProgress;
 use serde::{Deserialize, Serialize};
 
 /// Totals of runs. A record has those of all ended runs together; a run has its own.
@@ -36,32 +37,14 @@ pub struct RunProgress {
 impl RunTotals {
     /// Returns the totals without the rows of `part`.
     pub fn without(&self, part: &RunTotals) -> Self {
-        Self {
-            rows_in: self.rows_in.saturating_sub(part.rows_in),
-            rows_out: self.rows_out.saturating_sub(part.rows_out),
-            bytes_in: self.bytes_in.saturating_sub(part.bytes_in),
-            bytes_out: self.bytes_out.saturating_sub(part.bytes_out),
-            late_rows: self.late_rows.saturating_sub(part.late_rows),
-            bad_rows: self.bad_rows.saturating_sub(part.bad_rows),
-            dead_letters: self.dead_letters.saturating_sub(part.dead_letters),
-            future_rows: self.future_rows.saturating_sub(part.future_rows),
-            ..self.clone()
-        }
+        self.clone().combine_rows(part, u64::saturating_sub)
     }
 
     /// Returns the totals with no fewer rows than `known`. Workers that have just been adopted report theirs later.
     pub fn at_least(self, known: &RunTotals) -> Self {
         Self {
-            rows_in: self.rows_in.max(known.rows_in),
-            rows_out: self.rows_out.max(known.rows_out),
-            bytes_in: self.bytes_in.max(known.bytes_in),
-            bytes_out: self.bytes_out.max(known.bytes_out),
-            late_rows: self.late_rows.max(known.late_rows),
-            bad_rows: self.bad_rows.max(known.bad_rows),
-            dead_letters: self.dead_letters.max(known.dead_letters),
-            future_rows: self.future_rows.max(known.future_rows),
             watermark_us: self.watermark_us.or(known.watermark_us),
-            ..self
+            ..self.combine_rows(known, u64::max)
         }
     }
 
@@ -72,17 +55,68 @@ impl RunTotals {
             checkpoints: self.checkpoints + earlier.checkpoints,
             checkpoints_failed: self.checkpoints_failed + earlier.checkpoints_failed,
             checkpoints_unchanged: self.checkpoints_unchanged + earlier.checkpoints_unchanged,
-            last_checkpoint: self.last_checkpoint.or_else(|| earlier.last_checkpoint.clone()),
-            rows_in: self.rows_in + earlier.rows_in,
-            rows_out: self.rows_out + earlier.rows_out,
-            bytes_in: self.bytes_in + earlier.bytes_in,
-            bytes_out: self.bytes_out + earlier.bytes_out,
+            last_checkpoint: self.last_checkpoint.clone().or_else(|| earlier.last_checkpoint.clone()),
             watermark_us: self.watermark_us.or(earlier.watermark_us),
-            lag_rows: self.lag_rows,
-            late_rows: self.late_rows + earlier.late_rows,
-            bad_rows: self.bad_rows + earlier.bad_rows,
-            dead_letters: self.dead_letters + earlier.dead_letters,
-            future_rows: self.future_rows + earlier.future_rows,
+            ..self.combine_rows(earlier, |own, earlier| own + earlier)
+        }
+    }
+
+    /// Combines each count of rows and bytes with that of `other`.
+    fn combine_rows(mut self, other: &RunTotals, combine: impl Fn(u64, u64) -> u64) -> Self {
+        let mut other = other.clone();
+        for (count, other) in self.rows_mut().into_iter().zip(other.rows_mut()) {
+            *count = combine(*count, *other);
+        }
+        self
+    }
+
+    /// Returns the counts of rows and bytes. The pattern names every field, so that a new one is not forgotten.
+    fn rows_mut(&mut self) -> [&mut u64; 8] {
+        let Self {
+            restarts: _,
+            checkpoints: _,
+            checkpoints_failed: _,
+            checkpoints_unchanged: _,
+            last_checkpoint: _,
+            rows_in,
+            rows_out,
+            bytes_in,
+            bytes_out,
+            watermark_us: _,
+            lag_rows: _,
+            late_rows,
+            bad_rows,
+            dead_letters,
+            future_rows,
+        } = self;
+        [
+            rows_in,
+            rows_out,
+            bytes_in,
+            bytes_out,
+            late_rows,
+            bad_rows,
+            dead_letters,
+            future_rows,
+        ]
+    }
+}
+
+impl From<JobProgress> for RunTotals {
+    /// Returns totals with the rows, the watermark and the lag of a progress.
+    fn from(progress: JobProgress) -> Self {
+        Self {
+            rows_in: progress.rows_in,
+            rows_out: progress.rows_out,
+            bytes_in: progress.bytes_in,
+            bytes_out: progress.bytes_out,
+            watermark_us: progress.watermark,
+            lag_rows: progress.lag,
+            late_rows: progress.late_rows,
+            bad_rows: progress.bad_rows,
+            dead_letters: progress.dead_letters,
+            future_rows: progress.future_rows,
+            ..Self::default()
         }
     }
 }
