@@ -221,7 +221,7 @@ impl Cluster {
                 let number = world.objects.puts + in_puts;
                 world.objects.kill_at_put = Some((number, after));
             }
-            Fault::LeaderFault { leader_fault, next } => world().schedule_leader_fault(leader_fault, next),
+            Fault::Leader { leader_fault, next } => world().schedule_leader_fault(leader_fault, next),
             Fault::Pause { machine } => {
                 if let Some(number) = self.running[machine]
                     && let Some(process) = &mut self.processes[number]

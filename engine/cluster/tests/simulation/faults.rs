@@ -52,7 +52,7 @@ pub enum Fault {
     /// The wall clock is set.
     Clock { machine: Machine, by_ns: i64 },
     /// The leader gets a fault, and perhaps the next leader, too.
-    LeaderFault {
+    Leader {
         leader_fault: LeaderFault,
         next: Option<LeaderFault>,
     },
@@ -233,7 +233,7 @@ fn one(random: &mut Random, longest_ns: u64) -> Fault {
             in_puts: random.between(1, 40),
             after: random.per_mille(500),
         },
-        19..=20 => Fault::LeaderFault {
+        19..=20 => Fault::Leader {
             leader_fault: LeaderFault::draw(random),
             next: LeaderFault::draw_next(random),
         },
@@ -289,7 +289,7 @@ impl std::fmt::Display for Fault {
                     by_ns / SECOND as i64
                 )
             }
-            Self::LeaderFault { leader_fault, next } => {
+            Self::Leader { leader_fault, next } => {
                 write!(out, "whoever leads: {leader_fault:?}; whoever leads next: {next:?}")
             }
             Self::Pause { machine } => write!(out, "{} stands still until another leads", name_of(*machine)),

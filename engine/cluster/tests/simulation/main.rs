@@ -5,8 +5,8 @@
 //! killed. The run of a seed:
 //!
 //! 1. Two coordinators and two or three workers start; a client submits a job ([`job`]) of one of several shapes
-//!   ([`shapes`]), whose sinks deliver exactly once; with some seeds another client submits another job. With some
-//!   seeds sinks halt, and barriers overtake rows.
+//!    ([`shapes`]), whose sinks deliver exactly once; with some seeds another client submits another job. With some
+//!    seeds sinks halt, and barriers overtake rows.
 //! 2. Faults drawn from the seed occur ([`faults`]), at random times or at a certain put.
 //! 3. The faults end, and the job has to complete within a bounded time.
 //! 4. Meanwhile and at the end the invariants are checked ([`checks`]).
