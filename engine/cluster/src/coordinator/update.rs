@@ -68,8 +68,8 @@ pub async fn update(leader: &Arc<Leader>, request: v1::UpdateJobRequest) -> Resu
     Ok(response)
 }
 
-/// Adds to the error of an update that its savepoint exists. The request must not be repeated elsewhere as it is: the next
-/// leader would refuse it, because the name of the savepoint is in use.
+/// Adds to the error of an update that its savepoint exists. The request must not be repeated elsewhere as it is: the
+/// next leader would refuse it, because the name of the savepoint is in use.
 fn after_savepoint(error: api::Error, savepoint: &str, checkpoint: u64) -> api::Error {
     let code = match error.code {
         Code::NotLeader => Code::Unavailable,
