@@ -31,10 +31,13 @@ use crate::remote_channel::LocalSlots;
 use crate::slot::{self, COMMANDS_MAX, JobShared, SlotHandle, SlotParker, SlotTask, TaskWaker};
 use crate::subtask_state::SubtaskState;
 
-/// Events that may wait for the caller.
+/// Number of events that may wait for the caller.
 const EVENTS_MAX: usize = 1_024;
 /// Interval at which counters are published as metrics.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Returns the waker of the task of a chain (its number) and a subtask.
+pub(crate) type TaskWakers<'a> = dyn Fn(usize, usize) -> Waker + Sync + 'a;
 
 /// A job to be run: its graph, its connectors, and the state to start from.
 pub struct Deployment {
@@ -110,8 +113,8 @@ pub async fn deploy(deployment: Deployment, restored: Restored) -> Result<Runnin
     let parkers: Vec<SlotParker> = local_slots.slots.iter().map(|_| SlotParker::new()).collect();
     let chains = Chains::of(&deployment.graph, deployment.parallelism);
     let wakers = wakers(&deployment, &chains, |subtask| {
-        let place = local_slots.position(subtask)?;
-        Some(TaskWaker::new(parkers[place].waker()))
+        let slot = local_slots.position(subtask)?;
+        Some(TaskWaker::new(parkers[slot].waker()))
     });
     let counters = counters(&deployment, &local_slots);
     let as_wakers = |chain: usize, subtask: usize| match &wakers[chain][subtask] {
@@ -122,8 +125,8 @@ pub async fn deploy(deployment: Deployment, restored: Restored) -> Result<Runnin
     let mut by_slot: Vec<Vec<SlotTask>> = local_slots.slots.iter().map(|_| Vec::new()).collect();
     let task_count = tasks.len();
     for built in tasks {
-        if let (Some(waker), Some(place)) = (&wakers[built.chain][built.subtask], local_slots.position(built.subtask)) {
-            by_slot[place].push(SlotTask::new(built.task, Arc::clone(waker)));
+        if let (Some(waker), Some(slot)) = (&wakers[built.chain][built.subtask], local_slots.position(built.subtask)) {
+            by_slot[slot].push(SlotTask::new(built.task, Arc::clone(waker)));
         }
     }
     let (events_sender, events) = mpsc::channel(EVENTS_MAX);
@@ -168,6 +171,7 @@ fn cancel_slots(handles: &[SlotHandle]) {
     }
 }
 
+/// Publishes the counters at intervals until the job has stopped.
 async fn publish(shared: Arc<JobShared>, counters: Arc<JobCounters>) {
     while !shared.has_stopped() {
         counters.publish();
@@ -175,7 +179,7 @@ async fn publish(shared: Arc<JobShared>, counters: Arc<JobCounters>) {
     }
 }
 
-/// A waker for each subtask of each chain.
+/// Calls `make` for each subtask of each chain.
 fn wakers<T>(deployment: &Deployment, chains: &Chains, make: impl Fn(usize) -> T) -> Vec<Vec<T>> {
     chains
         .chains

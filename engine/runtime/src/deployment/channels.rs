@@ -1,12 +1,11 @@
 //! The channels between the tasks of a job.
 
 use std::collections::HashMap;
-use std::task::Waker;
 
 use arrow_array::RecordBatch;
 use millstream_graph::{Exchange, NodeIndex};
 
-use super::{Deployment, channel_state, input_schemas};
+use super::{Deployment, TaskWakers, channel_state, input_schemas};
 use crate::chain::{Chains, parallelism_of};
 use crate::channel::{Receiver, Sender, channel};
 use crate::exchange::{OutputEdge, Partitioner, Routing};
@@ -27,11 +26,12 @@ pub(super) struct Channels<'a> {
 }
 
 impl<'a> Channels<'a> {
+    /// Makes all channels of tasks that run here. Every process numbers the channels of the plan in this order.
     pub fn new(
         deployment: &'a Deployment,
         local_slots: &LocalSlots,
         chains: &'a Chains,
-        wakers: &(dyn Fn(usize, usize) -> Waker + Sync),
+        wakers: &TaskWakers<'_>,
         restored: HashMap<(usize, usize, usize), Vec<RecordBatch>>,
     ) -> Self {
         let graph = &deployment.graph;
@@ -73,7 +73,7 @@ impl<'a> Channels<'a> {
         index: usize,
         from: usize,
         to: usize,
-        wakers: &(dyn Fn(usize, usize) -> Waker + Sync),
+        wakers: &TaskWakers<'_>,
     ) {
         let graph = &self.deployment.graph;
         let edge = &graph.edges[index];
@@ -122,6 +122,7 @@ impl<'a> Channels<'a> {
         }
     }
 
+    /// Takes the input channels of a subtask.
     pub fn inputs(&mut self, node: NodeIndex, subtask: usize) -> Vec<Input> {
         self.receivers.remove(&(node, subtask)).unwrap_or_default()
     }

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::Waker;
 
 use millstream_graph::{self as graph, NodeIndex};
 use millstream_state::key_group::KeyGroupRange;
 use millstream_state::store::Store;
 use millstream_state::threads;
 
-use super::{Deployment, input_schemas, invalid};
+use super::{Deployment, TaskWakers, input_schemas, invalid};
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
 use crate::operator::Operator;
@@ -33,7 +32,7 @@ pub(super) async fn make(
     mut stores: HashMap<(NodeIndex, usize), Store>,
     local_slots: &LocalSlots,
     chains: &Chains,
-    wakers: &(dyn Fn(usize, usize) -> Waker + Sync),
+    wakers: &TaskWakers<'_>,
 ) -> Result<Operators, Error> {
     let graph = &deployment.graph;
     let mut made = Vec::new();

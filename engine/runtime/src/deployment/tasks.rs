@@ -12,7 +12,7 @@ use millstream_graph::{self as graph, NodeIndex, Operator};
 use super::channel_state::RestoredChannels;
 use super::channels::Channels;
 use super::restore::Restored;
-use super::{Deployment, invalid, operators};
+use super::{Deployment, TaskWakers, invalid, operators};
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
 use crate::counters::JobCounters;
@@ -39,7 +39,7 @@ pub(crate) async fn build(
     restored: Restored,
     local_slots: &LocalSlots,
     chains: &Chains,
-    wakers: &(dyn Fn(usize, usize) -> Waker + Sync),
+    wakers: &TaskWakers<'_>,
     counters: &Arc<JobCounters>,
 ) -> Result<Vec<BuiltTask>, Error> {
     let graph = &*deployment.graph;
