@@ -172,7 +172,7 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
                 Extreme::Least => ("greater", "least"),
             };
             let mut words = format!(
-                "drop what is {relation} than the {extreme} {} so far of {}",
+                "drop rows {relation} than the {extreme} {} so far of {}",
                 name(input, filter.value),
                 describe_window(&filter.window, &TimeAttribute::Event(filter.time), input)
             );

@@ -458,7 +458,7 @@ fn pad(arguments: &ScalarFunctionArgs, is_left: bool) -> Result<ColumnarValue> {
         };
         let length = lengths.value(row);
         if length > PADDED_MAX {
-            return exec_err!("a text is filled up to {PADDED_MAX} characters at most, not to {length}");
+            return exec_err!("a text is padded to {PADDED_MAX} characters at most, not to {length}");
         }
         let Some(length) = usize::try_from(length).ok().filter(|_| !pad.is_empty()) else {
             result.append_null();

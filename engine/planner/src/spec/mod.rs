@@ -247,7 +247,7 @@ impl SpecPlanner {
             step_errors[first].push(Error {
                 location: Location::Path(format!("steps.{}.sql", steps[first].name)),
                 message: format!(
-                    "these steps read one another in a circle, so none can be first: {}",
+                    "these steps form a cycle, so none can be planned first: {}",
                     names.join(" -> ")
                 ),
             });
@@ -493,7 +493,7 @@ impl SpecPlanner {
                 self.error(
                     &format!("{kind}.{name}.on_error"),
                     format!(
-                        "nobody takes the dead letters: add a sink with `from: {letters}`, or write `on_error: skip`"
+                        "no sink reads the dead letters: add one with `from: {letters}`, or write `on_error: skip`"
                     ),
                 );
             }

@@ -267,7 +267,7 @@ impl Rewrite<'_> {
                 (other, _) => other.to_string(),
             };
             self.errors.push((
-                format!("{what} must remember every row for ever, which is not supported: use UNION ALL"),
+                format!("{what} would store every row for ever, which is not supported: use UNION ALL"),
                 right.span(),
             ));
         }

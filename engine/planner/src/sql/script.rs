@@ -262,7 +262,7 @@ fn statement(tokens: Vec<TokenWithSpan>) -> Result<StatementKind, ParserError> {
         ["SELECT" | "WITH" | "VALUES", ..] => {
             return refuse(
                 parser,
-                "a query alone has nowhere to go: write `INSERT INTO table SELECT ...`, or `EXPLAIN SELECT ...` to see \
+                "a query needs a target: write `INSERT INTO table SELECT ...`, or `EXPLAIN SELECT ...` to see \
                  its plan",
             );
         }

@@ -1,12 +1,12 @@
-//! Notes about `SET` statements without effect: misspelt keys, and keys that only Flink has.
-//!
-//! They are not errors, because scripts written for Flink contain such keys.
+//! `SET` statements: the settings of a script, and notes about statements without effect, with misspelt keys or keys that
+//! only Flink has. Notes are not errors, because scripts written for Flink contain such keys.
 
-use millstream_proto::spec::{as_hint, closest_within};
+use millstream_proto::spec::{as_hint, closest_within, parse_flink_duration};
 
 use super::script;
 use super::statement::StatementKind;
-use crate::error::Error;
+use crate::error::{Error, Errors};
+use crate::{Mode, Settings};
 
 /// Keys that have an effect, in the planner or in the engine.
 const KNOWN: &[&str] = &[
@@ -84,6 +84,72 @@ const FLINK_PREFIXES: &[&str] = &[
 
 /// Maximum edit distance of a misspelt key.
 const MISSPELT_MAX: usize = 3;
+
+/// Returns the settings of a script, from its `SET` statements. Other errors of the script are not reported.
+pub(crate) fn settings(text: &str) -> Result<Settings, Errors> {
+    let (statements, _) = script::read(text);
+    let mut settings = Settings::default();
+    let mut errors = Vec::new();
+    for statement in statements {
+        match statement.kind {
+            StatementKind::Set { key, value } => {
+                if let Err(message) = set(&mut settings, &key, &value) {
+                    errors.push(Error {
+                        location: statement.location,
+                        message,
+                    });
+                }
+            }
+            StatementKind::Explain(_) => settings.explain = true,
+            _ => {}
+        }
+    }
+    if errors.is_empty() {
+        Ok(settings)
+    } else {
+        Err(Errors(errors))
+    }
+}
+
+/// Applies one `SET 'key' = 'value'`.
+pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(), String> {
+    let number = || value.trim().parse::<u16>().ok().filter(|number| *number > 0);
+    let wrong = |expected: &str| format!("'{key}' must be {expected}, not '{value}'");
+    match key {
+        "pipeline.name" => settings.name = Some(value.to_owned()),
+        "parallelism.default" | "table.exec.resource.default-parallelism" => {
+            settings.parallelism = Some(number().ok_or_else(|| wrong("a number from 1 to 65535"))?);
+        }
+        "pipeline.max-parallelism" => {
+            settings.max_parallelism = Some(
+                number()
+                    .filter(|number| *number <= 32768)
+                    .ok_or_else(|| wrong("a number from 1 to 32768"))?,
+            );
+        }
+        "execution.runtime-mode" => {
+            settings.mode = Some(match value.to_ascii_lowercase().as_str() {
+                "streaming" | "stream" => Mode::Stream,
+                "batch" => Mode::Batch,
+                _ => return Err(wrong("'streaming' or 'batch'")),
+            });
+        }
+        "execution.checkpointing.interval" => settings.checkpoint_interval = Some(parse_flink_duration(value)?),
+        "execution.checkpointing.aligned-checkpoint-timeout" => {
+            settings.checkpoint_aligned_timeout = Some(parse_flink_duration(value)?);
+        }
+        "execution.checkpointing.num-retained" | "state.checkpoints.num-retained" => {
+            settings.checkpoint_retention = Some(u32::from(number().ok_or_else(|| wrong("a number from 1"))?));
+        }
+        "table.local-time-zone" if !matches!(value, "UTC" | "Etc/UTC" | "GMT" | "Z" | "+00:00") => {
+            return Err(format!("'{key}' is always UTC here: leave it out"));
+        }
+        _ => {
+            settings.other.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    Ok(())
+}
 
 /// Returns notes about the settings of a script, each with its position. Errors are not reported.
 pub(crate) fn notes(text: &str) -> Vec<Error> {

@@ -147,7 +147,7 @@ DELETE FROM out1;",
             7:28: 'parallelism.default' must be a number from 1 to 65535, not '0'
             10:22: table `out1` has no column `m` to write; did you mean `n`?
             14:14: a table or view named `out1` exists already
-            15:17: `f` cannot be loaded: functions of one's own are not supported; write it with those of the SQL reference
+            15:17: `f` cannot be loaded: user-defined functions are not supported; use the functions of the SQL reference
             18:1: `DELETE` is not supported: streams are only appended to, with `INSERT INTO`
         "#]],
     );

@@ -378,7 +378,7 @@ pub(crate) fn conversion(from: &DataType, to: &DataType, expression: &str) -> St
         _ if datafusion::arrow::compute::can_cast_types(from, to) => {
             format!("write CAST({expression} AS {})", sql_type::name(to))
         }
-        _ => "one cannot be made the other: choose another column, or declare the table's column with that type".into(),
+        _ => "there is no conversion: choose another column, or declare the table's column with that type".into(),
     }
 }
 

@@ -284,7 +284,7 @@ fn length(function: &str, parameter: &str, value: ast::Expr) -> Result<i64> {
     let length = microseconds(function, parameter, value)?;
     if length <= 0 {
         return Err(plan_datafusion_err!(
-            "{function}: {parameter} must be longer than nothing, not {text}"
+            "{function}: {parameter} must be greater than zero, not {text}"
         ));
     }
     Ok(length)

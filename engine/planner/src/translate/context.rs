@@ -96,7 +96,7 @@ impl Context<'_> {
         });
         if self.located(has_subquery)? {
             return Err(self.error(
-                "a subquery inside an expression has no end on a stream: write it as a window join (both sides windowed \
+                "a subquery inside an expression is not supported on a stream: write it as a window join (both sides windowed \
                  alike, ON window_start and window_end equal)",
             ));
         }

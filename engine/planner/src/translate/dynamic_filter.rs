@@ -181,7 +181,7 @@ fn dynamic_filter(cx: &mut Context<'_>, relation: &Relation, compared: FilterSpe
     branch.carried.extend(condition);
     let mut branch = materialize_branch(cx, &branch, &relation.columns)?;
     let columns: Option<Vec<usize>> = branch.carried.iter().map(bare_column).collect();
-    let columns = columns.ok_or_else(|| cx.error("a settled row has columns only"))?;
+    let columns = columns.ok_or_else(|| cx.error("a materialised row has columns only"))?;
     branch.carried.truncate(carried);
     let (keys, condition) = columns[carried + 1..].split_at(key_count);
     let operator = Operator::DynamicFilter(DynamicFilter {

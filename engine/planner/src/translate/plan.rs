@@ -137,9 +137,11 @@ impl Translator<'_> {
 /// Returns why a stream cannot run a plan node, and what to write instead.
 fn unsupported_node(plan: &LogicalPlan) -> String {
     match plan {
-        LogicalPlan::Sort(_) => "ORDER BY over a stream has no end to wait for: drop it, or take the first rows of \
+        LogicalPlan::Sort(_) => {
+            "ORDER BY is not supported on a stream, which has no end: remove it, or take the first rows of \
              each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...) and WHERE rn <= N"
-            .to_owned(),
+                .to_owned()
+        }
         LogicalPlan::Limit(_) => "LIMIT over a stream is not supported: take the first rows of each window with \
              ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...) and WHERE rn <= N, or bound the \
              source"

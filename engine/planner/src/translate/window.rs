@@ -80,7 +80,7 @@ pub(super) fn checked_window(cx: &Context<'_>, function: WindowFunction) -> Resu
         if value > 0 {
             Ok(())
         } else {
-            Err(cx.error(format!("the {what} of a window must be longer than nothing")))
+            Err(cx.error(format!("the {what} of a window must be greater than zero")))
         }
     };
     Ok(match function {

@@ -57,7 +57,7 @@ INSERT INTO out1 SELECT price, ts + INTERVAL '1' FROM bid;
 INSERT INTO out1 SELECT price, ts FROM bid WHERE url SIMILAR TO 'x';
 SELECT 1;",
         expect![[r#"
-            7:50: UNION without ALL must remember every row for ever, which is not supported: use UNION ALL
+            7:50: UNION without ALL would store every row for ever, which is not supported: use UNION ALL
             8:58: lookup and temporal joins (`bid FOR SYSTEM_TIME AS OF ...`) are not supported yet: use a window join of two windowed tables
             9:35: `TUMBLE_START(ts, INTERVAL '1' MINUTE)` does not belong to the window in GROUP BY, TUMBLE(ts, INTERVAL '2' MINUTE)
             10:35: TUMBLE_START needs `GROUP BY TUMBLE(...)` in the same SELECT
@@ -67,7 +67,7 @@ SELECT 1;",
             14:48: TUMBLE names its time column as DESCRIPTOR(column), not `ts`
             15:46: INTERVAL '1' needs a unit behind the quotes; write it as INTERVAL '1' SECOND
             16:50: SIMILAR TO is not supported: use LIKE, or REGEXP(text, pattern)
-            17:1: a query alone has nowhere to go: write `INSERT INTO table SELECT ...`, or `EXPLAIN SELECT ...` to see its plan
+            17:1: a query needs a target: write `INSERT INTO table SELECT ...`, or `EXPLAIN SELECT ...` to see its plan
         "#]],
     );
 }

@@ -90,7 +90,7 @@ pub(super) fn distinct(
         .any(|column| matches!(column.attribute, Attribute::Window(..)));
     if !has_window {
         return Err(cx.error(
-            "SELECT DISTINCT over a stream would have to remember every row for ever: make it distinct per window, \
+            "SELECT DISTINCT over a stream would store every row for ever: make it distinct per window, \
              with window_start and window_end among the columns of a window table function",
         ));
     }
@@ -288,7 +288,7 @@ fn check_session(cx: &Context<'_>, input: &Relation, keys: &[&Key]) -> Result<()
     }
     if pending.filtered {
         return Err(cx.error(
-            "a condition on the rows of a SESSION window must stand inside it: SESSION over a view (or a query's \
+            "a condition on the rows of a SESSION window must be inside it: SESSION over a view (or a query's \
              alias) that has the WHERE, so that it is clear which rows form sessions",
         ));
     }
