@@ -50,3 +50,8 @@ pub(crate) fn call(name: Ident, arguments: Vec<Expr>) -> Expr {
 pub(crate) fn text(value: impl Into<String>) -> Expr {
     Expr::Value(ValueWithSpan::from(Value::SingleQuotedString(value.into())))
 }
+
+/// Takes an expression out of the tree, and leaves a literal in its place.
+pub(crate) fn take(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::value(Value::Boolean(false)))
+}

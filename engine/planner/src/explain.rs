@@ -12,7 +12,6 @@ use arrow_schema::Schema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
-
 use millstream_graph::{
     Calc, Edge, ErrorPolicy, Exchange, Extreme, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, Stream,
     TimeAttribute, Window, WindowColumns,

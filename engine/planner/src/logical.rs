@@ -10,9 +10,9 @@ use arrow_schema::{DataType, Field, SchemaRef, TimeUnit};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, ExprSchema, Result, TableReference, plan_err};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, TableSource, UserDefinedLogicalNodeCore};
 use millstream_connectors::TableDefinition;
+use millstream_graph::ErrorPolicy;
 
 use crate::error::Location;
-use millstream_graph::ErrorPolicy;
 
 /// A checked pipeline: tables, named steps and inserts.
 #[derive(Debug, Clone)]

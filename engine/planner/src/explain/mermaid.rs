@@ -3,8 +3,9 @@
 //! A node shows the operator's id and a short description; operators with state are drawn as cylinders. Expressions are
 //! omitted, see [`super::explain`].
 
-use super::{describe_edge, describe_window, names, window};
 use millstream_graph::{Calc, JobGraph, NodeIndex, Operator, Parallelism, Phase};
+
+use super::{describe_edge, describe_window, names, window};
 
 /// Returns the flowchart, with sources on the left.
 pub fn mermaid(graph: &JobGraph) -> String {

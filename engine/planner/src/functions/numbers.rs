@@ -3,7 +3,6 @@
 //! `FLOOR`, `CEIL`, `SIGN` and `TRUNCATE` of an integer have its type; `FLOOR` and `CEIL` of a decimal have its
 //! precision and scale 0. A result that is no real number is NaN or infinite instead of an error.
 
-use millstream_graph::sql_type;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, PrimitiveArray};
@@ -14,6 +13,7 @@ use datafusion::error::Result;
 use datafusion::functions::math;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+use millstream_graph::sql_type;
 
 use super::scalar::{Scalar, array, array_result};
 

@@ -1,6 +1,5 @@
 //! String functions that DataFusion lacks, or whose results differ from DataFusion's.
 
-use millstream_graph::sql_type;
 use std::ops::Range;
 
 use datafusion::arrow::array::{Array, AsArray, Int32Array, Int32Builder, Int64Array, StringArray, StringBuilder};
@@ -8,6 +7,7 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+use millstream_graph::sql_type;
 
 use super::scalar::{Scalar, Texts, array, array_result, bigint, strings, utf8};
 

@@ -12,12 +12,12 @@ use datafusion::arrow::datatypes::{DataType, Date32Type, Int64Type, TimeUnit, Ti
 use datafusion::common::{exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+use millstream_graph::sql_type::{self, timestamp, timestamp_ltz};
 
 use super::civil::{
     DAY_US, HOUR_US, MINUTE_US, Pattern, SECOND_US, civil, days, days_in_month, iso_week, iso_weekday, parse_timestamp,
 };
 use super::scalar::{Scalar, Texts, array, array_result, bigint, strings, utf8};
-use millstream_graph::sql_type::{self, timestamp, timestamp_ltz};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![

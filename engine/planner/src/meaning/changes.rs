@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
+use millstream_graph::{JobGraph, OperatorId};
 
 use super::rows::meanings;
 use super::symbol::Item;
 use super::{Aspect, Change, Differences, Meaning, Planned};
 use crate::explain;
 use crate::logical::{CatalogTable, InsertInput, Pipeline, StepReference};
-use millstream_graph::{JobGraph, OperatorId};
 
 type Meanings = BTreeMap<OperatorId, Meaning>;
 

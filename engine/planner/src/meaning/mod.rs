@@ -21,10 +21,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use millstream_graph::{JobGraph, OperatorId};
+
 use self::symbol::Item;
 use crate::logical::Pipeline;
 use crate::{Errors, Input, PlanOptions, front_end, translate};
-use millstream_graph::{JobGraph, OperatorId};
 
 pub use self::changes::compare;
 

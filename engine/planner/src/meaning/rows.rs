@@ -6,16 +6,16 @@ use arrow_schema::{DataType, Schema};
 use datafusion::physical_expr::PhysicalExprRef;
 use millstream_connectors::OptionEffect;
 use millstream_connectors::registry::{self, RowOption};
-
-use super::symbol::{Item, Symbol};
-use super::{Aspect, Meaning, Side};
-use crate::explain;
-use crate::sql::sql_types;
 use millstream_graph::{
     Aggregate, Calc, DynamicFilter, Edge, ErrorPolicy, JobGraph, Node, NodeIndex, Operator, OperatorId, Phase, Port,
     Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign, WindowColumns, WindowJoin, WindowTopN,
     dead_letter_schema,
 };
+
+use super::symbol::{Item, Symbol};
+use super::{Aspect, Meaning, Side};
+use crate::explain;
+use crate::sql::sql_types;
 
 /// Rows of one source or stateful operator, after the stateless operators since. A union has several branches.
 #[derive(Debug, Clone)]

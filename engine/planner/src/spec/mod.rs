@@ -12,6 +12,7 @@ use std::time::Duration;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::Query;
 use millstream_connectors::Role;
+use millstream_graph::{ErrorPolicy, dead_letter_schema};
 use millstream_proto as proto;
 
 use self::order::{Reads, order};
@@ -24,7 +25,6 @@ use crate::logical::{
 };
 use crate::sql::{self, columns_of, resolve, types};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions};
-use millstream_graph::{ErrorPolicy, dead_letter_schema};
 
 /// Plans a resolved spec.
 pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<Pipeline, Errors> {

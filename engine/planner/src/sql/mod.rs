@@ -13,6 +13,7 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use crate::PlanOptions;
 use crate::catalog::{self, Catalog};
 
+mod conversion;
 mod ddl;
 mod decimals;
 mod diagnose;
@@ -20,6 +21,7 @@ mod dialect;
 mod error_spans;
 mod group_windows;
 mod interval;
+mod output_names;
 mod query;
 mod redact;
 mod relations;

@@ -1,21 +1,21 @@
 //! Rewrite of parsed queries from Flink's SQL to DataFusion's. Constructs that a stream cannot evaluate are refused
 //! here, while their position is known.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, TableWithJoins, TypedString, Value, ValueWithSpan, VisitMut, VisitorMut,
+    FunctionArgExpr, FunctionArguments, Ident, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
+    TableFactor, TypedString, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::dialect::TABLE_ARGUMENT;
 use super::group_windows::{self, SpannedError};
 use super::interval;
+use super::output_names::{name_fields, name_outputs};
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
-use crate::ast::{call, call_parts, text};
+use crate::ast::{call, take, text};
 use crate::catalog::Catalog;
 use crate::functions::{self, Functions};
 
@@ -140,7 +140,7 @@ impl VisitorMut for Rewrite<'_> {
                 };
                 if !matches!(unit, DateTimeField::NoDateTime) {
                     let unit = text(unit.to_string());
-                    let inner = std::mem::replace(inner.as_mut(), Expr::value(false_value()));
+                    let inner = take(inner.as_mut());
                     let name = if matches!(expr, Expr::Floor { .. }) {
                         "$floor_time"
                     } else {
@@ -155,7 +155,7 @@ impl VisitorMut for Rewrite<'_> {
             }) if digits.contains(['e', 'E']) => self.approximate(expr, span),
             Expr::Cast { data_type, .. } => {
                 if let Some((function, arguments)) = cut_to(data_type) {
-                    let cast = std::mem::replace(expr, Expr::value(false_value()));
+                    let cast = take(expr);
                     let arguments = std::iter::once(cast).chain(arguments).collect();
                     *expr = call(Ident::with_span(span, function), arguments);
                 }
@@ -163,7 +163,7 @@ impl VisitorMut for Rewrite<'_> {
             Expr::Function(_) => self.function(expr, span),
             Expr::Extract { field, expr: inner, .. } => {
                 let unit = text(field.to_string().trim_matches('\'').to_ascii_uppercase());
-                let inner = std::mem::replace(inner.as_mut(), Expr::value(false_value()));
+                let inner = take(inner.as_mut());
                 *expr = call(Ident::with_span(span, "$part"), vec![unit, inner]);
             }
             Expr::Substring {
@@ -244,10 +244,6 @@ fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
         }
         _ => None,
     }
-}
-
-fn false_value() -> datafusion::sql::sqlparser::ast::Value {
-    datafusion::sql::sqlparser::ast::Value::Boolean(false)
 }
 
 impl Rewrite<'_> {
@@ -366,7 +362,7 @@ fn plain_backslash(pattern: &mut Expr) {
         }) => *text = text.replace('\\', "\\\\"),
         Expr::Value(ValueWithSpan { value, .. }) if !is_text(value) => {}
         _ => {
-            let written = std::mem::replace(pattern, Expr::value(false_value()));
+            let written = take(pattern);
             let arguments = vec![written, text("\\"), text("\\\\")];
             *pattern = call(Ident::new("replace"), arguments);
         }
@@ -419,143 +415,4 @@ fn backslash_escaped(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) -> 
     *text = result;
     *escape = None;
     Ok(())
-}
-
-/// Names the output of `SELECT nested.field` `field`, as Flink does; DataFusion would use the whole path.
-fn name_fields(select: &mut Select) {
-    let mut relations = HashSet::new();
-    for from in &select.from {
-        relation_names(from, &mut relations);
-    }
-    for item in &mut select.projection {
-        let SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) = item else {
-            continue;
-        };
-        let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
-            continue;
-        };
-        let is_field = !relations.contains(&first.value) || parts.len() > 2;
-        if is_field {
-            *item = SelectItem::ExprWithAlias {
-                alias: last.clone(),
-                expr: Expr::CompoundIdentifier(std::mem::take(parts)),
-            };
-        }
-    }
-}
-
-/// Names all outputs of a query whose names do not matter, such as that of an `INSERT`.
-pub(super) fn name_all_outputs(body: &mut SetExpr) {
-    match body {
-        SetExpr::Select(select) => {
-            name_fields(select);
-            name_outputs(select, true);
-        }
-        SetExpr::Query(query) => name_all_outputs(&mut query.body),
-        SetExpr::SetOperation { left, right, .. } => {
-            name_all_outputs(left);
-            name_all_outputs(right);
-        }
-        _ => {}
-    }
-}
-
-/// Gives outputs different names, as Flink does. DataFusion refuses equal names, and gives `x` and `CAST(x AS t)` the
-/// same name.
-fn name_outputs(select: &mut Select, all: bool) {
-    let mut seen = HashSet::new();
-    for (index, item) in select.projection.iter_mut().enumerate() {
-        let unique = |name: String, seen: &mut HashSet<String>| {
-            let mut unique = name.clone();
-            let mut number = 0;
-            while !seen.insert(unique.clone()) {
-                unique = format!("{name}{number}");
-                number += 1;
-            }
-            unique
-        };
-        match item {
-            SelectItem::UnnamedExpr(expr) => {
-                let span = expr.span();
-                let name = match &*expr {
-                    // Columns of different tables may have the same name.
-                    Expr::CompoundIdentifier(parts) => parts.last().filter(|_| all).map(|part| part.value.clone()),
-                    Expr::Identifier(name) => (all || seen.contains(&name.value)).then(|| name.value.clone()),
-                    other => {
-                        let text = other.to_string();
-                        (all || text.contains("CAST(") || seen.contains(&text)).then(|| format!("EXPR${index}"))
-                    }
-                };
-                match name {
-                    Some(name) => {
-                        let alias = Ident::with_span(span, unique(name, &mut seen));
-                        let expr = std::mem::replace(expr, Expr::value(false_value()));
-                        *item = SelectItem::ExprWithAlias { expr, alias };
-                    }
-                    None => {
-                        seen.insert(expr.to_string());
-                    }
-                }
-            }
-            SelectItem::ExprWithAlias { alias, .. } => {
-                alias.value = unique(std::mem::take(&mut alias.value), &mut seen)
-            }
-            _ => {}
-        }
-    }
-}
-
-fn relation_names(from: &TableWithJoins, names: &mut HashSet<String>) {
-    for factor in std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)) {
-        match factor {
-            TableFactor::Table { alias: Some(alias), .. }
-            | TableFactor::Derived { alias: Some(alias), .. }
-            | TableFactor::TableFunction { alias: Some(alias), .. } => {
-                names.insert(alias.name.value.clone());
-            }
-            TableFactor::Table { name, args: None, .. } => {
-                names.extend(
-                    name.0
-                        .iter()
-                        .filter_map(|part| part.as_ident())
-                        .map(|part| part.value.clone()),
-                );
-            }
-            // Without an alias, columns keep the name of the inner table.
-            TableFactor::Table {
-                args: Some(arguments), ..
-            } => {
-                names.extend(arguments.args.iter().filter_map(table_argument_name));
-            }
-            TableFactor::TableFunction {
-                expr: Expr::Function(function),
-                ..
-            } => {
-                if let FunctionArguments::List(list) = &function.args {
-                    names.extend(list.args.iter().filter_map(table_argument_name));
-                }
-            }
-            TableFactor::NestedJoin { table_with_joins, .. } => relation_names(table_with_joins, names),
-            _ => {}
-        }
-    }
-}
-
-/// Returns the name in `TABLE name`.
-fn table_argument_name(argument: &FunctionArg) -> Option<String> {
-    let (FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(function)))
-    | FunctionArg::Named {
-        arg: FunctionArgExpr::Expr(Expr::Function(function)),
-        ..
-    }) = argument
-    else {
-        return None;
-    };
-    match call_parts(function)? {
-        (name, arguments) if name == TABLE_ARGUMENT => match arguments.first()? {
-            Expr::CompoundIdentifier(parts) => parts.last().map(|part| part.value.clone()),
-            _ => None,
-        },
-        _ => None,
-    }
 }

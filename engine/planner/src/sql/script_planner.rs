@@ -16,7 +16,7 @@ use super::sink::{check_names, project_to_sink, rename_columns, sink_table};
 use super::statement::{self, CreateTable, Statement, StatementKind};
 use super::table::{columns_of, resolve};
 use super::tokens::place;
-use super::{new_catalog, rewrite, script};
+use super::{new_catalog, output_names, script};
 use crate::catalog::{self, Catalog, TableDeclaration};
 use crate::error::{Error, Errors, Location};
 use crate::logical::{Insert, InsertInput, Pipeline, Step, Table};
@@ -155,7 +155,7 @@ impl ScriptPlanner<'_> {
         let planned = match query {
             None => None,
             Some(mut query) => {
-                rewrite::name_all_outputs(&mut query.body);
+                output_names::name_all_outputs(&mut query.body);
                 match plan_query(&self.catalog, query, &location) {
                     Ok(plan) => {
                         declaration.columns.extend(columns_of(plan.schema(), &location));
@@ -228,7 +228,7 @@ impl ScriptPlanner<'_> {
             columns,
             mut query,
         } = insert;
-        rewrite::name_all_outputs(&mut query.body);
+        output_names::name_all_outputs(&mut query.body);
         let planned = plan_query(&self.catalog, query, location);
         let Some(name) = table else { return planned.map(drop) };
         let Some(table) = self.catalog.table(&name.value) else {

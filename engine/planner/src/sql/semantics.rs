@@ -17,7 +17,6 @@ use datafusion::logical_expr::expr::{AggregateFunction, Cast, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, when};
-
 use millstream_graph::float_equality::{self, contains_floats};
 
 use crate::functions::Functions;

@@ -1,5 +1,5 @@
-//! `SET` statements: the settings of a script, and notes about statements without effect, with misspelt keys or keys that
-//! only Flink has. Notes are not errors, because scripts written for Flink contain such keys.
+//! `SET` statements: the settings of a script, and notes about statements without effect, with misspelt keys or keys
+//! that only Flink has. Notes are not errors, because scripts written for Flink contain such keys.
 
 use millstream_proto::spec::{as_hint, closest_within, parse_flink_duration};
 

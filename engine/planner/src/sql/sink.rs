@@ -11,7 +11,7 @@ use millstream_graph::sql_type;
 use millstream_proto::spec::did_you_mean;
 
 use super::script::identifier;
-use super::{diagnose, query, types};
+use super::{conversion, diagnose, query};
 use crate::catalog::Catalog;
 use crate::error::{Error, Location};
 use crate::logical::{DefinitionRef, Table};
@@ -100,10 +100,10 @@ pub(crate) fn project_to_sink(
         };
         let (qualifier, given) = &fields[position];
         let column = Expr::Column(Column::new(qualifier.clone(), given.name()));
-        let found = &types::as_flink_types(&plan, position, given.data_type());
+        let found = &conversion::as_flink_types(&plan, position, given.data_type());
         if given.data_type() == expected {
             outputs.push(column.alias(field.name()));
-        } else if types::casts_implicitly(found, expected) {
+        } else if conversion::casts_implicitly(found, expected) {
             outputs.push(Expr::Cast(Cast::new(Box::new(column), expected.clone())).alias(field.name()));
         } else {
             let (given_type, expected_type) = (sql_type::name(found), sql_type::name(expected));
@@ -116,7 +116,7 @@ pub(crate) fn project_to_sink(
                     sink.name,
                     position + 1,
                     given.name(),
-                    types::conversion(given.data_type(), expected, &written)
+                    conversion::conversion(given.data_type(), expected, &written)
                 ),
             ));
         }

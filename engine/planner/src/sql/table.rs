@@ -10,9 +10,9 @@ use datafusion::sql::sqlparser::ast;
 use millstream_connectors::{MetadataColumn, TableDefinition};
 use millstream_graph::sql_type;
 
+use super::conversion;
 use super::query::{inline, typed_expressions};
 use super::script::identifier;
-use super::types;
 use crate::catalog::{self, Catalog, ColumnDeclaration, ColumnKind, Named, TableDeclaration, WatermarkClause};
 use crate::error::{Error, Location};
 use crate::logical::{DefinitionRef, Table, TableColumn, WatermarkDeclaration};
@@ -30,7 +30,7 @@ pub(crate) fn columns_of(schema: &DFSchema, location: &Location) -> Vec<ColumnDe
         .map(|field| ColumnDeclaration {
             name: field.name().clone(),
             location: location.clone(),
-            kind: ColumnKind::Physical(types::storable(field.data_type())),
+            kind: ColumnKind::Physical(conversion::storable(field.data_type())),
         })
         .collect()
 }

@@ -3,7 +3,6 @@
 //! They become [`WindowTableFunction`] nodes over any relation: a table, a view, a `WITH` name or a subquery. The outer
 //! `TABLE(...)` is optional, and arguments may be named (`DATA => TABLE t, TIMECOL => ...`).
 
-use millstream_graph::sql_type;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -16,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{
     self, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Spanned,
     TableAlias, TableFactor,
 };
+use millstream_graph::sql_type;
 
 use super::dialect::TABLE_ARGUMENT;
 use super::interval::{self, Span};

@@ -10,6 +10,7 @@ use arrow_schema::{Field, Schema};
 use datafusion::common::{JoinType, NullEquality};
 use datafusion::logical_expr::{Expr, Join};
 use datafusion::physical_expr::PhysicalExprRef;
+use millstream_graph::{NodeIndex, Operator, Port, WindowColumns, WindowJoin};
 
 use super::builder::{InputEdge, keyed_exchange};
 use super::calc::{Columns, calc};
@@ -21,7 +22,6 @@ use super::relation::{
 };
 use super::short_circuit;
 use super::side_output::SideOutput;
-use millstream_graph::{NodeIndex, Operator, Port, WindowColumns, WindowJoin};
 
 /// One side of a join: nodes whose first columns are the plan's, followed by the keys' expressions.
 struct PreparedSide {

@@ -13,7 +13,6 @@ use datafusion::error::Result;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
-
 use millstream_graph::{NodeIndex, Stream, Window, WindowColumns};
 
 /// First index of virtual columns: window start, end and time, then the rank.

@@ -12,13 +12,12 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::cast;
 use datafusion::physical_expr::projection::ProjectionExpr;
+use millstream_graph::{Calc, NodeIndex, Operator, Parallelism, Source, Watermark};
 
 use super::context::{Context, Result};
 use super::field_hoisting;
 use super::relation::{Attribute, Branch, ColumnInfo, Pending, Relation, all_columns, column, stream};
-
 use crate::logical::{CatalogTable, Table, TableColumn};
-use millstream_graph::{Calc, NodeIndex, Operator, Parallelism, Source, Watermark};
 
 /// The source nodes of a pipeline.
 pub(super) struct Sources {

@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{Errors, Input, PlanOptions, explain, front_end};
 use millstream_graph::JobGraph;
+
+use crate::{Errors, Input, PlanOptions, explain, front_end};
 
 fn plan(script: &str) -> Result<JobGraph, Errors> {
     let mut options = PlanOptions::default();

@@ -1,7 +1,8 @@
 //! Arithmetic of decimals: types and values.
 
-use super::*;
 use millstream_graph::sql_type;
+
+use super::*;
 
 /// Returns the type and the value of an expression.
 #[track_caller]

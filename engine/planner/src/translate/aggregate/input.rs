@@ -9,6 +9,7 @@ use datafusion::logical_expr::expr::NullTreatment;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
+use millstream_graph::{Aggregate, NodeIndex, TimeAttribute, Window, WindowColumns};
 
 use super::{Call, Key};
 use crate::translate::calc::{Columns, calc};
@@ -16,7 +17,6 @@ use crate::translate::context::{Context, Result};
 use crate::translate::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column,
 };
-use millstream_graph::{Aggregate, NodeIndex, TimeAttribute, Window, WindowColumns};
 
 /// The node that an aggregate reads for one branch, with the aggregate's keys and calls over its columns.
 pub(super) struct AggregateInput {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
-
-use super::input::AggregateInput;
-use crate::translate::builder::{InputEdge, keyed_exchange};
-use crate::translate::context::{Context, Result};
 use millstream_graph::{
     Aggregate, Exchange, NodeIndex, Operator, Phase, Port, Stream, TimeAttribute, Window, WindowAggregate,
     WindowColumns,
 };
+
+use super::input::AggregateInput;
+use crate::translate::builder::{InputEdge, keyed_exchange};
+use crate::translate::context::{Context, Result};
 
 /// Adds the aggregate's nodes and returns the last one.
 pub(super) fn aggregate_nodes(cx: &mut Context<'_>, sides: Vec<AggregateInput>, two_phase: bool) -> Result<NodeIndex> {
