@@ -3,15 +3,62 @@
 //! Some conversions preserve every value, by their types alone. Others preserve some values only (`DOUBLE` to `INT`):
 //! they are applied and reversed, and a value that differs afterwards is an error. Numbers and times are never
 //! converted into one another, because a number does not define its unit.
+//!
+//! The fields of a `ROW` are matched by name at every depth: a field that the column does not have is NULL, and one that
+//! the declared type does not have is dropped.
 
-use arrow_array::{Array, ArrayRef};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{
+    Array, ArrayRef, FixedSizeListArray, LargeListArray, ListArray, MapArray, StructArray, new_null_array,
+};
 use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
-use arrow_schema::{ArrowError, DataType, TimeUnit};
+use arrow_schema::{ArrowError, DataType, Field, FieldRef, TimeUnit};
 
 /// Returns true if a conversion may be attempted.
 pub fn is_possible(from: &DataType, to: &DataType) -> bool {
-    let mixes = |a: &DataType, b: &DataType| a.is_numeric() && b.is_temporal();
-    can_cast_types(from, to) && !mixes(from, to) && !mixes(to, from)
+    match (from, to) {
+        (DataType::Struct(found), DataType::Struct(wanted)) => {
+            wanted.iter().all(
+                |wanted| match found.iter().find(|field| field.name() == wanted.name()) {
+                    Some(field) => is_possible(field.data_type(), wanted.data_type()),
+                    None => wanted.is_nullable(),
+                },
+            )
+        }
+        (DataType::Map(found, _), DataType::Map(wanted, _)) => match (entry_types(found), entry_types(wanted)) {
+            (Some((key, value)), Some((wanted_key, wanted_value))) => {
+                is_possible(key, wanted_key) && is_possible(value, wanted_value)
+            }
+            _ => false,
+        },
+        _ => match (element_type(from), element_type(to)) {
+            (Some(found), Some(wanted)) => is_possible(found, wanted),
+            _ => {
+                let mixes = |a: &DataType, b: &DataType| a.is_numeric() && b.is_temporal();
+                can_cast_types(from, to) && !mixes(from, to) && !mixes(to, from)
+            }
+        },
+    }
+}
+
+/// Returns the type of the elements of an array type.
+fn element_type(list: &DataType) -> Option<&DataType> {
+    match list {
+        DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
+            Some(element.data_type())
+        }
+        _ => None,
+    }
+}
+
+/// Returns the types of the keys and values of a map with these entries.
+fn entry_types(entries: &Field) -> Option<(&DataType, &DataType)> {
+    match entries.data_type() {
+        DataType::Struct(fields) => Some((fields.first()?.data_type(), fields.get(1)?.data_type())),
+        _ => None,
+    }
 }
 
 /// Returns true if a conversion preserves every value of the type.
@@ -46,6 +93,10 @@ pub fn preserves_every_value(from: &DataType, to: &DataType) -> bool {
 
 /// Converts a column to another type. The error names the first value that would change.
 pub fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
+    if column.data_type() == to {
+        return Ok(column.clone());
+    }
+    let column = &match_fields(column, to)?;
     let from = column.data_type();
     if from == to {
         return Ok(column.clone());
@@ -70,6 +121,72 @@ pub fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     Err(format!(
         "{value} is {from} in the file and cannot be the declared {to} without loss"
     ))
+}
+
+/// Gives the structs of a column the fields of the declared type, in its order, with their own types.
+fn match_fields(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
+    let failed = |error: ArrowError| error.to_string();
+    Ok(match (column.data_type(), to) {
+        (DataType::Struct(found), DataType::Struct(wanted)) => {
+            let rows = column.as_struct();
+            let mut fields: Vec<FieldRef> = Vec::with_capacity(wanted.len());
+            let mut columns: Vec<ArrayRef> = Vec::with_capacity(wanted.len());
+            for wanted in wanted {
+                let matched = match found.iter().position(|field| field.name() == wanted.name()) {
+                    Some(index) => match_fields(rows.column(index), wanted.data_type())?,
+                    None => new_null_array(wanted.data_type(), rows.len()),
+                };
+                fields.push(Arc::new(Field::new(wanted.name(), matched.data_type().clone(), true)));
+                columns.push(matched);
+            }
+            let nulls = rows.nulls().cloned();
+            Arc::new(StructArray::try_new_with_length(fields.into(), columns, nulls, rows.len()).map_err(failed)?)
+        }
+        (DataType::Map(entries, sorted), DataType::Map(wanted, _)) => {
+            let (map, wanted) = (column.as_map(), entry_types(wanted));
+            let Some((wanted_key, wanted_value)) = wanted else {
+                return Ok(column.clone());
+            };
+            let keys = match_fields(map.keys(), wanted_key)?;
+            let values = match_fields(map.values(), wanted_value)?;
+            let (key, value) = map.entries_fields();
+            let fields: Vec<FieldRef> = vec![
+                Arc::new(key.clone().with_data_type(keys.data_type().clone())),
+                Arc::new(value.clone().with_data_type(values.data_type().clone())),
+            ];
+            let rows = StructArray::try_new(fields.into(), vec![keys, values], None).map_err(failed)?;
+            let entries = Field::new(entries.name(), rows.data_type().clone(), entries.is_nullable());
+            let nulls = map.nulls().cloned();
+            Arc::new(MapArray::try_new(entries.into(), map.offsets().clone(), rows, nulls, *sorted).map_err(failed)?)
+        }
+        (from, to) => {
+            let Some(wanted) = element_type(to) else {
+                return Ok(column.clone());
+            };
+            let element = |values: &ArrayRef| Arc::new(Field::new_list_field(values.data_type().clone(), true));
+            let nulls = column.nulls().cloned();
+            match from {
+                DataType::List(_) => {
+                    let list = column.as_list::<i32>();
+                    let values = match_fields(list.values(), wanted)?;
+                    let list = ListArray::try_new(element(&values), list.offsets().clone(), values, nulls);
+                    Arc::new(list.map_err(failed)?)
+                }
+                DataType::LargeList(_) => {
+                    let list = column.as_list::<i64>();
+                    let values = match_fields(list.values(), wanted)?;
+                    let list = LargeListArray::try_new(element(&values), list.offsets().clone(), values, nulls);
+                    Arc::new(list.map_err(failed)?)
+                }
+                DataType::FixedSizeList(_, length) => {
+                    let values = match_fields(column.as_fixed_size_list().values(), wanted)?;
+                    let list = FixedSizeListArray::try_new(element(&values), *length, values, nulls);
+                    Arc::new(list.map_err(failed)?)
+                }
+                _ => column.clone(),
+            }
+        }
+    })
 }
 
 fn strictly(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
@@ -142,6 +259,66 @@ mod tests {
         );
         check(times(1_000), DataType::Date32, Some("1970-01-01T00:00:00.000001"));
         check(StringArray::from(vec!["007"]), DataType::Int32, None);
+    }
+
+    fn row(fields: Vec<(&str, ArrayRef)>) -> StructArray {
+        let (fields, columns): (Vec<FieldRef>, Vec<ArrayRef>) = fields
+            .into_iter()
+            .map(|(name, column)| {
+                let field: FieldRef = Arc::new(Field::new(name, column.data_type().clone(), true));
+                (field, column)
+            })
+            .unzip();
+        StructArray::new(fields.into(), columns, None)
+    }
+
+    fn ints(values: &[i64]) -> ArrayRef {
+        Arc::new(Int64Array::from(values.to_vec()))
+    }
+
+    #[test]
+    fn fields_are_matched_by_name_at_every_depth() {
+        let int = |name: &str| Field::new(name, DataType::Int32, true);
+        let wanted = DataType::Struct(vec![int("b"), int("c")].into());
+        let found = || row(vec![("a", ints(&[1, 2])), ("b", ints(&[3, 4]))]);
+        let expected = "[{b: 3, c: }, {b: 4, c: }]";
+        let text = |array: &dyn Array| {
+            let options = arrow_cast::display::FormatOptions::default();
+            let format = arrow_cast::display::ArrayFormatter::try_new(array, &options).unwrap();
+            let values: Vec<String> = (0..array.len()).map(|row| format.value(row).to_string()).collect();
+            values.join("; ")
+        };
+        let check = |column: ArrayRef, to: &DataType, expected: &str| {
+            assert!(is_possible(column.data_type(), to));
+            let converted = convert(&column, to).unwrap();
+            assert_eq!(converted.data_type(), to);
+            assert_eq!(text(&converted), expected);
+        };
+        check(Arc::new(found()), &wanted, "{b: 3, c: }; {b: 4, c: }");
+        let list = |values: StructArray| {
+            let element = Arc::new(Field::new("item", values.data_type().clone(), true));
+            ListArray::new(
+                element,
+                arrow_buffer::OffsetBuffer::from_lengths([2]),
+                Arc::new(values),
+                None,
+            )
+        };
+        let lists = DataType::List(Arc::new(Field::new("element", wanted.clone(), true)));
+        check(Arc::new(list(found())), &lists, expected);
+        let nested = row(vec![("x", Arc::new(list(found())) as ArrayRef)]);
+        let rows = DataType::Struct(vec![int("n"), Field::new("x", lists, true)].into());
+        check(Arc::new(nested), &rows, &format!("{{n: , x: {expected}}}"));
+        // Fields in another order, of another type each.
+        let swapped = row(vec![("c", ints(&[7])), ("b", Arc::new(StringArray::from(vec!["8"])))]);
+        check(Arc::new(swapped), &wanted, "{b: 8, c: 7}");
+    }
+
+    #[test]
+    fn a_missing_field_that_must_not_be_null_cannot_be_converted() {
+        let wanted = DataType::Struct(vec![Field::new("b", DataType::Int64, false)].into());
+        let found = row(vec![("a", ints(&[1]))]);
+        assert!(!is_possible(found.data_type(), &wanted));
     }
 
     #[test]
