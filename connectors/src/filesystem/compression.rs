@@ -18,12 +18,17 @@ pub enum Compression {
 impl Compression {
     /// Returns the compression that the value of an option names; `auto` decides by the extension of `path`.
     pub fn of(path: &str, option: &str) -> Self {
+        let has_extension = |extension: &str| {
+            let start = path.len().checked_sub(extension.len());
+            let end = start.and_then(|start| path.get(start..));
+            end.is_some_and(|end| end.eq_ignore_ascii_case(extension))
+        };
         match option.to_ascii_lowercase().as_str() {
             "none" => Self::None,
             "gzip" => Self::Gzip,
             "zstd" => Self::Zstd,
-            _ if path.ends_with(".gz") => Self::Gzip,
-            _ if path.ends_with(".zst") => Self::Zstd,
+            _ if has_extension(".gz") => Self::Gzip,
+            _ if has_extension(".zst") => Self::Zstd,
             _ => Self::None,
         }
     }

@@ -104,7 +104,8 @@ fn unescape(text: &str) -> String {
 /// Returns the value of a partition column for the file at `path`, as an array of one row.
 pub fn value(table: &TableDefinition, column: usize, path: &str, default_name: &str) -> Result<ArrayRef, Error> {
     let field = &table.schema.fields()[column];
-    let text = path
+    let folders = path.rsplit_once('/').map_or("", |(folders, _)| folders);
+    let text = folders
         .split('/')
         .filter_map(|part| part.split_once('='))
         .filter(|(name, _)| unescape(name) == *field.name())

@@ -13,11 +13,8 @@ use super::column_layout::ColumnLayout;
 use super::read_ahead::{Chunk, Content, ReadAhead};
 use super::source_settings::SourceSettings;
 use super::split::Position;
-use crate::format::{Decoder, Lines, Records};
+use crate::format::{BYTE_ORDER_MARK, Decoder, Lines, Records};
 use crate::{Error, ReaderContext, RejectedRecord, SourceBatch, SourceEvent, SourceReader, Split};
-
-/// UTF-8 byte order mark, which some editors put at the beginning of a file.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The reader of one subtask.
 pub struct FileReader {
@@ -53,6 +50,8 @@ struct ActiveSplit {
     constants: Vec<Option<ArrayRef>>,
     /// File offset after the header; 0 if there is none.
     header_end: u64,
+    /// Number of lines before `buffer[consumed]`; `None` if reading did not begin at the file's start.
+    lines_read: Option<u64>,
 }
 
 /// Result of one step of a split.
@@ -126,6 +125,8 @@ impl Scan {
             },
             constants,
             header_end: 0,
+            lines_read: (position.start == 0 && (settings.lines.can_split() || position.next == 0))
+                .then_some(position.records),
             position,
         })
     }
@@ -211,13 +212,9 @@ impl ActiveSplit {
             .into_iter()
             .map(|rejection| {
                 let (start, end) = ranges[rejection.record];
-                let position = match self.position.start {
-                    0 => format!(
-                        "{}:{}",
-                        self.position.path,
-                        self.position.records + rejection.record as u64 + 1
-                    ),
-                    _ => format!("{}@{}", self.position.path, self.offset + start as u64),
+                let position = match self.lines_read {
+                    Some(lines) => format!("{}:{}", self.position.path, lines + line_breaks(&data[..start]) + 1),
+                    None => format!("{}@{}", self.position.path, self.offset + start as u64),
                 };
                 RejectedRecord {
                     payload: data[start..end].to_vec(),
@@ -229,6 +226,12 @@ impl ActiveSplit {
         let rows = scan.layout.assemble(&decoded.rows, &self.constants)?;
         // The line break after the last record, unless the file ends without one.
         let used = (last + 1).min(data.len());
+        if let Some(lines) = &mut self.lines_read {
+            *lines += match scan.settings.lines.can_split() {
+                true => ranges.len() as u64,
+                false => line_breaks(&data[..used]),
+            };
+        }
         self.consumed += used;
         self.offset += used as u64;
         self.position.next = self.offset;
@@ -270,6 +273,7 @@ impl ActiveSplit {
         self.header_end = end;
         if self.position.start == 0 && self.position.next == 0 {
             self.position.records = records;
+            self.lines_read = Some(records);
         }
         Ok(())
     }
@@ -312,6 +316,10 @@ impl ActiveSplit {
         }
         ranges
     }
+}
+
+fn line_breaks(data: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', data).count() as u64
 }
 
 impl SourceReader for FileReader {

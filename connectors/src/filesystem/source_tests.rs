@@ -208,7 +208,7 @@ fn read_errors_name_the_file_and_the_remedy() {
 #[test]
 fn rejected_records_keep_their_bytes_and_their_line() {
     let folder = tempfile::tempdir().unwrap();
-    let path = write(folder.path(), "a.csv", b"id,name\n1,x\n\ntwo,y\n3,z,extra\n4,w");
+    let path = write(folder.path(), "a.csv", b"id,name\n1,\"x\nx\"\n\ntwo,y\n3,z,extra\n4,w");
     let outcome = read_all(&table(&path, &ids(), &[("format", "csv"), ("csv.header", "true")])).unwrap();
     assert_eq!(outcome.ids(), [1, 4]);
     let found: Vec<_> = outcome
@@ -226,10 +226,36 @@ fn rejected_records_keep_their_bytes_and_their_line() {
     assert_eq!(
         found,
         [
-            ("4", "two,y", "column `id`: `two` is not a BIGINT"),
-            ("5", "3,z,extra", "the line has 3 fields, but the header has 2 columns")
+            ("5", "two,y", "column `id`: `two` is not a BIGINT"),
+            ("6", "3,z,extra", "the line has 3 fields, but the header has 2 columns")
         ]
     );
+}
+
+#[test]
+fn a_quoted_first_field_may_follow_a_byte_order_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "a.csv", b"\xef\xbb\xbf\"1\",\"x\ny\"\n2,z\n");
+    let outcome = read_all(&table(&path, &ids(), &[("format", "csv")])).unwrap();
+    assert_eq!((outcome.ids(), outcome.rejected.len()), (vec![1, 2], 0));
+    let first = b"\xef\xbb\xbf\"one\n\",x\n2,z\n";
+    let path = write(folder.path(), "b.csv", first);
+    let outcome = read_all(&table(&path, &ids(), &[("format", "csv")])).unwrap();
+    let payloads: Vec<_> = outcome
+        .rejected
+        .iter()
+        .map(|rejected| rejected.payload.clone())
+        .collect();
+    assert_eq!((outcome.ids(), payloads), (vec![2], vec![b"\"one\n\",x".to_vec()]));
+}
+
+#[test]
+fn extensions_of_compressed_files_may_be_in_capitals() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, b"{\"id\":1}\n").unwrap();
+    let path = write(folder.path(), "A.JSON.GZ", &gzip.finish().unwrap());
+    assert_eq!(read_all(&table(&path, &ids(), &[])).unwrap().ids(), [1]);
 }
 
 #[test]
@@ -237,7 +263,7 @@ fn metadata_and_partition_columns_come_from_the_file() {
     let folder = tempfile::tempdir().unwrap();
     write(
         folder.path(),
-        "day=2024-01-02/city=S%3Do/part.json",
+        "day=2024-01-02/city=S%3Do/city=other.json",
         b"{\"id\":1}\n{\"id\":2}\n",
     );
     write(
@@ -273,7 +299,7 @@ fn metadata_and_partition_columns_come_from_the_file() {
         rows.column(2).as_string::<i32>(),
         &StringArray::from(vec![Some("S=o"), Some("S=o"), None])
     );
-    assert_eq!(rows.column(3).as_string::<i32>().value(0), "part.json");
+    assert_eq!(rows.column(3).as_string::<i32>().value(0), "city=other.json");
     assert_eq!(rows.column(4).as_primitive::<Int64Type>().values(), &[18, 18, 9]);
 
     let number = Field::new("at", DataType::Int64, true);

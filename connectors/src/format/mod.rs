@@ -34,6 +34,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::{FieldRef, SchemaRef};
 
+pub use self::csv::BYTE_ORDER_MARK;
 pub use self::csv::header::{FoundHeader, Header};
 pub use self::csv::lines::Lines;
 pub use self::descriptions::{FORMAT_OPTION, Format, formats};

@@ -3,7 +3,7 @@
 //! A line without quotes and escapes is cut at its delimiters; any other is parsed by a small state machine. Fields
 //! belong to the table's columns by position, or by the names of the file's header ([`header`]); each line must have
 //! the same number of fields. An empty field is the empty string for a STRING column and NULL for any other type. The
-//! unquoted `csv.null-literal` is NULL for every type.
+//! unquoted `csv.null-literal` is NULL for every type. A quoted empty field is an empty array for an ARRAY column.
 
 use arrow_schema::{DataType, SchemaRef};
 
@@ -126,7 +126,9 @@ fn cell(column: &mut ColumnBuilder, text: &[u8], quoted: bool, syntax: &Syntax) 
     let Values::List { ends, child } = &mut column.values else {
         return column.push_text(text);
     };
-    for element in text.split(|byte| *byte == syntax.array_delimiter) {
+    // A quoted empty field is an empty array.
+    let elements = (!text.is_empty()).then(|| text.split(|byte| *byte == syntax.array_delimiter));
+    for element in elements.into_iter().flatten() {
         if syntax
             .null_literal
             .as_ref()
@@ -167,6 +169,8 @@ impl RecordParser for CsvDecoder {
     }
 
     fn record(&mut self, record: &[u8]) -> Result<bool, ParseError> {
+        // A message of Kafka may end with a line break, too.
+        let record = record.strip_suffix(b"\n").unwrap_or(record);
         let record = record.strip_suffix(b"\r").unwrap_or(record);
         if record.is_empty() && self.targets.len() > 1 {
             return Ok(false);

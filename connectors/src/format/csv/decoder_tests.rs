@@ -7,6 +7,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use crate::format::csv::lines::Lines;
 use crate::format::csv::syntax::Syntax;
 use crate::format::test_records::{encode, flat, outcomes, spec};
+use crate::format::{EncodedRecords, Framing};
 
 fn narrow() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -38,6 +39,8 @@ fn check(options: &[(&str, &str)], line: &str, expected: &str) {
 fn lines_become_rows() {
     check(&[], "1,x,2.5", r#"{"a":1,"b":"x","c":2.5}"#);
     check(&[], "1,x,2.5\r", r#"{"a":1,"b":"x","c":2.5}"#);
+    check(&[], "1,x,2.5\r\n", r#"{"a":1,"b":"x","c":2.5}"#);
+    check(&[], "1,2.5,3\n", r#"{"a":1,"b":"2.5","c":3.0}"#);
     check(&[], ",,", r#"{"a":null,"b":"","c":null}"#);
     check(&[], r#"1,"x, ""y""",2"#, r#"{"a":1,"b":"x, \"y\"","c":2.0}"#);
     check(&[], "1,\"x\ny\",2", r#"{"a":1,"b":"x\ny","c":2.0}"#);
@@ -112,6 +115,112 @@ fn every_type_survives_the_round_trip() {
     );
     assert_eq!(outcomes, ["ok", "ok"], "{text}");
     assert_eq!(again, rows, "{text}");
+}
+
+/// Encodes a row given as JSON and decodes it again; `problem` is the error, if the row cannot be written.
+#[track_caller]
+fn check_round_trip(options: &[(&str, &str)], record: &str, written: &str, problem: Option<&str>) {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("n", DataType::Int64, true),
+        Field::new("s", DataType::Utf8, true),
+        Field::new(
+            "at",
+            DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, None),
+            true,
+        ),
+        Field::new(
+            "l",
+            DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))),
+            true,
+        ),
+    ]));
+    let (rows, read) = outcomes(&spec("json", &[], &schema), &schema, &[record.as_bytes()]);
+    assert_eq!(read, ["ok"]);
+    let csv = spec("csv", options, &schema);
+    let mut out = EncodedRecords::default();
+    let encoded = csv.encoder(&schema, Framing::Bare).unwrap().encode(&rows, &mut out);
+    match (encoded, problem) {
+        (Ok(()), None) => {
+            assert_eq!(String::from_utf8_lossy(&out.data), written);
+            let (again, outcomes) = outcomes(&csv, &schema, &[&out.data]);
+            assert_eq!(outcomes, ["ok"]);
+            assert_eq!(again, rows);
+        }
+        (Err(error), Some(problem)) => assert!(error.to_string().contains(problem), "{error}"),
+        (other, _) => panic!("{other:?}: {}", String::from_utf8_lossy(&out.data)),
+    }
+}
+
+#[test]
+fn every_value_survives_or_is_an_error_of_its_row() {
+    let row = |n: &str, s: &str, at: &str, l: &str| format!(r#"{{"n":{n},"s":{s},"at":{at},"l":{l}}}"#);
+    let at = r#""2024-01-02 03:04:05""#;
+    let all = row("-12", r#""x""#, at, r#"["a","b"]"#);
+    check_round_trip(&[], &all, "-12,x,2024-01-02 03:04:05,a;b", None);
+    // The delimiter inside of numbers and times.
+    check_round_trip(
+        &[("csv.field-delimiter", ":")],
+        &all,
+        "-12:x:\"2024-01-02 03:04:05\":a;b",
+        None,
+    );
+    check_round_trip(
+        &[("csv.field-delimiter", "-")],
+        &all,
+        "\"-12\"-x-\"2024-01-02 03:04:05\"-a;b",
+        None,
+    );
+    // Values that equal the null literal.
+    let null = [("csv.null-literal", "7")];
+    check_round_trip(&null, &row("7", r#""7""#, "null", "null"), "\"7\",\"7\",7,7", None);
+    // Arrays.
+    check_round_trip(&[], &row("1", r#""""#, "null", "[]"), "1,,,\"\"", None);
+    check_round_trip(&[], &row("1", r#""""#, "null", r#"["",""]"#), "1,,,;", None);
+    check_round_trip(&null, &row("1", r#""""#, "null", r#"["a",null]"#), "1,,7,a;7", None);
+    check_round_trip(
+        &[],
+        &row("1", r#""""#, "null", r#"[""]"#),
+        "",
+        Some("array of one empty string"),
+    );
+    check_round_trip(
+        &[],
+        &row("1", r#""""#, "null", r#"["a;b"]"#),
+        "",
+        Some("column `l`: the element `a;b` contains"),
+    );
+    check_round_trip(
+        &[],
+        &row("1", r#""""#, "null", r#"[null,"a"]"#),
+        "",
+        Some("without 'csv.null-literal'"),
+    );
+    check_round_trip(
+        &null,
+        &row("1", r#""""#, "null", r#"["7"]"#),
+        "",
+        Some("equals 'csv.null-literal'"),
+    );
+    // Without quotes.
+    let unquoted = [("csv.disable-quote-character", "true")];
+    check_round_trip(
+        &unquoted,
+        &row("1", r#""a,b""#, "null", r#"["x"]"#),
+        "",
+        Some("column `s`: `a,b` needs quotes"),
+    );
+    let escaped = [
+        unquoted[0],
+        ("csv.escape-character", "\\"),
+        ("csv.allow-comments", "true"),
+    ];
+    check_round_trip(&escaped, &row("1", r#""a,b""#, "null", r#"["x"]"#), "1,a\\,b,,x", None);
+    check_round_trip(
+        &escaped,
+        &row("1", r#""a\nb""#, "null", r#"["x"]"#),
+        "",
+        Some("needs quotes"),
+    );
 }
 
 #[test]

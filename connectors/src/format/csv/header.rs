@@ -7,14 +7,13 @@ use arrow_schema::SchemaRef;
 use millstream_proto::report::listed;
 use millstream_proto::spec::did_you_mean;
 
+use super::BYTE_ORDER_MARK;
 use super::lines::Lines;
 use super::syntax::{Syntax, parse_fields};
 use crate::format::parse_error::ParseError;
 
 /// Most names of a header that an error message lists.
 const NAMES_SHOWN_MAX: usize = 50;
-/// The byte-order mark that some editors put at the beginning of UTF-8 files.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The rules for finding the header of a table's files.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! The ends of records in a stream of lines. A quoted CSV field may contain line breaks.
 
+use super::BYTE_ORDER_MARK;
 use super::syntax::Syntax;
 
 /// The rules for finding the ends of records in a stream of lines.
@@ -46,7 +47,13 @@ impl Lines {
 
 #[cold]
 fn end_of_quoted(data: &[u8], start: usize, syntax: &Syntax) -> Option<usize> {
-    let mut at = start;
+    // The first field of a file may be quoted after a byte-order mark.
+    let mark = if data[start..].starts_with(BYTE_ORDER_MARK) {
+        BYTE_ORDER_MARK.len()
+    } else {
+        0
+    };
+    let mut at = start + mark;
     let mut at_field_start = true;
     let mut in_quotes = false;
     if syntax.comments && data.get(at) == Some(&b'#') {
