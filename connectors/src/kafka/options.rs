@@ -43,7 +43,7 @@ pub enum OffsetsInitializer {
     },
     /// The first record with this timestamp or a later one, in milliseconds since 1970.
     TimestampMs(i64),
-    /// Offsets by partition. Other partitions start at the first record and have no end.
+    /// Offsets by partition. Other partitions start at their earliest record and have no end.
     Offsets(BTreeMap<i32, i64>),
 }
 

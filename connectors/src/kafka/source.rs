@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
+use millstream_proto::report::listed;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
@@ -26,6 +27,9 @@ use super::split::{self, Position};
 use crate::{
     Boundedness, Error, InputFields, Outage, ReaderContext, Source, SourceFields, SourceReader, Split, TableDefinition,
 };
+
+/// Number of partitions that an error names.
+const PARTITIONS_SHOWN_MAX: usize = 10;
 
 /// The source of a Kafka table.
 pub struct KafkaSource {
@@ -159,7 +163,15 @@ impl Shared {
         let starts = if self.was_listed.load(Ordering::Acquire) {
             self.offsets(&OffsetsInitializer::Earliest, &partitions)?
         } else {
-            self.offsets(&self.options.startup, &partitions)?
+            self.check_partitions(&partitions)?;
+            let mut starts = self.offsets(&self.options.startup, &partitions)?;
+            let others: Vec<_> = partitions
+                .iter()
+                .filter(|partition| !starts.contains_key(partition))
+                .cloned()
+                .collect();
+            starts.extend(self.offsets(&OffsetsInitializer::Earliest, &others)?);
+            starts
         };
         let ends = match &self.options.bounded {
             Some(initializer) => self.offsets(initializer, &partitions)?,
@@ -221,6 +233,30 @@ impl Shared {
             .collect();
         partitions.sort();
         Ok(partitions)
+    }
+
+    /// Checks that the partitions exist for which an option sets an offset.
+    fn check_partitions(&self, partitions: &[(String, i32)]) -> Result<(), Error> {
+        let rules = [
+            ("scan.startup.specific-offsets", Some(&self.options.startup)),
+            ("scan.bounded.specific-offsets", self.options.bounded.as_ref()),
+        ];
+        for (option, rule) in rules {
+            let Some(OffsetsInitializer::Offsets(offsets)) = rule else {
+                continue;
+            };
+            let exists = |number: &i32| partitions.iter().any(|(_, partition)| partition == number);
+            if let Some(unknown) = offsets.keys().find(|number| !exists(number)) {
+                let mut found: Vec<i32> = partitions.iter().map(|(_, partition)| *partition).collect();
+                found.sort_unstable();
+                found.dedup();
+                return Err(Error::Invalid(format!(
+                    "option '{option}' names the partition {unknown}, which the topic does not have; it has {}",
+                    listed(found.iter().map(i32::to_string), PARTITIONS_SHOWN_MAX)
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the offset of each partition by a rule; none for partitions that the rule does not name. Blocks.

@@ -421,6 +421,41 @@ fn every_way_to_begin_begins_there() {
 }
 
 #[test]
+fn partitions_without_a_specific_offset_start_at_their_earliest_record() {
+    let (broker, runtime) = (KafkaBroker::shared(), Runtime::new().expect("a runtime"));
+    broker.create_topic("specific", 2).expect("a new topic");
+    broker.produce("specific", 0, json(0..10)).expect("records");
+    broker.produce("specific", 1, json(10..20)).expect("records");
+    broker.delete_records_before("specific", 1, 4).expect("fewer records");
+    let options = |offsets: &'static str| {
+        [
+            ("scan.startup.mode", "specific-offsets"),
+            ("scan.startup.specific-offsets", offsets),
+            ("scan.bounded.mode", "latest-offset"),
+        ]
+    };
+    let known = source(&table("specific", &[], &options("partition:0,offset:7")));
+    let splits = runtime.block_on(known.splits()).expect("partitions");
+    let mut reader = reader(known.as_ref(), &runtime, splits, 100);
+    let mut found = ids(&poll_until(reader.as_mut(), |_| false).expect("nothing is wrong"));
+    found.sort_unstable();
+    assert_eq!(found, [7, 8, 9, 14, 15, 16, 17, 18, 19]);
+
+    let unknown = source(&table(
+        "specific",
+        &[],
+        &options("partition:0,offset:7;partition:5,offset:0"),
+    ));
+    let error = runtime
+        .block_on(unknown.splits())
+        .expect_err("there is no such partition");
+    let expected =
+        "option 'scan.startup.specific-offsets' names the partition 5, which the topic does not have; it has 0, 1";
+    assert_eq!(error.to_string(), expected);
+    assert!(!error.retry().is_retryable());
+}
+
+#[test]
 fn new_partitions_are_read_from_their_beginning() {
     let (broker, runtime) = (KafkaBroker::shared(), Runtime::new().expect("a runtime"));
     broker.create_topic("grows", 1).expect("a new topic");
