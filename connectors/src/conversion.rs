@@ -4,8 +4,8 @@
 //! they are applied and reversed, and a value that differs afterwards is an error. Numbers and times are never
 //! converted into one another, because a number does not define its unit.
 //!
-//! The fields of a `ROW` are matched by name at every depth: a field that the column does not have is NULL, and one that
-//! the declared type does not have is dropped.
+//! The fields of a `ROW` are matched by name at every depth: a field that the column does not have is NULL, and one
+//! that the declared type does not have is dropped.
 
 use std::sync::Arc;
 

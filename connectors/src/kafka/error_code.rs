@@ -4,11 +4,12 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 
 use crate::Error;
 
-/// Returns true if the cause is permanent, so that a retry would fail in the same way: missing rights, a topic or
-/// partition that does not exist, a record or a setting that the brokers refuse.
+/// Returns true if the cause is permanent, so that a retry would fail in the same way: missing rights, a record or a
+/// setting that the brokers refuse.
 ///
 /// Failed authentication is not among them: librdkafka reports a wrong password with the same code as a token endpoint
-/// that does not answer.
+/// that does not answer. An unknown topic or partition is not, either: a broker that has just started may not know of it
+/// yet.
 pub fn is_permanent(code: Code) -> bool {
     matches!(
         code,
@@ -17,9 +18,6 @@ pub fn is_permanent(code: Code) -> bool {
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed
             | Code::TransactionalIdAuthorizationFailed
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::UnknownTopicOrPartition
             | Code::InvalidTopic
             | Code::MessageSizeTooLarge
             | Code::InvalidConfig
@@ -57,8 +55,8 @@ mod tests {
         for (code, expected) in [
             (Code::TopicAuthorizationFailed, true),
             (Code::Authentication, false),
-            (Code::UnknownTopicOrPartition, true),
-            (Code::UnknownPartition, true),
+            (Code::UnknownTopicOrPartition, false),
+            (Code::UnknownPartition, false),
             (Code::MessageSizeTooLarge, true),
             (Code::AllBrokersDown, false),
             (Code::BrokerTransportFailure, false),

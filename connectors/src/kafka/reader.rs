@@ -310,7 +310,7 @@ impl PartitionReader {
             }
             Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
             | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
-            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => Err(Error::Invalid(format!(
+            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => Err(Error::Unavailable(format!(
                 "the partition {} does not exist any more ({text}): the topic was deleted, or created again with fewer \
                  partitions; create it, or start without the old checkpoints",
                 self.id
@@ -376,25 +376,26 @@ mod tests {
     fn errors_that_a_restart_cannot_change_are_permanent() {
         use RDKafkaRespErr as Code;
         #[track_caller]
-        fn check(code: Code, expected: &str) {
+        fn check(code: Code, is_retryable: bool, expected: &str) {
             let error = partition().on_error(code, "refused").unwrap_err();
-            assert!(matches!(error, Error::Invalid(_)), "{error:?}");
+            assert_eq!(error.retry().is_retryable(), is_retryable, "{error:?}");
             assert!(error.to_string().contains(expected), "{error}");
         }
-        check(
+        // A broker that has just started may not know of the topic yet.
+        for code in [
             Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
-            "the partition orders-3 does not exist any more",
-        );
-        check(
             Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
-            "the partition orders-3 does not exist any more",
-        );
+        ] {
+            check(code, true, "the partition orders-3 does not exist any more");
+        }
         check(
             Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+            false,
             "not allowed to read orders-3 (refused)",
         );
         check(
             Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET,
+            false,
             "the offset 7 to read from is not in the partition",
         );
     }
