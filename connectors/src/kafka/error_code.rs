@@ -8,8 +8,8 @@ use crate::Error;
 /// setting that the brokers refuse.
 ///
 /// Failed authentication is not among them: librdkafka reports a wrong password with the same code as a token endpoint
-/// that does not answer. An unknown topic or partition is not, either: a broker that has just started may not know of it
-/// yet.
+/// that does not answer. An unknown topic or partition is not, either: a broker that has just started may not know of
+/// it yet.
 pub fn is_permanent(code: Code) -> bool {
     matches!(
         code,

@@ -46,6 +46,7 @@ pub(crate) use relations::relations_read;
 pub use script::EXPRESSION_DEPTH_MAX;
 pub(crate) use script::{read_expression, read_query};
 pub(crate) use script_planner::pipeline;
+pub use settings::SETTING_KEYS;
 pub(crate) use settings::{notes, settings};
 pub(crate) use sink::{check_names, project_to_sink, sink_table};
 pub(crate) use table::{columns_of, resolve};

@@ -8,8 +8,8 @@ use super::statement::StatementKind;
 use crate::error::{Error, Errors};
 use crate::{Mode, Settings};
 
-/// Keys that have an effect, in the planner or in the engine.
-const KNOWN: &[&str] = &[
+/// Keys of `SET` that have an effect, in the planner or in the engine.
+pub const SETTING_KEYS: &[&str] = &[
     "pipeline.name",
     "pipeline.max-parallelism",
     "parallelism.default",
@@ -165,10 +165,10 @@ pub(crate) fn notes(text: &str) -> Vec<Error> {
 }
 
 fn note(key: &str) -> Option<String> {
-    if KNOWN.contains(&key) {
+    if SETTING_KEYS.contains(&key) {
         return None;
     }
-    let meant = as_hint(closest_within(MISSPELT_MAX, key, KNOWN.iter().copied()));
+    let meant = as_hint(closest_within(MISSPELT_MAX, key, SETTING_KEYS.iter().copied()));
     if !FLINK.contains(&key) && !meant.is_empty() {
         return Some(format!("the setting '{key}' is unknown and has no effect{meant}"));
     }
@@ -179,7 +179,7 @@ fn note(key: &str) -> Option<String> {
     }
     Some(format!(
         "the setting '{key}' is unknown and has no effect; there are {}",
-        KNOWN.join(", ")
+        SETTING_KEYS.join(", ")
     ))
 }
 
@@ -231,7 +231,7 @@ mod tests {
     /// Checks that the suggested key causes no note, and that the script plans.
     #[test]
     fn the_suggested_key_is_one_that_has_an_effect() {
-        for key in KNOWN {
+        for key in SETTING_KEYS {
             check(key, &[]);
             let misspelt = format!("{key}s");
             let message = note(&misspelt).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Parsing of Flink's SQL types into Arrow types.
 //!
-//! The Arrow types are those of [`millstream_graph::sql_type`]. Lengths and precisions are accepted but not enforced, except those of
-//! `DECIMAL`; times with more digits than microseconds are refused. All columns are nullable: `NOT NULL` is accepted
-//! and ignored.
+//! The Arrow types are those of [`millstream_graph::sql_type`]. Lengths and precisions are accepted but not enforced,
+//! except those of `DECIMAL`; times with more digits than microseconds are refused. All columns are nullable: `NOT
+//! NULL` is accepted and ignored.
 
 use std::sync::Arc;
 
