@@ -7,6 +7,7 @@
 
 use datafusion::logical_expr::{Expr, Operator, ScalarUDF};
 
+mod arrays;
 mod builtin;
 mod civil;
 mod clock;

@@ -8,7 +8,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 use super::builtin::{self, PartialState};
 use super::scalar::{Fallibility, Scalar};
-use super::{clock, comparable, decimals, json, numbers, pattern, rewrites, text, time};
+use super::{arrays, clock, comparable, decimals, json, numbers, pattern, rewrites, text, time};
 
 /// Names that the SQL planner knows without a function.
 const SYNTAX: &[&str] = &["grouping", "struct", "row", "array", "map", "unnest"];
@@ -43,6 +43,7 @@ pub(crate) struct Functions {
 /// Returns the declarations of our own scalar functions.
 fn own_scalars() -> Vec<Scalar> {
     [
+        arrays::all(),
         clock::all(),
         text::all(),
         pattern::all(),
@@ -105,7 +106,7 @@ impl Functions {
         for declared in own_scalars() {
             let properties = ScalarProperties {
                 fallibility: declared.fallibility(),
-                is_comparing: false,
+                is_comparing: declared.is_comparing(),
             };
             let aliases = declared.declared_aliases();
             let function = Arc::new(ScalarUDF::new_from_impl(declared));
@@ -248,7 +249,11 @@ mod tests {
     fn replaced_functions_have_one_of_our_own() {
         let own: Vec<String> = own_scalars()
             .into_iter()
-            .map(|declared| ScalarUDF::new_from_impl(declared).name().to_owned())
+            .flat_map(|declared| {
+                let aliases = declared.declared_aliases().iter().map(|alias| (*alias).to_owned());
+                let names: Vec<String> = aliases.collect();
+                [vec![ScalarUDF::new_from_impl(declared).name().to_owned()], names].concat()
+            })
             .collect();
         for name in builtin::REPLACED_SCALARS {
             assert!(own.iter().any(|own| own == name), "{name}");

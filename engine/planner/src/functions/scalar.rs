@@ -42,6 +42,7 @@ pub(crate) struct Scalar {
     /// Further names, which replace those of other functions.
     aliases: &'static [&'static str],
     fallibility: Fallibility,
+    is_comparing: bool,
     signature: Signature,
     notation: Notation,
     /// Returns the types that the arguments are cast to, or an error that says why they are refused.
@@ -63,6 +64,7 @@ impl Scalar {
             name,
             aliases: &[],
             fallibility: Fallibility::Infallible,
+            is_comparing: false,
             signature: Signature::user_defined(Volatility::Immutable),
             notation: Notation::Call,
             accepts,
@@ -90,6 +92,12 @@ impl Scalar {
         self
     }
 
+    /// Declares that the result depends on the equality or order of arguments, or of their elements.
+    pub(super) fn comparing(mut self) -> Self {
+        self.is_comparing = true;
+        self
+    }
+
     /// Adds further names.
     pub(super) fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
@@ -104,6 +112,10 @@ impl Scalar {
 
     pub(super) fn declared_aliases(&self) -> &'static [&'static str] {
         self.aliases
+    }
+
+    pub(super) fn is_comparing(&self) -> bool {
+        self.is_comparing
     }
 
     pub(super) fn fallibility(&self) -> Fallibility {

@@ -14,6 +14,7 @@ use datafusion::physical_expr::create_physical_expr;
 use crate::PlanOptions;
 use crate::error::Location;
 
+mod arrays;
 mod decimals;
 mod equality;
 
