@@ -1,6 +1,6 @@
 //! The registry of everything that queries can call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use datafusion::execution::SessionStateDefaults;
@@ -34,6 +34,8 @@ pub(crate) struct Functions {
     scalars: BTreeMap<String, Arc<ScalarUDF>>,
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
     windows: BTreeMap<String, Arc<WindowUDF>>,
+    /// Names of `scalars` that only rewritten calls and operators use.
+    internal_scalars: BTreeSet<String>,
     /// By the function's own name, not its aliases.
     scalar_properties: BTreeMap<String, ScalarProperties>,
     /// By the aggregate's own name, not its aliases.
@@ -68,6 +70,7 @@ impl Functions {
             scalars: BTreeMap::new(),
             aggregates: BTreeMap::new(),
             windows: BTreeMap::new(),
+            internal_scalars: BTreeSet::new(),
             scalar_properties: BTreeMap::new(),
             aggregate_properties: BTreeMap::new(),
         };
@@ -95,6 +98,10 @@ impl Functions {
                 };
                 self.scalar_properties.insert(name.to_owned(), properties);
                 aliased.extend(declared.aliases.iter().map(|alias| (*alias, function.clone())));
+                if declared.is_internal {
+                    let names = function.aliases().iter().map(|alias| alias.to_ascii_lowercase());
+                    self.internal_scalars.extend(names.chain([name.to_ascii_lowercase()]));
+                }
             } else if !builtin::REPLACED_SCALARS.contains(&name) {
                 continue;
             }
@@ -112,9 +119,11 @@ impl Functions {
             let function = Arc::new(ScalarUDF::new_from_impl(declared));
             self.scalar_properties.insert(function.name().to_owned(), properties);
             aliased.extend(aliases.iter().map(|alias| (*alias, function.clone())));
+            self.internal_scalars.remove(function.name());
             self.scalars.insert(function.name().to_ascii_lowercase(), function);
         }
         for (alias, function) in aliased {
+            self.internal_scalars.remove(alias);
             self.scalars.insert(alias.to_owned(), function);
         }
     }
@@ -195,7 +204,12 @@ impl Functions {
             .chain(self.windows.keys())
             .map(String::as_str)
             .chain(rewrites::names().map(|name| -> &str { name }))
-            .filter(|name| !name.starts_with('$'))
+            .filter(|name| !name.starts_with('$') && !self.is_internal(name))
+    }
+
+    /// Returns true if a lower-case name is that of a function which queries cannot call.
+    pub(crate) fn is_internal(&self, name: &str) -> bool {
+        self.internal_scalars.contains(name) && !rewrites::names().any(|rewritten| rewritten == name)
     }
 
     /// Returns the names of all scalar functions.
@@ -216,8 +230,6 @@ impl Functions {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn set<T: Into<String>>(names: impl IntoIterator<Item = T>) -> BTreeSet<String> {
@@ -258,6 +270,20 @@ mod tests {
         for name in builtin::REPLACED_SCALARS {
             assert!(own.iter().any(|own| own == name), "{name}");
         }
+    }
+
+    #[test]
+    fn scalar_functions_of_datafusion_are_internal_or_documented() {
+        let page = include_str!("../../../../docs/sql.md").to_ascii_lowercase();
+        let words: BTreeSet<&str> = page
+            .split(|letter: char| letter != '_' && !letter.is_ascii_alphanumeric())
+            .collect();
+        let callable = builtin::SCALARS.iter().filter(|function| !function.is_internal);
+        let missing: Vec<&str> = callable
+            .map(|function| function.name)
+            .filter(|name| !words.contains(name))
+            .collect();
+        assert_eq!(missing, [""; 0]);
     }
 
     #[test]

@@ -308,6 +308,19 @@ fn numbers_and_conditions() {
         ("0.908 * 100", "90.800"),
         ("CASE 3 WHEN 3 THEN 'x' END", "x"),
         ("2 BETWEEN 1 AND 3", "true"),
+        (
+            "ENCODE('a', 'hex')",
+            "1:1: ENCODE is not supported: docs/sql.md lists the functions",
+        ),
+        (
+            "DATE_TRUNC('day', 1)",
+            "1:1: DATE_TRUNC is not supported: docs/sql.md lists the functions",
+        ),
+        ("ROW(1, 'a')", "{c0: 1, c1: a}"),
+        (
+            "ROW(1, 'a').c0",
+            "not supported: dot access not supported for non-string expr",
+        ),
         ("SPLIT_INDEX('a')", "SPLIT_INDEX takes 3 arguments, not 1"),
         (
             "HOUR(5)",

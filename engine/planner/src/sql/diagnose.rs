@@ -123,6 +123,20 @@ pub(crate) fn sql_types(text: &str) -> String {
         .fold(text.to_owned(), |text, (arrow, sql)| text.replace(arrow, sql))
 }
 
+/// Cuts a message before the first dump of a syntax tree.
+fn without_syntax_tree(message: &str) -> &str {
+    let dumps = ["Ident {", "Span(", "WithSpan {", "Span {"];
+    let Some(dump) = dumps.iter().filter_map(|dump| message.find(dump)).min() else {
+        return message;
+    };
+    let before = &message[..dump];
+    let end = before.rfind(": ").or_else(|| before.rfind(' ')).unwrap_or(0);
+    match before[..end].trim_end_matches([':', ' ']) {
+        "" => "this expression is not supported here: write it in another way",
+        message => message,
+    }
+}
+
 /// Removes parts of DataFusion's messages that are for its developers.
 fn plain(message: &str) -> String {
     let mut text = message.split("\n\nbacktrace").next().unwrap_or(message).trim();
@@ -135,6 +149,7 @@ fn plain(message: &str) -> String {
     ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
+    let text = without_syntax_tree(text);
     if let Some(field) = text
         .strip_prefix("Field ")
         .and_then(|rest| rest.split_once(" not found in struct"))

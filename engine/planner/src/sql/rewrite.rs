@@ -331,6 +331,14 @@ impl Rewrite<'_> {
                 .push((format!("{} {instead}", ident.value.to_ascii_uppercase()), ident.span));
             return;
         }
+        if self.functions.is_internal(&lower) {
+            let message = format!(
+                "{} is not supported: docs/sql.md lists the functions",
+                ident.value.to_ascii_uppercase()
+            );
+            self.errors.push((message, ident.span));
+            return;
+        }
         if let Some(now_us) = self.batch_now_us
             && let Some(value) = functions::batch_value(&lower, function, now_us)
         {
