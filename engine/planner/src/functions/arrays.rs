@@ -214,12 +214,15 @@ fn position(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     array_result(result.finish())
 }
 
+/// Ranges of elements, each with the index of its source.
+type Parts = Vec<(usize, Range<usize>)>;
+
 /// Builds an array per row out of ranges of given arrays; `None` is NULL.
 fn build(
     element: &DataType,
     sources: &[&ArrayRef],
     rows: usize,
-    parts: impl Fn(usize) -> Option<Vec<(usize, Range<usize>)>>,
+    parts: impl Fn(usize) -> Option<Parts>,
 ) -> Result<ColumnarValue> {
     let data: Vec<_> = sources.iter().map(|source| source.to_data()).collect();
     let mut values = MutableArrayData::new(data.iter().collect(), true, data.iter().map(|data| data.len()).sum());
@@ -249,7 +252,7 @@ fn build(
 
 fn remove(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let lists = Lists::of(arguments, 0)?;
-    let mut kept: Vec<Option<Vec<(usize, Range<usize>)>>> = Vec::with_capacity(arguments.number_rows);
+    let mut kept: Vec<Option<Parts>> = Vec::with_capacity(arguments.number_rows);
     for_each_match(arguments, |_, found| {
         kept.push(found.map(|(range, matching)| {
             let mut parts = Vec::new();

@@ -21,6 +21,8 @@ pub(super) struct BuiltinScalar {
     /// True if queries cannot call the function by DataFusion's names, because Flink has no such function, or one that
     /// differs. Rewritten calls and operators use it.
     pub is_internal: bool,
+    /// True if a FLOAT argument is computed as a DOUBLE.
+    pub is_in_double: bool,
 }
 
 const fn infallible(name: &'static str) -> BuiltinScalar {
@@ -30,6 +32,7 @@ const fn infallible(name: &'static str) -> BuiltinScalar {
         fallibility: Fallibility::Infallible,
         is_comparing: false,
         is_internal: false,
+        is_in_double: false,
     }
 }
 
@@ -40,12 +43,18 @@ const fn fallible(name: &'static str) -> BuiltinScalar {
         fallibility: Fallibility::Fallible,
         is_comparing: false,
         is_internal: false,
+        is_in_double: false,
     }
 }
 
 impl BuiltinScalar {
     const fn comparing(mut self) -> Self {
         self.is_comparing = true;
+        self
+    }
+
+    const fn in_double(mut self) -> Self {
+        self.is_in_double = true;
         self
     }
 
@@ -109,37 +118,37 @@ pub(super) const SCALARS: &[BuiltinScalar] = &[
     fallible("to_unixtime").internal(),
     // Numbers.
     fallible("abs"),
-    fallible("acos"),
+    fallible("acos").in_double(),
     fallible("acosh").internal(),
-    fallible("asin"),
+    fallible("asin").in_double(),
     fallible("asinh").internal(),
-    fallible("atan"),
-    fallible("atan2"),
+    fallible("atan").in_double(),
+    fallible("atan2").in_double(),
     fallible("atanh").internal(),
     fallible("cbrt").internal(),
-    fallible("cos"),
-    fallible("cosh"),
-    fallible("cot"),
-    fallible("degrees"),
-    fallible("exp"),
+    fallible("cos").in_double(),
+    fallible("cosh").in_double(),
+    fallible("cot").in_double(),
+    fallible("degrees").in_double(),
+    fallible("exp").in_double(),
     fallible("factorial").internal(),
     fallible("gcd").internal(),
     fallible("isnan").internal(),
     fallible("iszero").internal(),
     fallible("lcm").internal(),
-    fallible("ln"),
-    fallible("log"),
-    fallible("log10"),
-    fallible("log2"),
+    fallible("ln").in_double(),
+    fallible("log").in_double(),
+    fallible("log10").in_double(),
+    fallible("log2").in_double(),
     fallible("nanvl").internal(),
     fallible("pi"),
-    fallible("radians"),
+    fallible("radians").in_double(),
     fallible("random").aliases(&["rand"]).internal(),
     fallible("round"),
-    fallible("sin"),
-    fallible("sinh"),
-    fallible("tan"),
-    fallible("tanh"),
+    fallible("sin").in_double(),
+    fallible("sinh").in_double(),
+    fallible("tan").in_double(),
+    fallible("tanh").in_double(),
     // Strings.
     fallible("ascii"),
     fallible("bit_length").internal(),

@@ -19,6 +19,8 @@ pub(crate) struct ScalarProperties {
     pub fallibility: Fallibility,
     /// True if the result depends on the equality or order of arguments, or of their elements.
     pub is_comparing: bool,
+    /// True if a FLOAT argument is computed as a DOUBLE.
+    pub is_in_double: bool,
 }
 
 /// Properties of an aggregate that planning depends on.
@@ -95,6 +97,7 @@ impl Functions {
                 let properties = ScalarProperties {
                     fallibility: declared.fallibility,
                     is_comparing: declared.is_comparing,
+                    is_in_double: declared.is_in_double,
                 };
                 self.scalar_properties.insert(name.to_owned(), properties);
                 aliased.extend(declared.aliases.iter().map(|alias| (*alias, function.clone())));
@@ -114,6 +117,7 @@ impl Functions {
             let properties = ScalarProperties {
                 fallibility: declared.fallibility(),
                 is_comparing: declared.is_comparing(),
+                is_in_double: false,
             };
             let aliases = declared.declared_aliases();
             let function = Arc::new(ScalarUDF::new_from_impl(declared));
@@ -173,6 +177,7 @@ impl Functions {
         self.scalar_properties.get(name).copied().unwrap_or(ScalarProperties {
             fallibility: Fallibility::Fallible,
             is_comparing: false,
+            is_in_double: false,
         })
     }
 

@@ -3,6 +3,7 @@
 //! * `AVG` of integers is an integer, rounded towards zero: `SUM / COUNT`. `AVG` of decimals is rounded half up.
 //! * A DOUBLE and a DECIMAL are compared as DOUBLEs. DataFusion casts the DOUBLE to a DECIMAL, which fails for 1e15.
 //! * All comparisons of floating-point numbers use the same equality ([`float_equality`]).
+//! * `EXP`, `LN`, `SIN` and their like compute a FLOAT as a DOUBLE.
 //! * `CAST(timestamp AS STRING)` is `2024-01-01 00:00:00.000`, without the `T`; booleans are `TRUE` and `FALSE`.
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::functions::Functions;
 /// Rewrites a plan before types are coerced, which makes an integer argument of AVG a DOUBLE.
 pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(rewrite_averages)?.data;
+    let plan = plan.transform_up_with_subqueries(widen_floats)?.data;
     plan.transform_up_with_subqueries(|plan| rewrite_comparisons(plan, Pass::BeforeCoercion))
         .map(|transformed| transformed.data)
 }
@@ -38,6 +40,41 @@ pub(super) fn after_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
 pub(crate) fn after_optimization(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|plan| rewrite_comparisons(plan, Pass::AfterOptimization))
         .map(|transformed| transformed.data)
+}
+
+/// Casts FLOAT arguments of functions that compute with DOUBLEs.
+fn widen_floats(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = DFSchema::empty();
+    for input in plan.inputs() {
+        schema.merge(input.schema());
+    }
+    let preserver = NamePreserver::new(&plan);
+    let transformed = plan.map_expressions(|expr| {
+        let name = preserver.save(&expr);
+        let expr = expr.transform_up(|mut expr| {
+            let mut is_changed = false;
+            if let Expr::ScalarFunction(call) = &mut expr
+                && Functions::all().scalar_properties(call.func.name()).is_in_double
+            {
+                for argument in &mut call.args {
+                    if argument.get_type(&schema).is_ok_and(|found| found == DataType::Float32) {
+                        let float = std::mem::replace(argument, Expr::Literal(ScalarValue::Null, None));
+                        *argument = Expr::Cast(Cast::new(Box::new(float), DataType::Float64));
+                        is_changed = true;
+                    }
+                }
+            }
+            Ok(match is_changed {
+                true => Transformed::yes(expr),
+                false => Transformed::no(expr),
+            })
+        })?;
+        Ok(expr.update_data(|expr| name.restore(expr)))
+    })?;
+    match transformed.transformed {
+        true => transformed.map_data(LogicalPlan::recompute_schema),
+        false => Ok(transformed),
+    }
 }
 
 /// A pass that rewrites comparisons. Operands of `=`, `<` and the like are wrapped after optimisation: the optimiser
