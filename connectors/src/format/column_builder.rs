@@ -22,7 +22,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::numbers::{parse_decimal, parse_float, parse_integer};
+use super::numbers::{is_out_of_range, parse_decimal, parse_float, parse_integer};
 use super::parse_error::{CellResult, ParseError};
 use super::{map_keys, time};
 use crate::Error;
@@ -310,10 +310,18 @@ impl ColumnBuilder {
             Values::Int32(values) => values.push(narrow(text, "an INT")?),
             Values::Int64(values) => values.push(narrow(text, "a BIGINT")?),
             Values::Float32(values) => {
-                values.push(parse_float(text).ok_or_else(|| ParseError::expected(text, "a FLOAT"))?)
+                let value: f32 = parse_float(text).ok_or_else(|| ParseError::expected(text, "a FLOAT"))?;
+                if is_out_of_range(text, value.is_infinite()) {
+                    return Err(ParseError::expected(text, "within the range of a FLOAT"));
+                }
+                values.push(value);
             }
             Values::Float64(values) => {
-                values.push(parse_float(text).ok_or_else(|| ParseError::expected(text, "a DOUBLE"))?)
+                let value: f64 = parse_float(text).ok_or_else(|| ParseError::expected(text, "a DOUBLE"))?;
+                if is_out_of_range(text, value.is_infinite()) {
+                    return Err(ParseError::expected(text, "within the range of a DOUBLE"));
+                }
+                values.push(value);
             }
             Values::Decimal {
                 values,

@@ -33,6 +33,12 @@ pub fn parse_float<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
 }
 
+/// Returns true if a text of digits was parsed as an infinite number. `Infinity` itself is a value.
+pub fn is_out_of_range(text: &[u8], is_infinite: bool) -> bool {
+    let mut digits = text.trim_ascii().iter().skip_while(|byte| matches!(byte, b'+' | b'-'));
+    is_infinite && digits.next().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.')
+}
+
 /// Parses an unscaled decimal, rounded half up to `scale`; `None` if the text is not a number or has too many digits.
 pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     let scaled = Scaled::parse(text, scale)?;

@@ -94,6 +94,12 @@ fn bad_lines_are_refused_with_the_reason() {
         r#"1,"x"y,2"#,
         "`y,2` follows a closing quote at byte 5; a quote inside a quoted field is written twice",
     );
+    check(
+        &[],
+        "1,x,1e309",
+        "column `c`: `1e309` is not within the range of a DOUBLE",
+    );
+    check(&[], "1,x,-Infinity", r#"{"a":1,"b":"x","c":"-Infinity"}"#);
     let ignore = &[("csv.ignore-parse-errors", "true")];
     check(ignore, "one,x,2", r#"{"a":null,"b":"x","c":2.0}"#);
     check(ignore, "1,x", "skipped");

@@ -99,6 +99,10 @@ fn texts() {
         ("OVERLAY('abcdef' PLACING 'xx' FROM 2 FOR 2)", "axxdef"),
         ("ASCII('A')", "65"),
         ("CHR(65)", "A"),
+        ("CHR(353)", "a"),
+        ("CHR(228)", "ä"),
+        ("CHR(-1)", ""),
+        ("CHR(CAST(NULL AS INT))", "NULL"),
         ("MD5('a')", "0cc175b9c0f1b6a831c399e269772661"),
         (
             "SHA256('a')",

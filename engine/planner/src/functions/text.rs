@@ -24,6 +24,7 @@ pub(super) fn all() -> Vec<Scalar> {
         }),
         Scalar::infallible("$substring", text_integers, utf8, substring),
         Scalar::fallible("$locate", text_text_integer, |_| DataType::Int32, locate),
+        Scalar::infallible("chr", integer, utf8, character),
         Scalar::fallible("left", text_integer, utf8, |arguments| left_or_right(arguments, true)),
         Scalar::fallible("right", text_integer, utf8, |arguments| left_or_right(arguments, false)),
         Scalar::fallible("lpad", padding, utf8, |arguments| pad(arguments, true)),
@@ -413,6 +414,24 @@ fn locate_from(needle: &str, text: &str, start: i64) -> i32 {
 /// Returns the byte offset of character `count` of a text, or its length if it has no more than `count` characters.
 fn byte_of(text: &str, count: usize) -> usize {
     text.char_indices().nth(count).map_or(text.len(), |(at, _)| at)
+}
+
+fn integer(given: &[DataType]) -> Result<Vec<DataType>> {
+    match given.len() {
+        1 => Ok(vec![DataType::Int64]),
+        count => plan_err!("takes 1 argument, not {count}"),
+    }
+}
+
+/// `CHR(n)`: the character of the last 8 bits of `n`, no character for a negative `n`.
+fn character(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let codes = array(arguments, 0)?;
+    let text = |code: i64| match u8::try_from(code & 0xff) {
+        Ok(code_point) if code >= 0 => char::from(code_point).to_string(),
+        _ => String::new(),
+    };
+    let texts = codes.as_primitive::<Int64Type>().iter().map(|code| code.map(text));
+    array_result(texts.collect::<StringArray>())
 }
 
 /// `LEFT(text, n)`, `RIGHT(text, n)`: no characters for a negative `n`.
