@@ -92,7 +92,7 @@ fn a_stream_without_an_end_is_warned_of_while_it_runs() {
                 && line.ends_with("they have the field `userId` (names are case-sensitive)")
         })
     });
-    signal(&child, "TERM");
+    signal(&child, libc::SIGTERM);
     assert!(child.wait().unwrap().success());
     let warnings = read()
         .lines()

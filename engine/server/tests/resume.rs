@@ -203,14 +203,14 @@ fn a_killed_run_resumes_and_writes_every_row_exactly_once() {
 fn a_stopped_run_takes_a_last_checkpoint_and_resumes() {
     let expected = expected();
     let folder = folder(SLOW);
-    for name in ["TERM", "INT"] {
+    for request in [libc::SIGTERM, libc::SIGINT] {
         let newest = || manifests(&folder.path(".millstream")).pop();
         let before = newest();
         let mut child = folder.start(&["run", "job.yaml"]);
         folder.wait(&mut child, "a checkpoint of its own", || {
             newest().is_some() && newest() != before
         });
-        signal(&child, name);
+        signal(&child, request);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         says(&output, "stopped at checkpoint");
@@ -225,7 +225,7 @@ fn a_damaged_checkpoint_is_passed_over_only_if_duplicates_are_accepted() {
     let folder = folder(SLOW);
     let mut child = folder.start(&["run", "job.yaml"]);
     folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 3);
-    signal(&child, "TERM");
+    signal(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let newest = manifests(&folder.path(".millstream")).pop().unwrap();
     let mut bytes = fs::read(&newest).unwrap();
@@ -254,7 +254,7 @@ fn any_retained_checkpoint_can_be_replayed() {
     let folder = folder(SLOW);
     let mut child = folder.start(&["run", "job.yaml"]);
     folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 3);
-    signal(&child, "TERM");
+    signal(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let listed = text(&folder.run(&["checkpoints", "job.yaml"], 0).stdout);
     let ids: Vec<&str> = listed
@@ -310,7 +310,7 @@ fn state_that_would_be_lost_is_refused() {
     let folder = folder(SLOW);
     let mut child = folder.start(&["run", "job.yaml"]);
     folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 2);
-    signal(&child, "TERM");
+    signal(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let job = fs::read_to_string(folder.path("job.yaml"))
         .unwrap()
@@ -326,7 +326,7 @@ fn state_that_would_mean_something_else_is_refused_until_that_is_accepted() {
     let folder = folder(SLOW);
     let mut child = folder.start(&["run", "job.yaml"]);
     folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 2);
-    signal(&child, "TERM");
+    signal(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     write_job(&folder, FAST);
     let job = fs::read_to_string(folder.path("job.yaml")).unwrap();
@@ -376,7 +376,7 @@ fn edits_without_meaning_are_not_refused() {
     let folder = folder(SLOW);
     let mut child = folder.start(&["run", "job.yaml"]);
     folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 2);
-    signal(&child, "TERM");
+    signal(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     write_job(&folder, FAST);
     let job = fs::read_to_string(folder.path("job.yaml")).unwrap();
@@ -411,7 +411,7 @@ fn damage_is_found_by_verify_and_a_lost_journal_is_refused() {
     let folder = folder(SLOW);
     let mut child = folder.start(&["run", "job.yaml"]);
     folder.wait(&mut child, "checkpoints", || folder.checkpoints() >= 3);
-    signal(&child, "TERM");
+    signal(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let verify = ["checkpoints", "job.yaml", "--verify"];
     let whole = text(&folder.run(&verify, 0).stdout);
