@@ -17,7 +17,7 @@ use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, TimeUnit};
 
 /// Returns true if a conversion may be attempted.
-pub fn is_possible(from: &DataType, to: &DataType) -> bool {
+pub(crate) fn is_possible(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (DataType::Struct(found), DataType::Struct(wanted)) => {
             wanted.iter().all(
@@ -62,7 +62,7 @@ fn entry_types(entries: &Field) -> Option<(&DataType, &DataType)> {
 }
 
 /// Returns true if a conversion preserves every value of the type.
-pub fn preserves_every_value(from: &DataType, to: &DataType) -> bool {
+pub(crate) fn preserves_every_value(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Binary, BinaryView, Date32, Date64, Decimal128, Float16, Float32, Float64, LargeBinary, LargeUtf8, Timestamp,
         Utf8, Utf8View,
@@ -92,7 +92,7 @@ pub fn preserves_every_value(from: &DataType, to: &DataType) -> bool {
 }
 
 /// Converts a column to another type. The error names the first value that would change.
-pub fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
+pub(crate) fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     if column.data_type() == to {
         return Ok(column.clone());
     }

@@ -6,7 +6,7 @@
 //!
 //! This crate knows nothing of the engine.
 
-#![warn(missing_docs)]
+#![warn(missing_docs, unreachable_pub)]
 
 #[cfg(feature = "blackhole")]
 pub mod blackhole;

@@ -17,7 +17,7 @@ use crate::{Error, TableDefinition};
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 const LENGTH_MAX: u64 = 1 << 20;
 
-pub struct Column {
+pub(super) struct Column {
     data_type: DataType,
     kind: Kind,
     /// Seed of the column, which differs between the columns of a table.
@@ -51,7 +51,7 @@ enum Kind {
 
 impl Column {
     /// Creates the generator of a column from the table's options.
-    pub fn new(table: &TableDefinition, field: &FieldRef) -> Result<Self, Error> {
+    pub(super) fn new(table: &TableDefinition, field: &FieldRef) -> Result<Self, Error> {
         let options = Options::of(table);
         let name = |part: &str| format!("fields.{}.{part}", field.name());
         let integer = |part: &str| options.integer(&name(part));
@@ -152,7 +152,7 @@ impl Column {
     }
 
     /// Returns the number of rows until the column's sequence ends.
-    pub fn length(&self) -> Option<u64> {
+    pub(super) fn length(&self) -> Option<u64> {
         match self.kind {
             Kind::Sequence { start, end } => Some(end.wrapping_sub(start) as u64).map(|span| span.saturating_add(1)),
             _ => None,
@@ -160,7 +160,7 @@ impl Column {
     }
 
     /// Generates the values of `rows` consecutive rows from `first`.
-    pub fn values(&self, seed: u64, first: u64, rows: usize) -> ArrayRef {
+    pub(super) fn values(&self, seed: u64, first: u64, rows: usize) -> ArrayRef {
         let now_us = now_us();
         let numbers = first..first + rows as u64;
         let present = |n: u64| self.null_below == 0 || draw(seed ^ !self.salt, n) >> 32 >= self.null_below;

@@ -21,7 +21,7 @@ const BLOCK_ROWS_MAX: u64 = 8192;
 const ROUNDS_PER_SECOND: u64 = 4;
 const VERSION: u8 = 2;
 
-pub struct DatagenSource {
+pub(super) struct DatagenSource {
     schema: SchemaRef,
     columns: Arc<Vec<Column>>,
     rows: Option<u64>,
@@ -30,7 +30,13 @@ pub struct DatagenSource {
 }
 
 impl DatagenSource {
-    pub fn new(schema: SchemaRef, columns: Vec<Column>, rows: Option<u64>, rows_per_second: u64, seed: u64) -> Self {
+    pub(super) fn new(
+        schema: SchemaRef,
+        columns: Vec<Column>,
+        rows: Option<u64>,
+        rows_per_second: u64,
+        seed: u64,
+    ) -> Self {
         Self {
             schema,
             columns: Arc::new(columns),
@@ -83,7 +89,7 @@ impl Source for DatagenSource {
 }
 
 /// Describes the position of a checkpoint's split; `None` if the split is not one of this connector.
-pub fn describe_position(split: &Split) -> Option<String> {
+pub(super) fn describe_position(split: &Split) -> Option<String> {
     let progress = Progress::of(split).ok()?;
     (progress.id() == split.id).then(|| format!("{} rows", progress.taken))
 }

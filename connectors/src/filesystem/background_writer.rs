@@ -20,7 +20,7 @@ use crate::Error;
 const QUEUE_BYTES_MAX: u64 = 16 << 20;
 
 /// A command to the background thread. The queue is bounded by `QUEUE_BYTES_MAX`, not by the number of commands.
-pub enum Command {
+pub(super) enum Command {
     /// Writes to the file of a partition folder.
     Write {
         /// Partition folder.
@@ -43,7 +43,7 @@ pub enum Command {
 
 /// Handle to the background half of a writer.
 #[derive(Clone)]
-pub struct BackgroundWriter {
+pub(super) struct BackgroundWriter {
     sender: Sender<Command>,
     worker: Arc<Worker>,
     runtime: Handle,
@@ -64,7 +64,7 @@ struct Worker {
 
 impl BackgroundWriter {
     /// Creates a writer to `files`. It has no thread until a command is sent.
-    pub fn new(files: OpenFiles, runtime: Handle) -> Self {
+    pub(super) fn new(files: OpenFiles, runtime: Handle) -> Self {
         let (sender, commands) = unbounded();
         Self {
             sender,
@@ -81,7 +81,7 @@ impl BackgroundWriter {
     }
 
     /// Queues a command and starts a thread if none is running.
-    pub fn send(&self, command: Command) -> Result<(), Error> {
+    pub(super) fn send(&self, command: Command) -> Result<(), Error> {
         self.worker.queued_bytes.fetch_add(command.bytes(), Ordering::AcqRel);
         self.sender.send(command).map_err(|_| self.take_error())?;
         if !self.worker.is_running.swap(true, Ordering::AcqRel) {
@@ -92,7 +92,7 @@ impl BackgroundWriter {
     }
 
     /// Returns `Ready` if the queue has space, with the error of an earlier command if there was one.
-    pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pub(super) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Poll::Ready(ready) = self.worker.ready() {
             return Poll::Ready(ready);
         }
@@ -101,7 +101,7 @@ impl BackgroundWriter {
     }
 
     /// Returns the error that ended writing.
-    pub fn take_error(&self) -> Error {
+    pub(super) fn take_error(&self) -> Error {
         let error = self.worker.error.lock().take();
         error.unwrap_or_else(|| Error::Unavailable("writing of files has stopped".to_string()))
     }

@@ -12,7 +12,7 @@ use crate::Error;
 
 /// The origin of each delivered column.
 #[derive(Debug, Clone)]
-pub struct ColumnLayout {
+pub(super) struct ColumnLayout {
     /// The delivered columns.
     pub schema: SchemaRef,
     /// Columns to decode, as indices into the file's schema.
@@ -33,7 +33,7 @@ enum ColumnOrigin {
 
 impl ColumnLayout {
     /// Lays out the columns at `projection` of the table's schema, in that order; all columns if `None`.
-    pub fn new(settings: &SourceSettings, projection: Option<&[usize]>) -> Result<Self, Error> {
+    pub(super) fn new(settings: &SourceSettings, projection: Option<&[usize]>) -> Result<Self, Error> {
         let table = &settings.table;
         let all: Vec<usize> = (0..table.schema.fields().len()).collect();
         let wanted = projection.unwrap_or(&all);
@@ -65,7 +65,11 @@ impl ColumnLayout {
     }
 
     /// Returns the one-row constants of a file by delivered column; `None` for columns that are decoded.
-    pub fn constants(&self, settings: &SourceSettings, position: &Position) -> Result<Vec<Option<ArrayRef>>, Error> {
+    pub(super) fn constants(
+        &self,
+        settings: &SourceSettings,
+        position: &Position,
+    ) -> Result<Vec<Option<ArrayRef>>, Error> {
         self.origins
             .iter()
             .map(|origin| constant(settings, position, origin))
@@ -73,7 +77,7 @@ impl ColumnLayout {
     }
 
     /// Combines decoded columns and constants into a batch of the delivered columns.
-    pub fn assemble(&self, decoded: &RecordBatch, constants: &[Option<ArrayRef>]) -> Result<RecordBatch, Error> {
+    pub(super) fn assemble(&self, decoded: &RecordBatch, constants: &[Option<ArrayRef>]) -> Result<RecordBatch, Error> {
         let rows = decoded.num_rows();
         let columns = self
             .origins

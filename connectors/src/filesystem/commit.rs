@@ -14,7 +14,7 @@ use super::pending_file::PendingFile;
 use crate::Error;
 
 /// Publishes all files: renames local ones, completes uploads.
-pub async fn publish(location: &Location, files: Vec<PendingFile>) -> Result<(), Error> {
+pub(super) async fn publish(location: &Location, files: Vec<PendingFile>) -> Result<(), Error> {
     let mut local = Vec::new();
     for file in files {
         match file {
@@ -43,7 +43,7 @@ pub async fn publish(location: &Location, files: Vec<PendingFile>) -> Result<(),
 }
 
 /// Returns the error of a table whose path is no longer in the object store that it was written to.
-pub fn written_to_object_store(key: &str, path: &str) -> Error {
+pub(super) fn written_to_object_store(key: &str, path: &str) -> Error {
     Error::Invalid(format!(
         "the checkpoint has unpublished files of an object store (`{key}`), but the table's path is now `{path}`; set the \
          path back until they are published"

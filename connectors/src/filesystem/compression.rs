@@ -6,7 +6,7 @@ use crate::Error;
 
 /// Compression of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
+pub(super) enum Compression {
     /// Not compressed.
     None,
     /// One or more gzip members.
@@ -17,7 +17,7 @@ pub enum Compression {
 
 impl Compression {
     /// Returns the compression that the value of an option names; `auto` decides by the extension of `path`.
-    pub fn of(path: &str, option: &str) -> Self {
+    pub(super) fn of(path: &str, option: &str) -> Self {
         let has_extension = |extension: &str| {
             let start = path.len().checked_sub(extension.len());
             let end = start.and_then(|start| path.get(start..));
@@ -34,7 +34,7 @@ impl Compression {
     }
 
     /// Returns the extension that compressed files get: `.gz`.
-    pub fn extension(self) -> &'static str {
+    pub(super) fn extension(self) -> &'static str {
         match self {
             Self::None => "",
             Self::Gzip => ".gz",
@@ -43,7 +43,7 @@ impl Compression {
     }
 
     /// Decompresses `input` while it is read.
-    pub fn reader(self, input: Box<dyn Read + Send>, path: &str) -> Result<Box<dyn Read + Send>, Error> {
+    pub(super) fn reader(self, input: Box<dyn Read + Send>, path: &str) -> Result<Box<dyn Read + Send>, Error> {
         Ok(match self {
             Self::None => input,
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(input)),

@@ -25,7 +25,7 @@ const SEGMENTS_MAX: usize = 1_000;
 const CHUNKS_MAX: usize = 8_192;
 
 /// The log of one writer.
-pub struct ContentLog {
+pub(super) struct ContentLog {
     storage: Arc<dyn OutputStorage>,
     runtime: Handle,
     in_progress_suffix: String,
@@ -49,7 +49,7 @@ struct Content {
 
 impl ContentLog {
     /// Creates the log of a writer without open files.
-    pub fn new(context: &WriterContext) -> Self {
+    pub(super) fn new(context: &WriterContext) -> Self {
         Self {
             storage: context.storage.clone(),
             runtime: context.runtime.clone(),
@@ -62,7 +62,7 @@ impl ContentLog {
     }
 
     /// Begins the log of a new file.
-    pub fn open(&mut self, folder: &str, name: FinalName) {
+    pub(super) fn open(&mut self, folder: &str, name: FinalName) {
         let content = Content {
             name,
             chunks: Vec::new(),
@@ -74,7 +74,7 @@ impl ContentLog {
     }
 
     /// Appends what was written to an open file.
-    pub fn append(&mut self, folder: &str, payload: Payload) {
+    pub(super) fn append(&mut self, folder: &str, payload: Payload) {
         let Some(content) = self.contents.get_mut(folder).filter(|content| !content.is_incomplete) else {
             return;
         };
@@ -93,14 +93,14 @@ impl ContentLog {
     }
 
     /// Forgets a file that is closed.
-    pub fn close(&mut self, folder: &str) {
+    pub(super) fn close(&mut self, folder: &str) {
         if let Some(content) = self.contents.remove(folder) {
             self.unlogged_bytes -= content.unlogged_bytes;
         }
     }
 
     /// Returns the folder of a file that must be closed before the next segment is written, if there is one.
-    pub fn must_close(&self) -> Option<String> {
+    pub(super) fn must_close(&self) -> Option<String> {
         let incomplete = self.contents.iter().find(|(_, content)| content.is_incomplete);
         if let Some((folder, _)) = incomplete {
             return Some(folder.clone());
@@ -122,7 +122,7 @@ impl ContentLog {
     }
 
     /// Writes what was appended since the last call as a segment, and returns the committable of all open files.
-    pub fn write_segment(&mut self) -> Result<Option<Committable>, Error> {
+    pub(super) fn write_segment(&mut self) -> Result<Option<Committable>, Error> {
         let mut segment = Vec::with_capacity(self.unlogged_bytes);
         for content in self.contents.values_mut() {
             let offset = segment.len();

@@ -13,14 +13,14 @@ use super::part_file;
 use crate::Error;
 
 /// The published files, and their folder as the user wrote it.
-pub struct EarlierOutput {
+pub(super) struct EarlierOutput {
     files: Vec<FileEntry>,
     folder: String,
 }
 
 impl EarlierOutput {
     /// Lists the published files at a location.
-    pub async fn find(location: &Location) -> Result<Self, Error> {
+    pub(super) async fn find(location: &Location) -> Result<Self, Error> {
         let folder = match location {
             Location::Local(root) => root.clone(),
             Location::Store(store) => format!("{}/{}", store.root, store.key),
@@ -34,7 +34,7 @@ impl EarlierOutput {
     }
 
     /// Describes the files for a person: `3 files of earlier runs in out/`. `None` if there are none.
-    pub fn describe(&self) -> Option<String> {
+    pub(super) fn describe(&self) -> Option<String> {
         let folder = self.folder.trim_end_matches('/');
         match self.files.len() {
             0 => None,
@@ -44,7 +44,7 @@ impl EarlierOutput {
     }
 
     /// Removes the files.
-    pub async fn remove(&self, location: &Location) -> Result<(), Error> {
+    pub(super) async fn remove(&self, location: &Location) -> Result<(), Error> {
         match location {
             Location::Local(_) => {
                 let paths: Vec<String> = self.files.iter().map(|file| file.path.clone()).collect();

@@ -7,12 +7,12 @@ use millstream_store_errors::{Retry, Settings, explain};
 use crate::{Error, TableDefinition};
 
 /// Returns the error of a table whose option `path` cannot be used.
-pub fn invalid_path(table: &TableDefinition, path: &str, problem: &str) -> Error {
+pub(super) fn invalid_path(table: &TableDefinition, path: &str, problem: &str) -> Error {
     Error::Invalid(format!("table `{}`: option 'path': `{path}`: {problem}", table.name))
 }
 
 /// Returns the error of an operation on a local path. `action` names the operation: "cannot open the file".
-pub fn io_error(action: &str, path: &str, source: std::io::Error) -> Error {
+pub(super) fn io_error(action: &str, path: &str, source: std::io::Error) -> Error {
     let hint = match source.kind() {
         ErrorKind::NotFound => " (check the option 'path'; a relative path starts at the engine's working directory)",
         ErrorKind::PermissionDenied => " (grant the engine's user access to it)",
@@ -27,7 +27,7 @@ pub fn io_error(action: &str, path: &str, source: std::io::Error) -> Error {
 
 /// Returns the error of a request to an object store: [`Error::Unavailable`] if a retry may succeed, [`Error::Invalid`]
 /// otherwise (a missing object or bucket, refused credentials).
-pub fn store_error(path: &str, error: &object_store::Error) -> Error {
+pub(super) fn store_error(path: &str, error: &object_store::Error) -> Error {
     let message = format!("object store: `{path}`: {}", explain(error, Settings::Options));
     match Retry::of_object_store(error) {
         Retry::Never => Error::Invalid(message),

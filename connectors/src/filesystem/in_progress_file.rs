@@ -24,13 +24,13 @@ use crate::Error;
 const PART_BYTES: usize = 8 << 20;
 
 /// A file in progress.
-pub enum InProgressFile {
+pub(super) enum InProgressFile {
     Local(LocalFile),
     Upload(Upload),
 }
 
 /// A hidden local file.
-pub struct LocalFile {
+pub(super) struct LocalFile {
     file: BufWriter<File>,
     hidden: PathBuf,
     published: PathBuf,
@@ -38,7 +38,7 @@ pub struct LocalFile {
 }
 
 /// A multipart upload. Bytes are buffered until they fill a part.
-pub struct Upload {
+pub(super) struct Upload {
     store: StoreLocation,
     key: StorePath,
     upload: MultipartId,
@@ -50,13 +50,13 @@ pub struct Upload {
 
 impl InProgressFile {
     /// Creates a hidden file as [`InProgressFile::local`], in place of a hidden file of that name.
-    pub fn local_again(published: PathBuf, hidden_suffix: &str) -> Result<Self, Error> {
+    pub(super) fn local_again(published: PathBuf, hidden_suffix: &str) -> Result<Self, Error> {
         remove_file(&hidden_path(&published, hidden_suffix))?;
         Self::local(published, hidden_suffix)
     }
 
     /// Creates a hidden file that will be published as `published`. Never overwrites an existing file.
-    pub fn local(published: PathBuf, hidden_suffix: &str) -> Result<Self, Error> {
+    pub(super) fn local(published: PathBuf, hidden_suffix: &str) -> Result<Self, Error> {
         let shown = published.to_string_lossy().into_owned();
         let hidden = hidden_path(&published, hidden_suffix);
         if published.exists() {
@@ -78,7 +78,7 @@ impl InProgressFile {
     }
 
     /// Starts a multipart upload to `key`. Blocks.
-    pub fn upload(store: &StoreLocation, key: StorePath, runtime: &Handle) -> Result<Self, Error> {
+    pub(super) fn upload(store: &StoreLocation, key: StorePath, runtime: &Handle) -> Result<Self, Error> {
         let upload = runtime
             .block_on(store.multipart.create_multipart(&key))
             .map_err(|error| store_error(key.as_ref(), &error))?;
@@ -94,7 +94,7 @@ impl InProgressFile {
     }
 
     /// Returns the path or URL that readers will see.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Local(file) => file.published.to_string_lossy().into_owned(),
             Self::Upload(file) => format!("{}/{}", file.store.root, file.key),
@@ -102,7 +102,7 @@ impl InProgressFile {
     }
 
     /// Returns the name under which readers will find the file.
-    pub fn final_name(&self) -> FinalName {
+    pub(super) fn final_name(&self) -> FinalName {
         match self {
             Self::Local(file) => FinalName::Path(file.published.to_string_lossy().into_owned()),
             Self::Upload(file) => FinalName::Key(file.key.to_string()),
@@ -110,7 +110,7 @@ impl InProgressFile {
     }
 
     /// Makes the content durable and returns the record that a commit needs.
-    pub fn finish(self) -> Result<PendingFile, Error> {
+    pub(super) fn finish(self) -> Result<PendingFile, Error> {
         match self {
             Self::Local(file) => file.finish(),
             Self::Upload(file) => file.finish(),
@@ -118,7 +118,7 @@ impl InProgressFile {
     }
 
     /// Removes the hidden file or aborts the upload.
-    pub fn discard(self) -> Result<(), Error> {
+    pub(super) fn discard(self) -> Result<(), Error> {
         match self {
             Self::Local(file) => remove_file(&file.hidden),
             Self::Upload(file) => file

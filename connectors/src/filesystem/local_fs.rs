@@ -7,7 +7,7 @@ use super::error::io_error;
 use crate::Error;
 
 /// Creates a folder with its missing ancestors, and makes the new names durable.
-pub fn create_folder(folder: &Path) -> Result<(), Error> {
+pub(super) fn create_folder(folder: &Path) -> Result<(), Error> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -29,7 +29,7 @@ pub fn create_folder(folder: &Path) -> Result<(), Error> {
 }
 
 /// Removes a file. A file that does not exist is not an error.
-pub fn remove_file(path: &Path) -> Result<(), Error> {
+pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
     match std::fs::remove_file(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -38,7 +38,7 @@ pub fn remove_file(path: &Path) -> Result<(), Error> {
 }
 
 /// Makes the names in a folder durable.
-pub fn sync_folder(folder: &Path) -> Result<(), Error> {
+pub(super) fn sync_folder(folder: &Path) -> Result<(), Error> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| io_error("cannot make the folder durable", &folder.to_string_lossy(), error))

@@ -31,7 +31,7 @@ const KNOWN_SCHEMES: &str = "the supported schemes are file://, s3://, gs:// and
 
 /// A file of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileEntry {
+pub(super) struct FileEntry {
     /// Local path, or whole URL.
     pub path: String,
     /// Size in bytes.
@@ -42,7 +42,7 @@ pub struct FileEntry {
 
 /// The location of a table's files.
 #[derive(Clone)]
-pub enum Location {
+pub(super) enum Location {
     /// A local path as the user wrote it; may contain wildcards.
     Local(String),
     /// A place in an object store.
@@ -51,7 +51,7 @@ pub enum Location {
 
 /// A place in an object store.
 #[derive(Clone)]
-pub struct StoreLocation {
+pub(super) struct StoreLocation {
     /// The store.
     pub store: Arc<dyn ObjectStore>,
     /// The same store, for uploads that another process may complete.
@@ -65,7 +65,7 @@ pub struct StoreLocation {
 impl Location {
     /// Parses a table's option `path`. Object stores take credentials from the environment (`AWS_...`, `GOOGLE_...`,
     /// `AZURE_...`) and from options `store.<name>`, which take precedence.
-    pub fn of(table: &TableDefinition) -> Result<Self, Error> {
+    pub(super) fn of(table: &TableDefinition) -> Result<Self, Error> {
         let options = Options::of(table);
         let path = options.required("path")?;
         let Ok(url) = Url::parse(path) else {
@@ -84,7 +84,7 @@ impl Location {
 
     /// Lists all files, in the order of their paths. Files and folders whose names begin with `.` or `_` are left out,
     /// unless the location itself is such a file.
-    pub async fn list(&self) -> Result<Vec<FileEntry>, Error> {
+    pub(super) async fn list(&self) -> Result<Vec<FileEntry>, Error> {
         let mut files = match self {
             Self::Local(path) => {
                 let path = path.clone();
@@ -99,7 +99,7 @@ impl Location {
     }
 
     /// Returns the present size and time of a listed file. Blocks.
-    pub fn stat(&self, path: &str, runtime: &Handle) -> Result<FileEntry, Error> {
+    pub(super) fn stat(&self, path: &str, runtime: &Handle) -> Result<FileEntry, Error> {
         match self {
             Self::Local(_) => {
                 let metadata =
@@ -116,7 +116,7 @@ impl Location {
     }
 
     /// Opens a file at `offset` as a blocking reader.
-    pub fn open(&self, file: &FileEntry, offset: u64, runtime: &Handle) -> Result<Box<dyn Read + Send>, Error> {
+    pub(super) fn open(&self, file: &FileEntry, offset: u64, runtime: &Handle) -> Result<Box<dyn Read + Send>, Error> {
         match self {
             Self::Local(_) => {
                 let mut opened =
@@ -192,7 +192,7 @@ impl StoreLocation {
     }
 
     /// Returns the key of a path or URL in this store.
-    pub fn key_of(&self, path: &str) -> Result<StorePath, Error> {
+    pub(super) fn key_of(&self, path: &str) -> Result<StorePath, Error> {
         let key = path.strip_prefix(&self.root).unwrap_or(path).trim_start_matches('/');
         StorePath::parse(key).map_err(|error| Error::Invalid(format!("`{path}` is not a valid object key: {error}")))
     }
@@ -340,7 +340,7 @@ fn is_hidden(name: &str) -> bool {
 }
 
 /// Returns true if a path is a glob pattern.
-pub fn has_wildcard(path: &str) -> bool {
+pub(super) fn has_wildcard(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
 

@@ -14,11 +14,11 @@ use crate::sink::STORED_BYTES_MAX;
 use crate::{Committable, Error, OutputFile};
 
 /// First byte of a committable that records open files.
-pub const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 2;
 
 /// The open files of one writer at one checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoggedFiles {
+pub(super) struct LoggedFiles {
     /// Suffix of the names of the job's files in progress.
     pub in_progress_suffix: String,
     /// The files, each of which has a chunk.
@@ -29,7 +29,7 @@ pub struct LoggedFiles {
 
 /// One open file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoggedFile {
+pub(super) struct LoggedFile {
     /// Its name once it is published.
     pub name: FinalName,
     /// Its content, in order.
@@ -38,7 +38,7 @@ pub struct LoggedFile {
 
 /// A part of a segment that holds content of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chunk {
+pub(super) struct Chunk {
     /// Number of the segment.
     pub segment: u64,
     /// Position in the segment, in bytes.
@@ -49,14 +49,14 @@ pub struct Chunk {
 
 impl LoggedFile {
     /// Returns the length of the content in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.length).sum()
     }
 }
 
 impl LoggedFiles {
     /// Encodes the record as a committable that names the segments.
-    pub fn encode(&self) -> Result<Committable, Error> {
+    pub(super) fn encode(&self) -> Result<Committable, Error> {
         let numbers: Vec<u64> = self.segments.keys().copied().collect();
         let record = (&self.in_progress_suffix, numbers, &self.files);
         let mut content = vec![VERSION];
@@ -71,7 +71,7 @@ impl LoggedFiles {
     }
 
     /// Decodes what follows the version byte of a committable with these segments.
-    pub fn decode(encoded: &[u8], segments: &[OutputFile]) -> Result<Self, Error> {
+    pub(super) fn decode(encoded: &[u8], segments: &[OutputFile]) -> Result<Self, Error> {
         let limit = bincode::config::standard().with_limit::<STORED_BYTES_MAX>();
         let (record, _) =
             bincode::serde::decode_from_slice(encoded, limit).map_err(|error| damaged(error.to_string()))?;

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::format::parquet;
 
 /// One open file.
-pub struct OpenFile {
+pub(super) struct OpenFile {
     body: Body,
     name: String,
     /// Size before compression.
@@ -21,7 +21,7 @@ pub struct OpenFile {
 }
 
 /// Content for one file.
-pub enum Payload {
+pub(super) enum Payload {
     /// Encoded records.
     Bytes(Vec<u8>),
     /// Rows of a Parquet file.
@@ -30,7 +30,7 @@ pub enum Payload {
 
 impl Payload {
     /// Returns the size in memory.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Bytes(data) => data.len(),
             Self::Rows(rows) => rows.get_array_memory_size(),
@@ -48,7 +48,7 @@ enum Body {
 
 impl OpenFile {
     /// Creates an encoder in front of a file, and writes the header of text formats.
-    pub fn new(file: InProgressFile, settings: &SinkSettings, header: Option<&[u8]>) -> Result<Self, Error> {
+    pub(super) fn new(file: InProgressFile, settings: &SinkSettings, header: Option<&[u8]>) -> Result<Self, Error> {
         let name = file.name();
         let body = match (settings.format.is_file_format(), settings.compression) {
             (true, _) => {
@@ -73,12 +73,12 @@ impl OpenFile {
     }
 
     /// Returns the size before compression.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Appends a payload.
-    pub fn write(&mut self, payload: &Payload) -> Result<(), Error> {
+    pub(super) fn write(&mut self, payload: &Payload) -> Result<(), Error> {
         match payload {
             Payload::Bytes(data) => self.write_bytes(data),
             Payload::Rows(rows) => self.write_rows(rows),
@@ -86,7 +86,7 @@ impl OpenFile {
     }
 
     /// Appends encoded records to a file of a text format.
-    pub fn write_bytes(&mut self, data: &[u8]) -> Result<(), Error> {
+    pub(super) fn write_bytes(&mut self, data: &[u8]) -> Result<(), Error> {
         let written = match &mut self.body {
             Body::Plain(file) => file.write_all(data),
             Body::Gzip(encoder) => encoder.write_all(data),
@@ -99,7 +99,7 @@ impl OpenFile {
     }
 
     /// Appends rows to a Parquet file.
-    pub fn write_rows(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+    pub(super) fn write_rows(&mut self, rows: &RecordBatch) -> Result<(), Error> {
         let Body::Parquet(writer) = &mut self.body else {
             return Err(self.other_content());
         };
@@ -113,7 +113,7 @@ impl OpenFile {
     }
 
     /// Completes the file and makes it durable.
-    pub fn finish(self) -> Result<PendingFile, Error> {
+    pub(super) fn finish(self) -> Result<PendingFile, Error> {
         let name = self.name;
         let failed = |error| io_error("cannot write the file", &name, error);
         let file = match self.body {
@@ -126,7 +126,7 @@ impl OpenFile {
     }
 
     /// Returns the file without what the encoder still holds, to be discarded.
-    pub fn into_in_progress(self) -> Option<InProgressFile> {
+    pub(super) fn into_in_progress(self) -> Option<InProgressFile> {
         match self.body {
             Body::Plain(file) => Some(file),
             Body::Gzip(encoder) => encoder.finish().ok(),

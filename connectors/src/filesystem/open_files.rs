@@ -16,7 +16,7 @@ use super::sink_settings::SinkSettings;
 use crate::{Committable, Error, WriterContext};
 
 /// The open files of a writer, one per partition folder, and the files closed since the last checkpoint.
-pub struct OpenFiles {
+pub(super) struct OpenFiles {
     settings: Arc<SinkSettings>,
     context: WriterContext,
     header: Option<Vec<u8>>,
@@ -39,7 +39,7 @@ struct Entry {
 
 /// The output of one writer for a checkpoint.
 #[derive(Default)]
-pub struct Prepared {
+pub(super) struct Prepared {
     /// Files to publish when the checkpoint is complete.
     pub closed: Vec<PendingFile>,
     /// Description of the files that stay open.
@@ -48,7 +48,7 @@ pub struct Prepared {
 
 impl OpenFiles {
     /// Creates the files of one subtask. `header` is the header of each file.
-    pub fn new(settings: Arc<SinkSettings>, context: WriterContext, header: Option<Vec<u8>>) -> Self {
+    pub(super) fn new(settings: Arc<SinkSettings>, context: WriterContext, header: Option<Vec<u8>>) -> Self {
         Self {
             log: settings.keeps_files_open.then(|| ContentLog::new(&context)),
             settings,
@@ -61,7 +61,7 @@ impl OpenFiles {
     }
 
     /// Writes to the open file of a partition folder, and rolls the file by age and size.
-    pub fn write(&mut self, folder: String, payload: Payload) -> Result<(), Error> {
+    pub(super) fn write(&mut self, folder: String, payload: Payload) -> Result<(), Error> {
         if self.open.get(&folder).is_some_and(|entry| self.is_too_old(entry)) {
             self.close(&folder)?;
         }
@@ -118,7 +118,7 @@ impl OpenFiles {
     }
 
     /// Makes all that was written durable. Closes all files if there is no log, or this checkpoint is the last.
-    pub fn prepare(&mut self, last: bool) -> Result<Prepared, Error> {
+    pub(super) fn prepare(&mut self, last: bool) -> Result<Prepared, Error> {
         let keeps_open = self.log.is_some() && !last;
         let due = self
             .open
@@ -149,13 +149,13 @@ impl OpenFiles {
     }
 
     /// Returns prepared files to the files of the next checkpoint, because nobody received them.
-    pub fn take_back(&mut self, prepared: Prepared) {
+    pub(super) fn take_back(&mut self, prepared: Prepared) {
         self.closed = prepared.closed;
     }
 
     /// Removes all files that no checkpoint names. Files that cannot be removed now are removed when the job starts
     /// next.
-    pub fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         let open = self.open.drain().filter_map(|(_, entry)| entry.file.into_in_progress());
         let results = open
             .map(InProgressFile::discard)

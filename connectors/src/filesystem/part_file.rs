@@ -12,7 +12,7 @@ use crate::JobIdentity;
 
 /// The name under which readers find a published file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum FinalName {
+pub(super) enum FinalName {
     /// A local path.
     Path(String),
     /// A key of an object store.
@@ -23,33 +23,33 @@ pub enum FinalName {
 static FILE_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Returns a new file name. `extension` starts without a dot: `json`, `csv.gz`.
-pub fn name(job: &JobIdentity, subtask: usize, extension: &str) -> String {
+pub(super) fn name(job: &JobIdentity, subtask: usize, extension: &str) -> String {
     let number = FILE_NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("part-{}-{subtask}-{number}.{extension}", job.attempt)
 }
 
 /// Returns the suffix of the names of this job's files in progress.
-pub fn in_progress_suffix(job: &JobIdentity) -> String {
+pub(super) fn in_progress_suffix(job: &JobIdentity) -> String {
     format!(".{:016x}.inprogress", xxhash_rust::xxh3::xxh3_64(job.job.as_bytes()))
 }
 
 /// Returns the prefix of the names of this attempt's files in progress.
-pub fn in_progress_prefix(job: &JobIdentity) -> String {
+pub(super) fn in_progress_prefix(job: &JobIdentity) -> String {
     format!(".part-{}-", job.attempt)
 }
 
 /// Returns the name of a file that is written and removed again to check access to a folder.
-pub fn probe_name(job: &JobIdentity) -> String {
+pub(super) fn probe_name(job: &JobIdentity) -> String {
     format!("{}probe", in_progress_prefix(job))
 }
 
 /// Returns true if a name is that of a file in progress with this suffix, of any attempt.
-pub fn is_in_progress(name: &str, suffix: &str) -> bool {
+pub(super) fn is_in_progress(name: &str, suffix: &str) -> bool {
     name.starts_with(".part-") && name.ends_with(suffix)
 }
 
 /// Returns true if the last segment of a path is the name of a published file.
-pub fn is_published(path: &str) -> bool {
+pub(super) fn is_published(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parts = || {

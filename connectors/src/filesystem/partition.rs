@@ -16,12 +16,12 @@ use crate::{Error, TableDefinition};
 const DEFAULT_NAME: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// Returns the folder value that stands for NULL and for the empty string.
-pub fn default_name<'a>(options: &Options<'a>) -> &'a str {
+pub(super) fn default_name<'a>(options: &Options<'a>) -> &'a str {
     options.text("partition.default-name").unwrap_or(DEFAULT_NAME)
 }
 
 /// Returns the columns that are stored in the files: physical columns that are not partition columns.
-pub fn file_schema(table: &TableDefinition) -> Result<SchemaRef, Error> {
+pub(super) fn file_schema(table: &TableDefinition) -> Result<SchemaRef, Error> {
     let fields: Vec<_> = table.schema.fields()[..table.physical_columns()]
         .iter()
         .filter(|field| !table.partitioned_by.contains(field.name()))
@@ -37,7 +37,7 @@ pub fn file_schema(table: &TableDefinition) -> Result<SchemaRef, Error> {
 }
 
 /// Appends the partition folder of one row, ending with `/`; nothing without partition columns.
-pub fn folder(columns: &[(String, TextColumn<'_>)], row: usize, default_name: &str, out: &mut Vec<u8>) {
+pub(super) fn folder(columns: &[(String, TextColumn<'_>)], row: usize, default_name: &str, out: &mut Vec<u8>) {
     for (name, column) in columns {
         escape(name.as_bytes(), out);
         out.push(b'=');
@@ -102,7 +102,7 @@ fn unescape(text: &str) -> String {
 }
 
 /// Returns the value of a partition column for the file at `path`, as an array of one row.
-pub fn value(table: &TableDefinition, column: usize, path: &str, default_name: &str) -> Result<ArrayRef, Error> {
+pub(super) fn value(table: &TableDefinition, column: usize, path: &str, default_name: &str) -> Result<ArrayRef, Error> {
     let field = &table.schema.fields()[column];
     let folders = path.rsplit_once('/').map_or("", |(folders, _)| folders);
     let text = folders
@@ -123,7 +123,7 @@ pub fn value(table: &TableDefinition, column: usize, path: &str, default_name: &
 }
 
 /// Repeats an array of one row.
-pub fn repeat(value: &ArrayRef, rows: usize) -> Result<ArrayRef, Error> {
+pub(super) fn repeat(value: &ArrayRef, rows: usize) -> Result<ArrayRef, Error> {
     Ok(arrow_select::take::take(
         value,
         &UInt32Array::from_value(0, rows),
@@ -132,6 +132,6 @@ pub fn repeat(value: &ArrayRef, rows: usize) -> Result<ArrayRef, Error> {
 }
 
 /// Returns a string as an array of one row.
-pub fn text(value: &str) -> ArrayRef {
+pub(super) fn text(value: &str) -> ArrayRef {
     Arc::new(StringArray::from(vec![value]))
 }

@@ -14,7 +14,7 @@ const VERSION: u8 = 1;
 
 /// A file that is complete and durable, but not yet visible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PendingFile {
+pub(super) enum PendingFile {
     /// A local file, published by renaming `hidden` to `published`.
     Local {
         /// Path of the hidden file.
@@ -38,7 +38,7 @@ pub enum PendingFile {
 }
 
 /// Content of a committable.
-pub enum Record {
+pub(super) enum Record {
     /// Files to publish.
     Pending(Vec<PendingFile>),
     /// Files that a checkpoint has left open.
@@ -47,7 +47,7 @@ pub enum Record {
 
 impl PendingFile {
     /// Returns the name under which readers will find the file.
-    pub fn final_name(&self) -> FinalName {
+    pub(super) fn final_name(&self) -> FinalName {
         match self {
             Self::Local { published, .. } => FinalName::Path(published.clone()),
             Self::Upload { key, .. } => FinalName::Key(key.clone()),
@@ -56,7 +56,7 @@ impl PendingFile {
 }
 
 /// Encodes pending files as one committable.
-pub fn encode(files: &[PendingFile]) -> Result<Committable, Error> {
+pub(super) fn encode(files: &[PendingFile]) -> Result<Committable, Error> {
     let mut bytes = vec![VERSION];
     bytes.extend(
         bincode::serde::encode_to_vec(files, bincode::config::standard())
@@ -66,7 +66,7 @@ pub fn encode(files: &[PendingFile]) -> Result<Committable, Error> {
 }
 
 /// Decodes a committable.
-pub fn decode(committable: &Committable) -> Result<Record, Error> {
+pub(super) fn decode(committable: &Committable) -> Result<Record, Error> {
     let damaged = |problem: String| Error::Data(format!("the record of written files is not readable: {problem}"));
     match committable.content.split_first() {
         Some((&VERSION, rest)) => {

@@ -31,7 +31,7 @@ const TAIL_BYTES: usize = 32 << 10;
 const QUEUE_CHUNKS_MAX: usize = 4;
 
 /// A message from the read-ahead task to the reader.
-pub enum Chunk {
+pub(super) enum Chunk {
     /// The file's header. Precedes all other chunks.
     Header {
         /// The line.
@@ -52,7 +52,7 @@ pub enum Chunk {
 }
 
 /// The read-ahead task of one split.
-pub struct ReadAhead {
+pub(super) struct ReadAhead {
     /// Location that the file was listed at.
     pub location: Location,
     /// Position to read from.
@@ -64,7 +64,7 @@ pub struct ReadAhead {
 }
 
 /// A kind of file, with its settings for reading.
-pub enum Content {
+pub(super) enum Content {
     /// A file of lines.
     Lines {
         /// Compression of the file.
@@ -88,7 +88,7 @@ pub enum Content {
 impl ReadAhead {
     /// Starts the task. If the position is not at the beginning of a record, the first byte is the one before the
     /// split, so that the reader can tell whether a record begins at the split's start.
-    pub fn start(self, waker: Waker) -> Receiver<Chunk> {
+    pub(super) fn start(self, waker: Waker) -> Receiver<Chunk> {
         let (sender, receiver) = bounded(QUEUE_CHUNKS_MAX);
         let runtime = self.runtime.clone();
         drop(runtime.spawn_blocking(move || {

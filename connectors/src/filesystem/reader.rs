@@ -17,7 +17,7 @@ use crate::format::{BYTE_ORDER_MARK, Decoder, Lines, Records};
 use crate::{Error, ReaderContext, RejectedRecord, SourceBatch, SourceEvent, SourceReader, Split};
 
 /// The reader of one subtask.
-pub struct FileReader {
+pub(super) struct FileReader {
     scan: Scan,
     waiting: VecDeque<(Split, Position)>,
     active: Option<ActiveSplit>,
@@ -63,7 +63,7 @@ enum Step {
 
 impl FileReader {
     /// Creates a reader without splits.
-    pub fn new(settings: Arc<SourceSettings>, context: ReaderContext) -> Result<Self, Error> {
+    pub(super) fn new(settings: Arc<SourceSettings>, context: ReaderContext) -> Result<Self, Error> {
         let layout = ColumnLayout::new(&settings, context.projection.as_deref())?;
         let decoder = match settings.is_parquet() {
             true => None,

@@ -26,7 +26,7 @@ use crate::{Error, OutputStorage};
 ///
 /// Idempotent: a file whose name exists is left alone. It was published by an earlier call, or by its writer after the
 /// checkpoint.
-pub async fn publish(
+pub(super) async fn publish(
     settings: &Arc<SinkSettings>,
     storage: &Arc<dyn OutputStorage>,
     logged: Vec<LoggedFiles>,

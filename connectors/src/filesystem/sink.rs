@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A sink of files.
-pub struct FileSink {
+pub(super) struct FileSink {
     settings: Arc<SinkSettings>,
     /// Holds the content of files that checkpoints leave open.
     storage: OnceLock<Arc<dyn OutputStorage>>,
@@ -33,12 +33,12 @@ pub struct FileSink {
 
 impl FileSink {
     /// Creates the sink of a table.
-    pub fn new(table: &TableDefinition) -> Result<Self, Error> {
+    pub(super) fn new(table: &TableDefinition) -> Result<Self, Error> {
         Self::at(table, Location::of(table)?)
     }
 
     /// Creates the sink of a table whose files are written at `location`.
-    pub fn at(table: &TableDefinition, location: Location) -> Result<Self, Error> {
+    pub(super) fn at(table: &TableDefinition, location: Location) -> Result<Self, Error> {
         Ok(Self {
             settings: Arc::new(SinkSettings::new(table, location)?),
             storage: OnceLock::new(),

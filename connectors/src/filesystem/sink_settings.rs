@@ -20,7 +20,7 @@ const FILE_AGE_MAX_DEFAULT: Duration = Duration::from_secs(30 * 60);
 const OPEN_FILES_MAX_DEFAULT: u64 = 128;
 
 /// The settings that the sink and all its writers share.
-pub struct SinkSettings {
+pub(super) struct SinkSettings {
     /// The table.
     pub table: TableDefinition,
     /// Folder or prefix to write below.
@@ -45,7 +45,7 @@ pub struct SinkSettings {
 
 impl SinkSettings {
     /// Reads the settings of a table whose files are written at `location`.
-    pub fn new(table: &TableDefinition, location: Location) -> Result<Self, Error> {
+    pub(super) fn new(table: &TableDefinition, location: Location) -> Result<Self, Error> {
         let options = Options::of(table);
         let open_files_max = options
             .count("sink.max-open-files")?
@@ -74,7 +74,7 @@ impl SinkSettings {
     }
 
     /// Returns the header of a file of a text format, if it has one.
-    pub fn header(&self) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) fn header(&self) -> Result<Option<Vec<u8>>, Error> {
         match self.format.is_file_format() {
             true => Ok(None),
             false => Ok(self.format.encoder(&self.file_schema, Framing::Lines)?.header()),
@@ -82,7 +82,7 @@ impl SinkSettings {
     }
 
     /// Creates a file in a partition's folder: `day=2024-01-01/`, or empty without partition columns.
-    pub fn create_file(
+    pub(super) fn create_file(
         &self,
         job: &JobIdentity,
         subtask: usize,

@@ -19,7 +19,7 @@ use super::source_tests::{ids, read_all, runtime, table};
 use crate::sink::NoStorage;
 use crate::{Committable, Connector, Error, JobIdentity, Sink, SinkWriter, TableDefinition, WriterContext};
 
-pub fn job(attempt: &str) -> JobIdentity {
+pub(super) fn job(attempt: &str) -> JobIdentity {
     JobIdentity {
         job: "job".to_string(),
         attempt: attempt.to_string(),
@@ -38,7 +38,7 @@ fn writer(sink: &dyn Sink, runtime: &tokio::runtime::Runtime, attempt: &str, sub
     .unwrap()
 }
 
-pub fn rows(table: &TableDefinition, range: std::ops::Range<i64>) -> RecordBatch {
+pub(super) fn rows(table: &TableDefinition, range: std::ops::Range<i64>) -> RecordBatch {
     let names = range.clone().map(|id| {
         if id % 3 == 0 {
             None
@@ -74,7 +74,7 @@ fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-pub fn visible(folder: &Path) -> Vec<String> {
+pub(super) fn visible(folder: &Path) -> Vec<String> {
     files(folder)
         .into_iter()
         .filter(|name| !name.contains(".inprogress"))

@@ -13,18 +13,18 @@ use super::split::{Position, splits_of};
 use crate::{Boundedness, Error, InputFields, ReaderContext, Source, SourceReader, Split, TableDefinition};
 
 /// A source of files.
-pub struct FileSource {
+pub(super) struct FileSource {
     settings: Arc<SourceSettings>,
 }
 
 impl FileSource {
     /// Creates the source of a table.
-    pub fn new(table: &TableDefinition) -> Result<Self, Error> {
+    pub(super) fn new(table: &TableDefinition) -> Result<Self, Error> {
         Self::at(table, Location::of(table)?)
     }
 
     /// Creates the source of a table whose files are at `location`.
-    pub fn at(table: &TableDefinition, location: Location) -> Result<Self, Error> {
+    pub(super) fn at(table: &TableDefinition, location: Location) -> Result<Self, Error> {
         Ok(Self {
             settings: Arc::new(SourceSettings::new(table, location)?),
         })

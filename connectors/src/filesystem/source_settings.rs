@@ -16,7 +16,7 @@ const SPLIT_BYTES_DEFAULT: u64 = 64 << 20;
 const RECORD_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 
 /// The settings that the source and all its readers share.
-pub struct SourceSettings {
+pub(super) struct SourceSettings {
     /// The table.
     pub table: TableDefinition,
     /// Location of the files.
@@ -46,7 +46,7 @@ pub struct SourceSettings {
 
 impl SourceSettings {
     /// Reads the settings of a table whose files are at `location`.
-    pub fn new(table: &TableDefinition, location: Location) -> Result<Self, Error> {
+    pub(super) fn new(table: &TableDefinition, location: Location) -> Result<Self, Error> {
         let options = Options::of(table);
         let format = FormatSpec::of_value(table)?;
         let file_schema = partition::file_schema(table)?;
@@ -71,18 +71,18 @@ impl SourceSettings {
     }
 
     /// Returns true if files are Parquet files rather than files of lines.
-    pub fn is_parquet(&self) -> bool {
+    pub(super) fn is_parquet(&self) -> bool {
         self.format.is_file_format()
     }
 
     /// Returns the compression of a file.
-    pub fn compression_of(&self, path: &str) -> Compression {
+    pub(super) fn compression_of(&self, path: &str) -> Compression {
         Compression::of(path, &self.compression)
     }
 
     /// Returns the size of a file's splits; `None` if the file is one split. A file of lines that may grow while it is
     /// monitored is one split, because its end is not known.
-    pub fn split_bytes(&self, path: &str) -> Option<u64> {
+    pub(super) fn split_bytes(&self, path: &str) -> Option<u64> {
         let can_split = self.is_parquet()
             || (self.lines.can_split()
                 && self.compression_of(path) == Compression::None

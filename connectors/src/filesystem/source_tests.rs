@@ -22,14 +22,14 @@ use crate::{
     Connector, Error, MetadataColumn, ReaderContext, RejectedRecord, Source, SourceEvent, Split, TableDefinition,
 };
 
-pub fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .build()
         .unwrap()
 }
 
-pub fn table(path: &str, columns: &[(&str, DataType)], options: &[(&str, &str)]) -> TableDefinition {
+pub(super) fn table(path: &str, columns: &[(&str, DataType)], options: &[(&str, &str)]) -> TableDefinition {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, kind)| Field::new(*name, kind.clone(), true))
@@ -51,7 +51,7 @@ pub fn table(path: &str, columns: &[(&str, DataType)], options: &[(&str, &str)])
     }
 }
 
-pub fn ids() -> Vec<(&'static str, DataType)> {
+pub(super) fn ids() -> Vec<(&'static str, DataType)> {
     vec![("id", DataType::Int64), ("name", DataType::Utf8)]
 }
 
@@ -69,13 +69,13 @@ fn context(runtime: &tokio::runtime::Runtime, rows: usize) -> ReaderContext {
 
 /// Result of reading a table to its end.
 #[derive(Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     pub batches: Vec<RecordBatch>,
     pub rejected: Vec<RejectedRecord>,
 }
 
 impl Outcome {
-    pub fn ids(&self) -> Vec<i64> {
+    pub(super) fn ids(&self) -> Vec<i64> {
         self.batches
             .iter()
             .flat_map(|rows| rows.column(0).as_primitive::<Int64Type>().values().to_vec())
@@ -84,7 +84,7 @@ impl Outcome {
 }
 
 /// Reads splits to their end; with `stop_after` batches, what is left.
-pub fn read(
+pub(super) fn read(
     source: &dyn Source,
     runtime: &tokio::runtime::Runtime,
     splits: Vec<Split>,
@@ -116,7 +116,7 @@ pub fn read(
     }
 }
 
-pub fn read_all(table: &TableDefinition) -> Result<Outcome, Error> {
+pub(super) fn read_all(table: &TableDefinition) -> Result<Outcome, Error> {
     let runtime = runtime();
     let source = Filesystem.source(table)?;
     let splits = runtime.block_on(source.splits())?;
@@ -129,14 +129,14 @@ fn lines(count: i64) -> String {
         .collect()
 }
 
-pub fn write(folder: &Path, name: &str, content: &[u8]) -> String {
+pub(super) fn write(folder: &Path, name: &str, content: &[u8]) -> String {
     let path = folder.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, content).unwrap();
     path.to_string_lossy().into_owned()
 }
 
-pub fn gzip(content: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()

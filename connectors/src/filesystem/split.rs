@@ -16,7 +16,7 @@ const VERSION: u8 = 1;
 
 /// The range of a split and the position in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
+pub(super) struct Position {
     /// Path or URL of the file.
     pub path: String,
     /// Size of the file when the split was made. Reading cannot resume if the file is smaller now.
@@ -37,7 +37,7 @@ pub struct Position {
 
 impl Position {
     /// Encodes the position for [`Split::position`].
-    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![VERSION];
         bytes.extend(
             bincode::serde::encode_to_vec(self, bincode::config::standard())
@@ -47,7 +47,7 @@ impl Position {
     }
 
     /// Decodes the position of a split.
-    pub fn decode(split: &Split) -> Result<Self, Error> {
+    pub(super) fn decode(split: &Split) -> Result<Self, Error> {
         let damaged = |problem: &str| {
             Error::Invalid(format!(
                 "the stored position of the split `{}` is not readable: {problem}",
@@ -69,7 +69,7 @@ impl Position {
 
     /// Describes the position for a person: `a.json: byte 42 (3 records)`. `None` if `id` is not the id of a split of
     /// this file. Parquet files are recognised by their extension, because the encoding is the same for all formats.
-    pub fn describe(&self, id: &str) -> Option<String> {
+    pub(super) fn describe(&self, id: &str) -> Option<String> {
         let rest = id.strip_prefix(self.path.as_str())?;
         if !rest.is_empty() && !rest.starts_with('[') {
             return None;
@@ -83,13 +83,13 @@ impl Position {
     }
 
     /// Returns true if some of the split was read.
-    pub fn is_resumed(&self, parquet: bool) -> bool {
+    pub(super) fn is_resumed(&self, parquet: bool) -> bool {
         self.next > if parquet { 0 } else { self.start }
     }
 }
 
 /// Cuts a file into splits, in order. `split_bytes` is `None` for a file that cannot be cut.
-pub fn splits_of(file: &FileEntry, split_bytes: Option<u64>, parquet: bool) -> Result<Vec<Split>, Error> {
+pub(super) fn splits_of(file: &FileEntry, split_bytes: Option<u64>, parquet: bool) -> Result<Vec<Split>, Error> {
     let step = split_bytes.filter(|bytes| *bytes > 0 && *bytes < file.size);
     let Some(step) = step else {
         return Ok(vec![split(file, file.path.clone(), 0, u64::MAX, parquet)?]);

@@ -23,7 +23,7 @@ use crate::format::{EncodedRecords, Encoder, Framing, TextColumn};
 use crate::{Committable, Error, SinkWriter, WriterContext};
 
 /// The writer of one subtask.
-pub struct FileWriter {
+pub(super) struct FileWriter {
     settings: Arc<SinkSettings>,
     /// `None` for Parquet.
     encoder: Option<Box<dyn Encoder>>,
@@ -36,7 +36,7 @@ pub struct FileWriter {
 
 impl FileWriter {
     /// Creates a writer without open files.
-    pub fn new(settings: Arc<SinkSettings>, context: WriterContext) -> Result<Self, Error> {
+    pub(super) fn new(settings: Arc<SinkSettings>, context: WriterContext) -> Result<Self, Error> {
         let encoder = match settings.format.is_file_format() {
             true => None,
             false => Some(settings.format.encoder(&settings.file_schema, Framing::Lines)?),

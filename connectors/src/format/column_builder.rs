@@ -28,7 +28,7 @@ use super::{map_keys, time};
 use crate::Error;
 
 /// A column under construction.
-pub struct ColumnBuilder {
+pub(super) struct ColumnBuilder {
     /// Name and type of the column.
     pub field: FieldRef,
     /// Indices of NULL cells, ascending. Most columns have few, so that non-NULL cells cost nothing.
@@ -38,7 +38,7 @@ pub struct ColumnBuilder {
 }
 
 /// The cells of a column; NULL cells hold a default.
-pub enum Values {
+pub(super) enum Values {
     Boolean(Vec<bool>),
     Int8(Vec<i8>),
     Int16(Vec<i16>),
@@ -76,25 +76,25 @@ pub enum Values {
 
 /// Cells of varying length.
 #[derive(Default)]
-pub struct Bytes {
+pub(super) struct Bytes {
     pub data: Vec<u8>,
     ends: Vec<i32>,
 }
 
 impl Bytes {
-    pub fn push(&mut self, value: &[u8]) {
+    pub(super) fn push(&mut self, value: &[u8]) {
         self.data.extend_from_slice(value);
         self.finish_cell();
     }
 
     /// Ends the cell that consists of the bytes appended to `data` since the last cell.
-    pub fn finish_cell(&mut self) {
+    pub(super) fn finish_cell(&mut self) {
         // The input of one call is below 2 GiB and no cell is longer than its input.
         self.ends.push(self.data.len() as i32);
     }
 
     /// Removes the bytes appended to `data` since the last cell.
-    pub fn discard_cell(&mut self) {
+    pub(super) fn discard_cell(&mut self) {
         self.data.truncate(self.ends.last().map_or(0, |end| *end as usize));
     }
 
@@ -115,7 +115,7 @@ impl Bytes {
 
 /// Finds an object's columns by name, and caches the order of the fields of the last object.
 #[derive(Default)]
-pub struct FieldOrder {
+pub(super) struct FieldOrder {
     by_name: ahash::AHashMap<Box<[u8]>, usize>,
     seen: Vec<(Vec<u8>, Option<usize>)>,
 }
@@ -124,7 +124,7 @@ impl FieldOrder {
     /// Most fields in the cache; later fields are found by name.
     const SEEN_MAX: usize = 64;
 
-    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(super) fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let by_name = names
             .into_iter()
             .enumerate()
@@ -138,7 +138,7 @@ impl FieldOrder {
 
     /// Returns the column of the field `name`, which is the `nth` field of its object.
     #[inline]
-    pub fn find(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
+    pub(super) fn find(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
         match self.seen.get(nth) {
             Some((seen, column)) if seen == name => *column,
             _ => self.find_by_name(nth, name),
@@ -159,7 +159,7 @@ impl FieldOrder {
 }
 
 impl ColumnBuilder {
-    pub fn new(field: &FieldRef) -> Result<Self, Error> {
+    pub(super) fn new(field: &FieldRef) -> Result<Self, Error> {
         let values = match field.data_type() {
             DataType::Boolean => Values::Boolean(Vec::new()),
             DataType::Int8 => Values::Int8(Vec::new()),
@@ -210,7 +210,7 @@ impl ColumnBuilder {
     }
 
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match &self.values {
             Values::Boolean(values) => values.len(),
             Values::Int8(values) => values.len(),
@@ -227,7 +227,7 @@ impl ColumnBuilder {
     }
 
     /// Removes all cells from `rows` on, and the cell in progress.
-    pub fn truncate(&mut self, rows: usize) {
+    pub(super) fn truncate(&mut self, rows: usize) {
         while self.nulls.last().is_some_and(|null| *null >= rows) {
             self.nulls.pop();
         }
@@ -263,7 +263,7 @@ impl ColumnBuilder {
     }
 
     /// Appends NULL; an error if the column is NOT NULL.
-    pub fn push_null(&mut self) -> CellResult {
+    pub(super) fn push_null(&mut self) -> CellResult {
         if !self.field.is_nullable() {
             return Err(ParseError::new("is NOT NULL, but the record has no value for it"));
         }
@@ -297,7 +297,7 @@ impl ColumnBuilder {
     }
 
     /// Parses `text` (valid UTF-8) and appends the value, for every type that is not nested.
-    pub fn push_text(&mut self, text: &[u8]) -> CellResult {
+    pub(super) fn push_text(&mut self, text: &[u8]) -> CellResult {
         match &mut self.values {
             Values::Utf8(bytes) => bytes.push(text),
             Values::Boolean(values) => values.push(match text.trim_ascii() {
@@ -361,7 +361,7 @@ impl ColumnBuilder {
     }
 
     /// Returns the array of all cells, and empties the builder but not its capacity.
-    pub fn finish(&mut self) -> Result<ArrayRef, Error> {
+    pub(super) fn finish(&mut self) -> Result<ArrayRef, Error> {
         let rows = self.len();
         let nulls = null_buffer(&mut self.nulls, rows);
         let array: ArrayRef = match &mut self.values {
@@ -429,7 +429,7 @@ impl ColumnBuilder {
 }
 
 /// A batch under construction: all columns of the records.
-pub struct BatchBuilder {
+pub(super) struct BatchBuilder {
     /// The columns.
     pub columns: Vec<ColumnBuilder>,
     schema: SchemaRef,
@@ -438,7 +438,7 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    pub fn new(schema: SchemaRef) -> Result<Self, Error> {
+    pub(super) fn new(schema: SchemaRef) -> Result<Self, Error> {
         let columns = schema
             .fields()
             .iter()
@@ -451,19 +451,19 @@ impl BatchBuilder {
         })
     }
 
-    pub fn schema(&self) -> &SchemaRef {
+    pub(super) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     /// Removes the cells of the row in progress.
-    pub fn discard_row(&mut self) {
+    pub(super) fn discard_row(&mut self) {
         for column in &mut self.columns {
             column.truncate(self.rows);
         }
     }
 
     /// Returns the batch of all complete rows, and empties the builder.
-    pub fn finish(&mut self) -> Result<RecordBatch, Error> {
+    pub(super) fn finish(&mut self) -> Result<RecordBatch, Error> {
         let arrays = self
             .columns
             .iter_mut()

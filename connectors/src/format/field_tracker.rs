@@ -14,7 +14,7 @@ const NAMED_RECORDS_MAX: u64 = 1_000;
 const NAMES_MAX: usize = 64;
 
 /// Collects the fields of one decoder's records and reports them to a [`SourceFields`] once per batch.
-pub struct FieldTracker {
+pub(super) struct FieldTracker {
     source: Arc<SourceFields>,
     /// Columns that no record had before this batch.
     absent: Vec<Absent>,
@@ -38,7 +38,7 @@ struct Absent {
 
 impl FieldTracker {
     /// Creates a tracker for a decoder of the columns of `schema`.
-    pub fn new(source: Arc<SourceFields>, schema: &SchemaRef) -> Self {
+    pub(super) fn new(source: Arc<SourceFields>, schema: &SchemaRef) -> Self {
         let absent = schema.fields().iter().enumerate().map(|(column, field)| Absent {
             column,
             name: field.name().clone(),
@@ -57,7 +57,7 @@ impl FieldTracker {
 
     /// Records a field that is not decoded.
     #[inline]
-    pub fn unknown(&mut self, name: &[u8]) {
+    pub(super) fn unknown(&mut self, name: &[u8]) {
         if self.named_left > 0 {
             self.collect(name);
         }
@@ -72,7 +72,7 @@ impl FieldTracker {
 
     /// Records the columns of a record: a column has `rows` cells if the record lacks it, and one more otherwise.
     #[inline]
-    pub fn record(&mut self, columns: &[ColumnBuilder], rows: usize) {
+    pub(super) fn record(&mut self, columns: &[ColumnBuilder], rows: usize) {
         self.records += 1;
         self.named_left = self.named_left.saturating_sub(1);
         for absent in &mut self.absent {
@@ -81,7 +81,7 @@ impl FieldTracker {
     }
 
     /// Reports the batch to the source.
-    pub fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         let records = std::mem::take(&mut self.records);
         if records == 0 {
             return;

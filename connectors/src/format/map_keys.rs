@@ -18,7 +18,7 @@ use crate::Error;
 const COMPARED_MAX: usize = 8;
 
 /// Returns the maps with each key once.
-pub fn last_of_each(maps: MapArray) -> Result<MapArray, Error> {
+pub(crate) fn last_of_each(maps: MapArray) -> Result<MapArray, Error> {
     let (keys, offsets) = (maps.keys(), maps.offsets());
     let unique = match keys.data_type() {
         DataType::Utf8 => {
@@ -51,7 +51,7 @@ pub fn last_of_each(maps: MapArray) -> Result<MapArray, Error> {
 }
 
 /// Returns a column with each key of its maps once, at any nesting depth.
-pub fn unique_keys(column: &ArrayRef) -> Result<ArrayRef, Error> {
+pub(crate) fn unique_keys(column: &ArrayRef) -> Result<ArrayRef, Error> {
     if !has_map(column.data_type()) {
         return Ok(Arc::clone(column));
     }

@@ -2,7 +2,7 @@
 
 /// Parses decimal digits with an optional sign; `12.0` and `1e3` are whole numbers too.
 #[inline]
-pub fn parse_integer(text: &[u8]) -> Option<i64> {
+pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
@@ -29,18 +29,18 @@ fn parse_integer_general(text: &[u8]) -> Option<i64> {
 }
 
 /// Parses a floating-point number, surrounded by whitespace or not.
-pub fn parse_float<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+pub(super) fn parse_float<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
 }
 
 /// Returns true if a text of digits was parsed as an infinite number. `Infinity` itself is a value.
-pub fn is_out_of_range(text: &[u8], is_infinite: bool) -> bool {
+pub(super) fn is_out_of_range(text: &[u8], is_infinite: bool) -> bool {
     let mut digits = text.trim_ascii().iter().skip_while(|byte| matches!(byte, b'+' | b'-'));
     is_infinite && digits.next().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.')
 }
 
 /// Parses an unscaled decimal, rounded half up to `scale`; `None` if the text is not a number or has too many digits.
-pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+pub(super) fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     let scaled = Scaled::parse(text, scale)?;
     let value = scaled.value.checked_add(i128::from(scaled.round_up))?;
     let limit = 10_i128.checked_pow(u32::from(precision))?;

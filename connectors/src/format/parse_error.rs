@@ -2,21 +2,21 @@
 
 /// The reason why a cell or a record cannot be parsed. Small, because the result of every cell has space for one.
 #[derive(Debug)]
-pub struct ParseError(pub Box<str>);
+pub(super) struct ParseError(pub Box<str>);
 
 impl ParseError {
     /// Creates an error from its message.
-    pub fn new(message: impl Into<Box<str>>) -> Self {
+    pub(super) fn new(message: impl Into<Box<str>>) -> Self {
         Self(message.into())
     }
 
     /// Creates the error of a text that is not a value of the expected type: `an INT`.
-    pub fn expected(text: &[u8], expected: &str) -> Self {
+    pub(super) fn expected(text: &[u8], expected: &str) -> Self {
         Self::new(format!("{} is not {expected}", excerpt(text)))
     }
 
     /// Adds the name of the column or field that the error is in.
-    pub fn in_column(self, name: &str) -> Self {
+    pub(super) fn in_column(self, name: &str) -> Self {
         let text = match self.0.strip_prefix("column `") {
             Some(rest) => format!("column `{name}.{rest}"),
             None => format!("column `{name}`: {}", self.0),
@@ -26,10 +26,10 @@ impl ParseError {
 }
 
 /// The result of appending one cell.
-pub type CellResult = Result<(), ParseError>;
+pub(super) type CellResult = Result<(), ParseError>;
 
 /// Quotes the beginning of a text for an error message.
-pub fn excerpt(text: &[u8]) -> String {
+pub(super) fn excerpt(text: &[u8]) -> String {
     const SHOWN_BYTES_MAX: usize = 60;
     let shown = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES_MAX)]);
     if text.len() > SHOWN_BYTES_MAX {

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::options::Options;
 
 /// Counts the parse errors of a table's decoder that are ignored.
-pub struct ParseErrorCounter {
+pub(super) struct ParseErrorCounter {
     /// Records that were skipped.
     pub records: Counter,
     /// Fields that became NULL.
@@ -15,7 +15,7 @@ pub struct ParseErrorCounter {
 
 impl ParseErrorCounter {
     /// Creates the counter of a table whose option `option` is true; `None` if parse errors are not ignored.
-    pub fn new(options: &Options<'_>, option: &str) -> Result<Option<Self>, Error> {
+    pub(super) fn new(options: &Options<'_>, option: &str) -> Result<Option<Self>, Error> {
         let is_ignored = options.boolean(option)?.unwrap_or(false);
         Ok(is_ignored.then(|| {
             let table = options.table().to_string();

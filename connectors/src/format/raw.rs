@@ -14,13 +14,13 @@ use crate::Error;
 use crate::options::Options;
 
 /// Decodes raw records.
-pub struct RawDecoder {
+pub(super) struct RawDecoder {
     row: BatchBuilder,
     little_endian: bool,
 }
 
 impl RawDecoder {
-    pub fn new(schema: &SchemaRef, columns: &[usize], options: &Options<'_>) -> Result<Self, Error> {
+    pub(super) fn new(schema: &SchemaRef, columns: &[usize], options: &Options<'_>) -> Result<Self, Error> {
         check_schema(schema, options)?;
         let row = BatchBuilder::new(SchemaRef::new(schema.project(columns)?))?;
         Ok(Self {
@@ -98,13 +98,13 @@ fn push(column: &mut ColumnBuilder, record: &[u8], little_endian: bool) -> CellR
 }
 
 /// Encodes raw records.
-pub struct RawEncoder {
+pub(super) struct RawEncoder {
     framing: Framing,
     little_endian: bool,
 }
 
 impl RawEncoder {
-    pub fn new(schema: &SchemaRef, framing: Framing, options: &Options<'_>) -> Result<Self, Error> {
+    pub(super) fn new(schema: &SchemaRef, framing: Framing, options: &Options<'_>) -> Result<Self, Error> {
         check_schema(schema, options)?;
         Ok(Self {
             framing,

@@ -8,7 +8,7 @@ use super::{Decoded, Records, Rejection};
 use crate::Error;
 
 /// A parser of single records.
-pub trait RecordParser {
+pub(super) trait RecordParser {
     /// Parses a record into the next cell of each column. Returns false for a record that is not a row (a blank line, a
     /// comment). After an error the caller removes the cells.
     fn record(&mut self, record: &[u8]) -> Result<bool, ParseError>;
@@ -21,7 +21,7 @@ pub trait RecordParser {
 }
 
 /// Decodes many records into one batch.
-pub fn decode(parser: &mut impl RecordParser, records: Records<'_>) -> Result<Decoded, Error> {
+pub(super) fn decode(parser: &mut impl RecordParser, records: Records<'_>) -> Result<Decoded, Error> {
     let utf8 = Utf8Records::new(records)?;
     let mut rejected = Vec::new();
     let mut skipped = Vec::new();

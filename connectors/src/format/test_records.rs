@@ -13,7 +13,7 @@ fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, None)
 }
 
-pub fn all_types() -> SchemaRef {
+pub(super) fn all_types() -> SchemaRef {
     let entries = Fields::from(vec![
         Field::new("key", DataType::Utf8, false),
         Field::new("value", DataType::Int64, true),
@@ -52,7 +52,7 @@ pub fn all_types() -> SchemaRef {
     ]))
 }
 
-pub fn spec(format: &str, options: &[(&str, &str)], schema: &SchemaRef) -> FormatSpec {
+pub(super) fn spec(format: &str, options: &[(&str, &str)], schema: &SchemaRef) -> FormatSpec {
     let mut all: BTreeMap<String, String> = options
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_string()))
@@ -70,7 +70,7 @@ pub fn spec(format: &str, options: &[(&str, &str)], schema: &SchemaRef) -> Forma
 }
 
 /// Decodes the records and says, for each, `ok`, `skipped` or the error.
-pub fn outcomes(spec: &FormatSpec, schema: &SchemaRef, records: &[&[u8]]) -> (RecordBatch, Vec<String>) {
+pub(super) fn outcomes(spec: &FormatSpec, schema: &SchemaRef, records: &[&[u8]]) -> (RecordBatch, Vec<String>) {
     let mut data = Vec::new();
     let mut ranges = Vec::new();
     for record in records {
@@ -97,7 +97,7 @@ pub fn outcomes(spec: &FormatSpec, schema: &SchemaRef, records: &[&[u8]]) -> (Re
     (decoded.rows, outcomes)
 }
 
-pub fn encode(spec: &FormatSpec, rows: &RecordBatch) -> String {
+pub(super) fn encode(spec: &FormatSpec, rows: &RecordBatch) -> String {
     let mut out = EncodedRecords::default();
     spec.encoder(&rows.schema(), Framing::Lines)
         .unwrap()
@@ -108,6 +108,6 @@ pub fn encode(spec: &FormatSpec, rows: &RecordBatch) -> String {
 }
 
 /// The types that CSV can write.
-pub fn flat() -> SchemaRef {
+pub(super) fn flat() -> SchemaRef {
     Arc::new(all_types().project(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 10]).unwrap())
 }

@@ -17,7 +17,7 @@ use super::time::{self, TimestampStyle};
 use crate::Error;
 
 /// Records with a check for UTF-8, which is done once for all records if they are all valid.
-pub struct Utf8Records<'a> {
+pub(super) struct Utf8Records<'a> {
     records: Records<'a>,
     all_valid: Option<&'a str>,
 }
@@ -26,7 +26,7 @@ impl<'a> Utf8Records<'a> {
     /// Largest size of one batch's records, because offsets have 32 bits.
     const BYTES_MAX: usize = i32::MAX as usize;
 
-    pub fn new(records: Records<'a>) -> Result<Self, Error> {
+    pub(super) fn new(records: Records<'a>) -> Result<Self, Error> {
         if records.data.len() > Self::BYTES_MAX {
             return Err(Error::Invalid(format!(
                 "{} bytes of records for one batch, but {} are the most; lower the batch size",
@@ -42,7 +42,7 @@ impl<'a> Utf8Records<'a> {
 
     /// Returns a record; an error if it is not valid UTF-8.
     #[inline]
-    pub fn record(&self, index: usize) -> Result<&'a [u8], ParseError> {
+    pub(super) fn record(&self, index: usize) -> Result<&'a [u8], ParseError> {
         let (start, end) = self.records.ranges[index];
         if let Some(text) = self.all_valid
             && text.is_char_boundary(start)
@@ -208,7 +208,7 @@ impl<'a> TextColumn<'a> {
 
 /// Appends a number in decimal.
 #[inline]
-pub fn write_integer(value: i64, out: &mut Vec<u8>) {
+pub(super) fn write_integer(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

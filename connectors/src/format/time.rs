@@ -36,7 +36,7 @@ pub fn parse_timestamp(text: &[u8]) -> Option<i64> {
 }
 
 /// Parses a date to days since the epoch.
-pub fn parse_date(text: &[u8]) -> Option<i32> {
+pub(super) fn parse_date(text: &[u8]) -> Option<i32> {
     let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = text else {
         return None;
     };
@@ -49,7 +49,7 @@ pub fn parse_date(text: &[u8]) -> Option<i32> {
 }
 
 /// Parses a time to microseconds since midnight.
-pub fn parse_time(text: &[u8]) -> Option<i64> {
+pub(super) fn parse_time(text: &[u8]) -> Option<i64> {
     let (time_us, rest) = parse_time_prefix(text)?;
     rest.is_empty().then_some(time_us)
 }
@@ -119,7 +119,7 @@ fn two_digits(value: u8) -> [u8; 2] {
 }
 
 /// Appends a date given in days since the epoch.
-pub fn write_date(days: i64, out: &mut Vec<u8>) {
+pub(super) fn write_date(days: i64, out: &mut Vec<u8>) {
     let (year, month, day) = civil_from_days(days);
     let (m, d) = (two_digits(month as u8), two_digits(day as u8));
     if (0..=9999).contains(&year) {
@@ -132,7 +132,7 @@ pub fn write_date(days: i64, out: &mut Vec<u8>) {
 }
 
 /// Appends `HH:MM:SS`, and the fraction without trailing zeros.
-pub fn write_time(time_us: i64, out: &mut Vec<u8>) {
+pub(super) fn write_time(time_us: i64, out: &mut Vec<u8>) {
     let (seconds, mut fraction_us) = (time_us / 1_000_000, (time_us % 1_000_000) as u32);
     let (h, m, s) = (
         two_digits((seconds / 3600) as u8),
@@ -157,7 +157,7 @@ pub fn write_time(time_us: i64, out: &mut Vec<u8>) {
 }
 
 /// Appends a timestamp given in microseconds since the epoch, with `Z` if `utc`.
-pub fn write_timestamp(timestamp_us: i64, style: TimestampStyle, utc: bool, out: &mut Vec<u8>) {
+pub(super) fn write_timestamp(timestamp_us: i64, style: TimestampStyle, utc: bool, out: &mut Vec<u8>) {
     write_date(timestamp_us.div_euclid(DAY_US), out);
     out.push(match style {
         TimestampStyle::Sql => b' ',

@@ -115,7 +115,7 @@ impl Shared {
 }
 
 /// The writer of a subtask under at-least-once delivery.
-pub struct AtLeastOnceWriter {
+pub(super) struct AtLeastOnceWriter {
     topic: TopicProducer,
     shared: Arc<Shared>,
     rows: RecordEncoder,
@@ -125,7 +125,7 @@ pub struct AtLeastOnceWriter {
 
 impl AtLeastOnceWriter {
     /// Creates a writer with a producer of its own.
-    pub fn new(
+    pub(super) fn new(
         client: &ClientConfig,
         topic: &str,
         rows: RecordEncoder,

@@ -16,13 +16,13 @@ use super::error_code;
 use crate::Error;
 
 /// Timeout of a request when a job starts.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Most topics that an error names.
 const TOPICS_NAMED_MAX: usize = 20;
 
 /// Runs a blocking request on a blocking thread of the runtime.
-pub async fn run_blocking<T: Send + 'static>(
+pub(super) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
@@ -34,14 +34,14 @@ pub async fn run_blocking<T: Send + 'static>(
 }
 
 /// Returns all topics of the cluster. Blocks for `timeout` at most.
-pub fn metadata(consumer: &BaseConsumer<Context>, brokers: &str, timeout: Duration) -> Result<Metadata, Error> {
+pub(super) fn metadata(consumer: &BaseConsumer<Context>, brokers: &str, timeout: Duration) -> Result<Metadata, Error> {
     consumer
         .fetch_metadata(None, timeout)
         .map_err(|error| connection_error(consumer, brokers, &error, timeout))
 }
 
 /// Returns the error of a request, with librdkafka's latest problem of the connection.
-pub fn request_error(consumer: &BaseConsumer<Context>, brokers: &str, error: &KafkaError) -> Error {
+pub(super) fn request_error(consumer: &BaseConsumer<Context>, brokers: &str, error: &KafkaError) -> Error {
     connection_error(consumer, brokers, error, REQUEST_TIMEOUT)
 }
 
@@ -51,7 +51,7 @@ fn connection_error(consumer: &BaseConsumer<Context>, brokers: &str, error: &Kaf
 }
 
 /// Returns the reason why a request failed: librdkafka's latest problem, or else the error itself.
-pub fn problem_of(consumer: &BaseConsumer<Context>, error: &KafkaError) -> String {
+pub(super) fn problem_of(consumer: &BaseConsumer<Context>, error: &KafkaError) -> String {
     Context::drain_events(consumer);
     let problem = consumer.context().last_problem();
     problem.unwrap_or_else(|| error.to_string())
@@ -59,7 +59,7 @@ pub fn problem_of(consumer: &BaseConsumer<Context>, error: &KafkaError) -> Strin
 
 /// Returns the error of brokers that do not answer a request. It is permanent if the client has failed for a permanent
 /// cause, such as missing rights.
-pub fn unreachable_error(context: &Context, brokers: &str, problem: &str, timeout: Duration) -> Error {
+pub(super) fn unreachable_error(context: &Context, brokers: &str, problem: &str, timeout: Duration) -> Error {
     let within = format!(
         "the Kafka brokers `{brokers}` do not answer within {} s",
         timeout.as_secs()
@@ -72,7 +72,7 @@ pub fn unreachable_error(context: &Context, brokers: &str, problem: &str, timeou
 }
 
 /// Returns the names of existing topics. A topic that is being created has no partitions yet and is left out.
-pub fn topic_names(metadata: &Metadata) -> Vec<&str> {
+pub(super) fn topic_names(metadata: &Metadata) -> Vec<&str> {
     let topics = metadata.topics().iter();
     topics
         .filter(|topic| !topic.partitions().is_empty())
@@ -81,7 +81,7 @@ pub fn topic_names(metadata: &Metadata) -> Vec<&str> {
 }
 
 /// Returns the error of a topic that does not exist, with the names of topics that do.
-pub fn missing_topic_error(topic: &str, brokers: &str, names: &[&str]) -> Error {
+pub(super) fn missing_topic_error(topic: &str, brokers: &str, names: &[&str]) -> Error {
     let names: Vec<&str> = names.iter().copied().filter(|name| !name.starts_with("__")).collect();
     let near = millstream_proto::spec::did_you_mean(topic, names.iter().copied());
     let existing = match names.as_slice() {
@@ -99,7 +99,7 @@ pub fn missing_topic_error(topic: &str, brokers: &str, names: &[&str]) -> Error 
 }
 
 /// Creates a consumer for requests, which reads no records. `connection` has properties of connections only.
-pub fn request_consumer(connection: &ClientConfig) -> Result<BaseConsumer<Context>, Error> {
+pub(super) fn request_consumer(connection: &ClientConfig) -> Result<BaseConsumer<Context>, Error> {
     connection
         .clone()
         .set("group.id", "millstream")
@@ -109,7 +109,7 @@ pub fn request_consumer(connection: &ClientConfig) -> Result<BaseConsumer<Contex
 
 /// Returns a setting of a topic or a broker; `None` if it cannot be read. `connection` has properties of connections
 /// only.
-pub async fn setting(
+pub(super) async fn setting(
     connection: &ClientConfig,
     resource: ResourceSpecifier<'_>,
     name: &str,

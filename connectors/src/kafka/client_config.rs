@@ -60,7 +60,7 @@ const SINK_DEFAULTS: [(&str, &str); 6] = [
 /// # Errors
 ///
 /// The name of a property and the problem with it.
-pub fn from_properties(
+pub(super) fn from_properties(
     brokers: &str,
     properties: &BTreeMap<&str, &str>,
     role: Role,
@@ -129,7 +129,7 @@ pub fn from_properties(
 }
 
 /// Returns the properties of a configuration that concern connections, which are valid for every kind of client.
-pub fn connection_config(config: &ClientConfig) -> ClientConfig {
+pub(super) fn connection_config(config: &ClientConfig) -> ClientConfig {
     const PREFIXES: [&str; 11] = [
         "bootstrap.servers",
         "metadata.broker.list",
@@ -199,7 +199,7 @@ fn parse_jaas(text: &str) -> Option<(String, String)> {
 }
 
 /// Returns the error of a client that librdkafka refuses to create.
-pub fn creation_error(config: &ClientConfig, error: &KafkaError) -> Error {
+pub(super) fn creation_error(config: &ClientConfig, error: &KafkaError) -> Error {
     let text = match error {
         KafkaError::ClientCreation(text) => text.clone(),
         error => error.to_string(),

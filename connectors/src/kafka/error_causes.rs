@@ -9,7 +9,7 @@ use rdkafka::ClientConfig;
 const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 
 /// Explains why a SASL mechanism cannot be used; `None` if it can.
-pub fn explain_unknown_mechanism(value: &str) -> Option<String> {
+pub(super) fn explain_unknown_mechanism(value: &str) -> Option<String> {
     let is_known = MECHANISMS.iter().any(|known| known.eq_ignore_ascii_case(value.trim()));
     (!is_known).then(|| {
         let near = millstream_proto::spec::did_you_mean(value, MECHANISMS);
@@ -21,7 +21,7 @@ pub fn explain_unknown_mechanism(value: &str) -> Option<String> {
 }
 
 /// Explains why a client cannot be created with this configuration.
-pub fn explain_refused_config(config: &ClientConfig, text: &str) -> String {
+pub(super) fn explain_refused_config(config: &ClientConfig, text: &str) -> String {
     const FILES: [(&str, &str); 3] = [
         ("ssl.ca.location", "the CA's certificates"),
         ("ssl.certificate.location", "the client's certificate"),
@@ -44,12 +44,12 @@ pub fn explain_refused_config(config: &ClientConfig, text: &str) -> String {
 
 /// Explains why the brokers cannot be used, followed by librdkafka's text; `None` if the cause is not known. `brokers`
 /// is the value of the option.
-pub fn explain_connection(brokers: &str, text: &str) -> Option<String> {
+pub(super) fn explain_connection(brokers: &str, text: &str) -> Option<String> {
     Some(format!("{} ({text})", connection_cause(brokers, text)?))
 }
 
 /// Explains like [`explain_connection`], without librdkafka's text.
-pub fn connection_cause(brokers: &str, text: &str) -> Option<String> {
+pub(super) fn connection_cause(brokers: &str, text: &str) -> Option<String> {
     let is_closed_at_once =
         text.contains("Disconnected") && (text.contains("APIVERSION_QUERY") || text.contains("requesting ApiVersion"));
     let cause = if let Some(host) = between(text, "Failed to resolve '", "'") {

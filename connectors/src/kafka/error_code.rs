@@ -10,7 +10,7 @@ use crate::Error;
 /// Failed authentication is not among them: librdkafka reports a wrong password with the same code as a token endpoint
 /// that does not answer. An unknown topic or partition is not, either: a broker that has just started may not know of
 /// it yet.
-pub fn is_permanent(code: Code) -> bool {
+pub(super) fn is_permanent(code: Code) -> bool {
     matches!(
         code,
         Code::UnsupportedSASLMechanism
@@ -26,7 +26,7 @@ pub fn is_permanent(code: Code) -> bool {
 }
 
 /// Returns true if a client that reports this code outside of any call can no longer be used.
-pub fn is_fatal(code: Code) -> bool {
+pub(super) fn is_fatal(code: Code) -> bool {
     matches!(
         code,
         Code::Fatal
@@ -39,7 +39,7 @@ pub fn is_fatal(code: Code) -> bool {
 }
 
 /// Returns an error with this message: [`Error::Invalid`] if the cause is permanent, [`Error::Unavailable`] otherwise.
-pub fn error(code: Option<Code>, message: String) -> Error {
+pub(super) fn error(code: Option<Code>, message: String) -> Error {
     match code {
         Some(code) if is_permanent(code) => Error::Invalid(message),
         _ => Error::Unavailable(message),

@@ -9,7 +9,7 @@ use super::topic_producer::{Header, header_name_error};
 use crate::{Error, TableDefinition};
 
 /// Indices of the metadata columns in the rows of a writer.
-pub struct MetadataColumns {
+pub(super) struct MetadataColumns {
     timestamp: Option<usize>,
     headers: Option<usize>,
     key: Option<usize>,
@@ -17,7 +17,7 @@ pub struct MetadataColumns {
 
 impl MetadataColumns {
     /// Returns the columns that a table writes.
-    pub fn of(table: &TableDefinition) -> Self {
+    pub(super) fn of(table: &TableDefinition) -> Self {
         let column = |key: &str| {
             let metadata = table
                 .metadata
@@ -33,12 +33,12 @@ impl MetadataColumns {
     }
 
     /// Returns true if the table writes no metadata.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.timestamp.is_none() && self.headers.is_none() && self.key.is_none()
     }
 
     /// Returns the metadata of a batch.
-    pub fn of_batch(&self, rows: &RecordBatch) -> Result<BatchMetadata, Error> {
+    pub(super) fn of_batch(&self, rows: &RecordBatch) -> Result<BatchMetadata, Error> {
         let column = |index: Option<usize>| index.and_then(|index| rows.columns().get(index));
         let times = column(self.timestamp)
             .map(|times| arrow_cast::cast(times, &DataType::Timestamp(TimeUnit::Microsecond, None)))
@@ -55,7 +55,7 @@ impl MetadataColumns {
 }
 
 /// The metadata of the records of one batch.
-pub struct BatchMetadata {
+pub(super) struct BatchMetadata {
     times: Option<TimestampMicrosecondArray>,
     keys: Option<BinaryArray>,
     headers: Option<HeaderColumn>,
@@ -63,7 +63,7 @@ pub struct BatchMetadata {
 
 impl BatchMetadata {
     /// Returns the timestamp of a record in milliseconds since 1970; 0 if it has none.
-    pub fn timestamp_ms(&self, row: usize) -> i64 {
+    pub(super) fn timestamp_ms(&self, row: usize) -> i64 {
         self.times
             .as_ref()
             .filter(|times| times.is_valid(row))
@@ -71,13 +71,13 @@ impl BatchMetadata {
     }
 
     /// Returns the key of a record.
-    pub fn key(&self, row: usize) -> Option<&[u8]> {
+    pub(super) fn key(&self, row: usize) -> Option<&[u8]> {
         let keys = self.keys.as_ref()?;
         keys.is_valid(row).then(|| keys.value(row))
     }
 
     /// Returns the headers of a record.
-    pub fn headers(&self, row: usize) -> Vec<Header> {
+    pub(super) fn headers(&self, row: usize) -> Vec<Header> {
         self.headers
             .as_ref()
             .map_or_else(Vec::new, |headers| headers.of_row(row))

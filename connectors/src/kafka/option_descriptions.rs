@@ -78,7 +78,7 @@ const VALUE_INCLUDE: OptionDescription = with_default(
 );
 
 /// The options of a source.
-pub const OPTIONS_SOURCE: &[OptionDescription] = &[
+pub(super) const OPTIONS_SOURCE: &[OptionDescription] = &[
     PROPERTIES,
     BROKERS,
     TOPIC,
@@ -177,7 +177,7 @@ const SINK_MARKERS: OptionDescription = with_default(
 );
 
 /// The options of a sink.
-pub const OPTIONS_SINK: &[OptionDescription] = &[
+pub(super) const OPTIONS_SINK: &[OptionDescription] = &[
     PROPERTIES,
     BROKERS,
     TOPIC,

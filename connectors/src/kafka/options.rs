@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::{Error, OptionError, Role, TableDefinition};
 
 /// Default timeout of a transaction.
-pub const TRANSACTION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+pub(super) const TRANSACTION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Shortest timeout. The rows of one transaction may take longer than a shorter one, and would be retried for ever.
 const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 /// Longest timeout: the brokers' default limit.
@@ -22,7 +22,7 @@ const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(900);
 
 /// The topics of a source.
 #[derive(Debug, Clone)]
-pub enum Topics {
+pub(super) enum Topics {
     /// Topics by name.
     Names(Vec<String>),
     /// All topics whose whole name matches.
@@ -31,7 +31,7 @@ pub enum Topics {
 
 /// The rule for the offset in each partition at which reading starts or ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OffsetsInitializer {
+pub(super) enum OffsetsInitializer {
     /// The first record.
     Earliest,
     /// The end of the partition.
@@ -49,7 +49,7 @@ pub enum OffsetsInitializer {
 
 /// The options of a source.
 #[derive(Debug, Clone)]
-pub struct SourceOptions {
+pub(super) struct SourceOptions {
     /// Configuration of clients.
     pub client: ClientConfig,
     /// Addresses of the brokers.
@@ -109,7 +109,7 @@ pub enum Partitioner {
 
 impl SourceOptions {
     /// Reads the options of a table. Returns all mistakes.
-    pub fn of(table: &TableDefinition) -> Result<Self, Vec<OptionError>> {
+    pub(super) fn of(table: &TableDefinition) -> Result<Self, Vec<OptionError>> {
         let mut reader = OptionsReader::new(table);
         let group = reader.options.text("properties.group.id").map(String::from);
         let topics = reader.topics();
@@ -135,7 +135,7 @@ impl SourceOptions {
     }
 
     /// Returns true if the source ends by itself.
-    pub fn is_bounded(&self) -> bool {
+    pub(super) fn is_bounded(&self) -> bool {
         self.bounded.is_some()
     }
 }

@@ -16,7 +16,7 @@ use super::client_context::Context;
 use crate::Error;
 
 /// The queue of one partition, separate from the consumer's common queue.
-pub struct PartitionQueue {
+pub(super) struct PartitionQueue {
     queue: NonNull<sys::rd_kafka_queue_t>,
     topic: CString,
     partition: i32,
@@ -32,7 +32,12 @@ unsafe impl Send for PartitionQueue {}
 
 impl PartitionQueue {
     /// Opens the queue of a partition that is not assigned yet. `waker` is woken when records arrive.
-    pub fn new(consumer: Arc<BaseConsumer<Context>>, topic: &str, partition: i32, waker: Waker) -> Result<Self, Error> {
+    pub(super) fn new(
+        consumer: Arc<BaseConsumer<Context>>,
+        topic: &str,
+        partition: i32,
+        waker: Waker,
+    ) -> Result<Self, Error> {
         let name = CString::new(topic).map_err(|_| Error::Invalid(format!("`{topic}` is not a topic's name")))?;
         // SAFETY: the client and the name live during the call.
         let queue =
@@ -57,12 +62,12 @@ impl PartitionQueue {
     }
 
     /// Moves up to `max` records from the queue to `messages`. Never blocks.
-    pub fn take(&mut self, max: usize, messages: &mut Vec<FetchedMessage>) -> Result<(), Error> {
+    pub(super) fn take(&mut self, max: usize, messages: &mut Vec<FetchedMessage>) -> Result<(), Error> {
         self.take_within(max, 0, messages)
     }
 
     /// Moves up to `max` records from the queue to `messages`, and waits for the first for `timeout_ms` at most.
-    pub fn take_within(
+    pub(super) fn take_within(
         &mut self,
         max: usize,
         timeout_ms: i32,
@@ -95,7 +100,7 @@ impl PartitionQueue {
     }
 
     /// Returns the first offset and the end offset of the partition as of the last fetch; `None` before it.
-    pub fn known_offsets(&self) -> Option<(i64, i64)> {
+    pub(super) fn known_offsets(&self) -> Option<(i64, i64)> {
         let (mut low, mut high) = (-1i64, -1i64);
         // SAFETY: the client lives; the name and both numbers live during the call.
         let result = unsafe {
@@ -127,7 +132,7 @@ unsafe extern "C" fn wake(_client: *mut sys::rd_kafka_t, opaque: *mut c_void) {
 }
 
 /// A record or an event of a partition.
-pub struct FetchedMessage(NonNull<sys::rd_kafka_message_t>);
+pub(super) struct FetchedMessage(NonNull<sys::rd_kafka_message_t>);
 
 // SAFETY: a message is not tied to a thread.
 unsafe impl Send for FetchedMessage {}
@@ -139,12 +144,12 @@ impl FetchedMessage {
     }
 
     /// Returns the code of an event; `NO_ERROR` for a record.
-    pub fn error(&self) -> RDKafkaRespErr {
+    pub(super) fn error(&self) -> RDKafkaRespErr {
         self.raw().err
     }
 
     /// Returns the description of an event.
-    pub fn error_text(&self) -> String {
+    pub(super) fn error_text(&self) -> String {
         // SAFETY: the text belongs to the message or is static.
         let text = unsafe { sys::rd_kafka_message_errstr(self.0.as_ptr()) };
         if text.is_null() {
@@ -155,26 +160,26 @@ impl FetchedMessage {
     }
 
     /// Returns the offset of a record.
-    pub fn offset(&self) -> i64 {
+    pub(super) fn offset(&self) -> i64 {
         self.raw().offset
     }
 
     /// Returns the value of a record; `None` for a tombstone.
-    pub fn payload(&self) -> Option<&[u8]> {
+    pub(super) fn payload(&self) -> Option<&[u8]> {
         let raw = self.raw();
         // SAFETY: librdkafka keeps `len` bytes there as long as the message lives.
         (!raw.payload.is_null()).then(|| unsafe { std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.len) })
     }
 
     /// Returns the key of a record.
-    pub fn key(&self) -> Option<&[u8]> {
+    pub(super) fn key(&self) -> Option<&[u8]> {
         let raw = self.raw();
         // SAFETY: as for the payload.
         (!raw.key.is_null()).then(|| unsafe { std::slice::from_raw_parts(raw.key.cast::<u8>(), raw.key_len) })
     }
 
     /// Returns the timestamp of a record in milliseconds since 1970, and Flink's name of its type.
-    pub fn timestamp(&self) -> (Option<i64>, &'static str) {
+    pub(super) fn timestamp(&self) -> (Option<i64>, &'static str) {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message lives, `kind` lives during the call.
         let milliseconds = unsafe { sys::rd_kafka_message_timestamp(self.0.as_ptr(), &raw mut kind) };
@@ -187,7 +192,7 @@ impl FetchedMessage {
     }
 
     /// Calls `each` with every header's name and value.
-    pub fn headers(&self, mut each: impl FnMut(&str, Option<&[u8]>)) {
+    pub(super) fn headers(&self, mut each: impl FnMut(&str, Option<&[u8]>)) {
         let mut headers = ptr::null_mut();
         // SAFETY: the headers belong to the message.
         let result = unsafe { sys::rd_kafka_message_headers(self.0.as_ptr(), &raw mut headers) };

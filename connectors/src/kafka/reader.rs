@@ -19,7 +19,7 @@ use super::split::{self, Position};
 use crate::{Error, ReaderContext, SourceBatch, SourceEvent, SourceReader, Split};
 
 /// The reader of one subtask.
-pub struct KafkaReader {
+pub(super) struct KafkaReader {
     config: ClientConfig,
     brokers: String,
     broker_health: Arc<BrokerHealth>,
@@ -55,7 +55,7 @@ struct PartitionReader {
 
 impl KafkaReader {
     /// Creates a reader without splits.
-    pub fn new(
+    pub(super) fn new(
         config: ClientConfig,
         brokers: String,
         broker_health: Arc<BrokerHealth>,

@@ -26,7 +26,7 @@ enum ColumnOrigin {
 }
 
 /// Decodes records of one table into the columns that a reader delivers.
-pub struct RecordDecoder {
+pub(super) struct RecordDecoder {
     schema: SchemaRef,
     origins: Vec<ColumnOrigin>,
     value: Box<dyn Decoder>,
@@ -41,7 +41,7 @@ pub struct RecordDecoder {
 impl RecordDecoder {
     /// Creates a decoder of the columns at `projection` of the table's schema, in that order. Reports the fields of
     /// values to `fields`.
-    pub fn new(
+    pub(super) fn new(
         table: &TableDefinition,
         layout: &RecordLayout,
         projection: &[usize],
@@ -91,13 +91,13 @@ impl RecordDecoder {
     }
 
     /// Returns true if records without a value become rows.
-    pub fn keeps_tombstones(&self) -> bool {
+    pub(super) fn keeps_tombstones(&self) -> bool {
         self.keeps_tombstones
     }
 
     /// Decodes records of a partition; those without a value only if [`RecordDecoder::keeps_tombstones`]. `split` is
     /// the id of the split.
-    pub fn decode(
+    pub(super) fn decode(
         &mut self,
         messages: &[FetchedMessage],
         split: &str,

@@ -53,7 +53,7 @@ impl KeyLayout {
 }
 
 /// Returns the columns at these indices of the table's schema.
-pub fn value_schema(table: &TableDefinition, columns: &[usize]) -> SchemaRef {
+pub(super) fn value_schema(table: &TableDefinition, columns: &[usize]) -> SchemaRef {
     Arc::new(Schema::new(
         columns
             .iter()

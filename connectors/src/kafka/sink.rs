@@ -37,7 +37,7 @@ const TOPIC_CREATION_TIMEOUT: Duration = Duration::from_secs(5);
 const RECORD_OVERHEAD_BYTES: usize = 512;
 
 /// The sink of a Kafka table.
-pub struct KafkaSink {
+pub(super) struct KafkaSink {
     table: TableDefinition,
     options: SinkOptions,
     /// Unused under at-least-once delivery, unless the job is restored from a checkpoint under exactly-once delivery.
@@ -49,7 +49,7 @@ pub struct KafkaSink {
 }
 
 impl KafkaSink {
-    pub fn new(table: &TableDefinition, options: SinkOptions) -> Self {
+    pub(super) fn new(table: &TableDefinition, options: SinkOptions) -> Self {
         let timeout = options.transactions.as_ref().map(|transactions| transactions.timeout);
         let broker_health = BrokerHealth::new(&options.client, &options.brokers);
         let timeout = timeout.unwrap_or(TRANSACTION_TIMEOUT_DEFAULT);

@@ -32,7 +32,7 @@ use crate::{
 const PARTITIONS_SHOWN_MAX: usize = 10;
 
 /// The source of a Kafka table.
-pub struct KafkaSource {
+pub(super) struct KafkaSource {
     table: TableDefinition,
     shared: Arc<Shared>,
     /// Health of the brokers, as reported by the readers.
@@ -52,7 +52,7 @@ struct Shared {
 
 impl KafkaSource {
     /// Creates the source of a table.
-    pub fn new(table: &TableDefinition, options: SourceOptions) -> Result<Self, Error> {
+    pub(super) fn new(table: &TableDefinition, options: SourceOptions) -> Result<Self, Error> {
         let consumer = options.client.create_with_context(Context::new()).map_err(|error| {
             let error = creation_error(&options.client, &error);
             Error::Invalid(format!("table `{}`: {error}", table.name))

@@ -3,7 +3,7 @@
 use crate::{Error, Split};
 
 /// Parses the id of a split, `topic-3`, to topic and partition.
-pub fn parse_id(id: &str) -> Result<(&str, i32), Error> {
+pub(super) fn parse_id(id: &str) -> Result<(&str, i32), Error> {
     id.rsplit_once('-')
         .and_then(|(topic, partition)| Some((topic, partition.parse().ok()?)))
         .ok_or_else(|| Error::Invalid(format!("`{id}` is not a split of a Kafka source")))
@@ -13,7 +13,7 @@ pub fn parse_id(id: &str) -> Result<(&str, i32), Error> {
 ///
 /// Encoded as: version 1 (u8) | next offset (i64 LE) | end offset (i64 LE), -1 for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub(super) struct Position {
     /// Offset of the next record to read.
     pub next: i64,
     /// Offset at which reading ends; `None` if it never ends.
@@ -24,7 +24,7 @@ const POSITION_VERSION: u8 = 1;
 
 impl Position {
     /// Encodes the position for [`Split::position`].
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![POSITION_VERSION];
         bytes.extend(self.next.to_le_bytes());
         bytes.extend(self.end.unwrap_or(-1).to_le_bytes());
@@ -32,7 +32,7 @@ impl Position {
     }
 
     /// Decodes the position of a split.
-    pub fn decode(split: &Split) -> Result<Self, Error> {
+    pub(super) fn decode(split: &Split) -> Result<Self, Error> {
         let wrong = || {
             Error::Invalid(format!(
                 "the position of the split `{}` is not a position of a Kafka source",

@@ -11,7 +11,7 @@ use super::split::{self, Position};
 use super::{Kafka, headers_type};
 use crate::{Connector, MetadataColumn, Role, Split, TableDefinition};
 
-pub fn table(options: &[(&str, &str)]) -> TableDefinition {
+pub(super) fn table(options: &[(&str, &str)]) -> TableDefinition {
     let mut all = BTreeMap::from([
         ("connector".to_string(), "kafka".to_string()),
         ("format".into(), "json".into()),

@@ -45,7 +45,7 @@ struct Cluster {
 }
 
 /// Checks that the topics of tables exist. Returns one result per table, in their order.
-pub async fn check_topics(tables: Vec<(Role, Arc<TableDefinition>)>) -> Vec<Result<(), Error>> {
+pub(super) async fn check_topics(tables: Vec<(Role, Arc<TableDefinition>)>) -> Vec<Result<(), Error>> {
     let mut answers: Vec<Result<(), Error>> = tables.iter().map(|_| Ok(())).collect();
     let mut clusters: BTreeMap<ConnectionKey, Vec<(usize, TableTopics)>> = BTreeMap::new();
     for (index, (role, table)) in tables.into_iter().enumerate() {

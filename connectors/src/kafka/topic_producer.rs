@@ -14,7 +14,7 @@ use super::error_code;
 use crate::Error;
 
 /// The partition of records for which the partitioner decides.
-pub const PARTITION_UNASSIGNED: i32 = -1;
+pub(super) const PARTITION_UNASSIGNED: i32 = -1;
 
 /// A record to produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +32,11 @@ pub struct Record<'a> {
 }
 
 /// A header's name and value.
-pub type Header = (String, Option<Vec<u8>>);
+pub(super) type Header = (String, Option<Vec<u8>>);
 
 /// Policy for a full queue of librdkafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueueFullPolicy {
+pub(super) enum QueueFullPolicy {
     /// Return an error. For slot threads, which bound the records in flight.
     Refuse,
     /// Wait for space, which there is at the latest when records in the queue time out.
@@ -54,7 +54,7 @@ impl QueueFullPolicy {
 
 /// A buffer for the messages of one call, for reuse.
 #[derive(Default)]
-pub struct Batch {
+pub(super) struct Batch {
     messages: Vec<sys::rd_kafka_message_t>,
 }
 
@@ -62,7 +62,7 @@ pub struct Batch {
 unsafe impl Send for Batch {}
 
 /// A producer of records to one topic, by librdkafka's handle.
-pub struct TopicProducer {
+pub(super) struct TopicProducer {
     handle: NonNull<sys::rd_kafka_topic_t>,
     /// Name of the topic.
     pub name: String,
@@ -75,7 +75,7 @@ unsafe impl Send for TopicProducer {}
 
 impl TopicProducer {
     /// Opens a topic.
-    pub fn new(producer: ThreadedProducer<Context>, name: &str) -> Result<Self, Error> {
+    pub(super) fn new(producer: ThreadedProducer<Context>, name: &str) -> Result<Self, Error> {
         let text = CString::new(name).map_err(|_| Error::Invalid(format!("`{name}` is not a topic's name")))?;
         // SAFETY: the client and the name live during the call; a null configuration means the client's.
         let handle = unsafe { sys::rd_kafka_topic_new(producer.client().native_ptr(), text.as_ptr(), ptr::null_mut()) };
@@ -90,7 +90,7 @@ impl TopicProducer {
 
     /// Queues records without timestamps and headers in one call. Their bytes are copied. An error is that of the first
     /// record refused.
-    pub fn produce_batch<'r>(
+    pub(super) fn produce_batch<'r>(
         &self,
         batch: &mut Batch,
         records: impl Iterator<Item = Record<'r>>,
@@ -145,7 +145,7 @@ impl TopicProducer {
     }
 
     /// Queues one record; its bytes are copied.
-    pub fn produce(&self, record: &Record<'_>, epoch: usize, queue_full: QueueFullPolicy) -> Result<(), Error> {
+    pub(super) fn produce(&self, record: &Record<'_>, epoch: usize, queue_full: QueueFullPolicy) -> Result<(), Error> {
         use sys::rd_kafka_vtype_t as Kind;
         let memory = |bytes: &[u8]| sys::rd_kafka_vu_s__bindgen_ty_1 {
             mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
@@ -283,6 +283,6 @@ impl Drop for Headers {
 }
 
 /// Returns the error of a header whose name librdkafka cannot represent, because its strings end with a zero byte.
-pub fn header_name_error(name: &str) -> Error {
+pub(super) fn header_name_error(name: &str) -> Error {
     Error::Data(format!("the name of the header `{name}` contains a zero byte"))
 }

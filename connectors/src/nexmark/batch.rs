@@ -31,14 +31,14 @@ const AUCTIONS_IN_FLIGHT: i64 = 100;
 
 /// The events `from..to` of one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
+pub(super) struct Segment {
     pub epoch: u64,
     pub from: u64,
     pub to: u64,
 }
 
 impl Segment {
-    pub fn events(&self) -> usize {
+    pub(super) fn events(&self) -> usize {
         (self.to - self.from) as usize
     }
 
@@ -50,14 +50,14 @@ impl Segment {
     }
 }
 
-pub struct Generator {
+pub(super) struct Generator {
     config: Config,
     texts: Texts,
     prices: Prices,
 }
 
 impl Generator {
-    pub fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config) -> Self {
         Self {
             texts: Texts::new(config.seed),
             prices: Prices::new(),
@@ -65,13 +65,13 @@ impl Generator {
         }
     }
 
-    pub fn config(&self) -> &Config {
+    pub(super) fn config(&self) -> &Config {
         &self.config
     }
 
     /// Generates the events of these segments, as the columns that `columns` delivers. Columns in `generate` are
     /// generated even if they are not delivered. Returns the size of the events too.
-    pub fn batch(
+    pub(super) fn batch(
         &self,
         segments: &[Segment],
         start_us: i64,

@@ -10,11 +10,11 @@ const SPLITS_DEFAULT: u64 = 16;
 /// Interval of the epochs of a paced split, about a millisecond, which bounds the number of splits: with more splits
 /// the watermark of each would lag behind the clock.
 const PACED_RATE_PER_SPLIT: u64 = 50_000;
-pub const EPOCH_EVENTS_MAX: u64 = 10_000;
+pub(super) const EPOCH_EVENTS_MAX: u64 = 10_000;
 const AVERAGE_SIZE_MAX: u64 = 60_000;
 
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(super) struct Config {
     pub seed: u64,
     pub persons: u64,
     pub auctions: u64,
@@ -37,14 +37,14 @@ pub struct Config {
 
 /// Event time of event 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartTime {
+pub(super) enum StartTime {
     AtUs(i64),
     /// The wall clock when the job first starts.
     Now,
 }
 
 impl Config {
-    pub fn of(table: &TableDefinition) -> Result<Self, Vec<OptionError>> {
+    pub(super) fn of(table: &TableDefinition) -> Result<Self, Vec<OptionError>> {
         let reader = OptionsReader {
             options: Options::of(table),
             errors: Vec::new(),
@@ -52,17 +52,17 @@ impl Config {
         reader.config()
     }
 
-    pub fn check(table: &TableDefinition) -> Vec<OptionError> {
+    pub(super) fn check(table: &TableDefinition) -> Vec<OptionError> {
         Self::of(table).err().unwrap_or_default()
     }
 
     /// Events in one round of the proportions.
-    pub fn epoch_events(&self) -> u64 {
+    pub(super) fn epoch_events(&self) -> u64 {
         self.persons + self.auctions + self.bids
     }
 
     /// Microseconds of event time from event 0 to this one, and the rest in `1/rate` microseconds.
-    pub fn elapsed(&self, event: u64) -> (i64, u64) {
+    pub(super) fn elapsed(&self, event: u64) -> (i64, u64) {
         match event.checked_mul(1_000_000) {
             Some(scaled) => ((scaled / self.rate) as i64, scaled % self.rate),
             None => {

@@ -12,46 +12,46 @@ fn mix(mut z: u64) -> u64 {
 }
 
 /// The sequence of random numbers of one event.
-pub struct Draws {
+pub(super) struct Draws {
     state: u64,
 }
 
 impl Draws {
     #[inline]
-    pub fn of(seed: u64, event: u64) -> Self {
+    pub(super) fn of(seed: u64, event: u64) -> Self {
         Self {
             state: mix(seed ^ event.wrapping_mul(0xd1b5_4a32_d192_ed03)),
         }
     }
 
     #[inline]
-    pub fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(GOLDEN_GAMMA);
         mix(self.state)
     }
 
     /// Returns a number below `bound`, evenly distributed as far as 32 bits allow.
     #[inline]
-    pub fn below(&mut self, bound: u32) -> u32 {
+    pub(super) fn below(&mut self, bound: u32) -> u32 {
         scale(self.next() as u32, bound)
     }
 }
 
 /// Maps 32 random bits to a number below `bound`.
 #[inline]
-pub fn scale(bits: u32, bound: u32) -> u32 {
+pub(super) fn scale(bits: u32, bound: u32) -> u32 {
     ((u64::from(bits) * u64::from(bound)) >> 32) as u32
 }
 
 /// Prices: `100 * 10^(6u)` cents for an even `u`, rounded, by tables over the 24 bits of `u`.
-pub struct Prices {
+pub(super) struct Prices {
     coarse: [f64; 256],
     middle: [f64; 256],
     fine: [f64; 256],
 }
 
 impl Prices {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let table =
             |scale: f64, factor: f64| std::array::from_fn(|step| factor * 10f64.powf(6.0 * step as f64 / scale));
         Self {
@@ -63,7 +63,7 @@ impl Prices {
 
     /// Returns the price for the lowest 24 of these bits.
     #[inline]
-    pub fn price(&self, bits: u32) -> i64 {
+    pub(super) fn price(&self, bits: u32) -> i64 {
         let [fine, middle, coarse, _] = bits.to_le_bytes();
         let price = self.coarse[usize::from(coarse)] * self.middle[usize::from(middle)] * self.fine[usize::from(fine)];
         (price + 0.5) as i64

@@ -6,7 +6,7 @@ use crate::OptionError;
 
 /// The four columns of the generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     EventType,
     Person,
     Auction,
@@ -14,7 +14,7 @@ pub enum Kind {
 }
 
 /// Fields of a person, in the order in which [`super::batch`] generates them; likewise for the others.
-pub const PERSON: [(&str, Leaf); 8] = [
+pub(super) const PERSON: [(&str, Leaf); 8] = [
     ("id", Leaf::BigInt),
     ("name", Leaf::Text),
     ("emailAddress", Leaf::Text),
@@ -24,7 +24,7 @@ pub const PERSON: [(&str, Leaf); 8] = [
     ("dateTime", Leaf::Time),
     ("extra", Leaf::Text),
 ];
-pub const AUCTION: [(&str, Leaf); 10] = [
+pub(super) const AUCTION: [(&str, Leaf); 10] = [
     ("id", Leaf::BigInt),
     ("itemName", Leaf::Text),
     ("description", Leaf::Text),
@@ -36,7 +36,7 @@ pub const AUCTION: [(&str, Leaf); 10] = [
     ("category", Leaf::BigInt),
     ("extra", Leaf::Text),
 ];
-pub const BID: [(&str, Leaf); 7] = [
+pub(super) const BID: [(&str, Leaf); 7] = [
     ("auction", Leaf::BigInt),
     ("bidder", Leaf::BigInt),
     ("price", Leaf::BigInt),
@@ -47,7 +47,7 @@ pub const BID: [(&str, Leaf); 7] = [
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leaf {
+pub(super) enum Leaf {
     BigInt,
     Text,
     Time,
@@ -73,12 +73,12 @@ impl Leaf {
 
 /// The table's columns, resolved.
 #[derive(Debug, Clone)]
-pub struct Columns {
+pub(super) struct Columns {
     pub columns: Vec<Column>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Column {
+pub(super) struct Column {
     pub kind: Kind,
     /// The row type's fields; empty for the event type.
     pub fields: Fields,
@@ -88,11 +88,11 @@ pub struct Column {
 
 impl Columns {
     /// Returns all mistakes in a table's columns.
-    pub fn check(schema: &Schema) -> Vec<OptionError> {
+    pub(super) fn check(schema: &Schema) -> Vec<OptionError> {
         Self::resolve(schema).err().unwrap_or_default()
     }
 
-    pub fn resolve(schema: &Schema) -> Result<Self, Vec<OptionError>> {
+    pub(super) fn resolve(schema: &Schema) -> Result<Self, Vec<OptionError>> {
         let mut errors = Vec::new();
         let columns = schema
             .fields()

@@ -15,7 +15,7 @@ use super::schema::{Column, Columns};
 use crate::clock::now_us;
 use crate::{Boundedness, Error, ReaderContext, Source, SourceBatch, SourceEvent, SourceReader, Split};
 
-pub struct NexmarkSource {
+pub(super) struct NexmarkSource {
     generator: Arc<Generator>,
     schema: SchemaRef,
     /// Event time of event 0, for a job without a checkpoint.
@@ -23,7 +23,7 @@ pub struct NexmarkSource {
 }
 
 impl NexmarkSource {
-    pub fn new(config: Config, schema: SchemaRef) -> Self {
+    pub(super) fn new(config: Config, schema: SchemaRef) -> Self {
         let start_us = match config.start {
             StartTime::AtUs(us) => us,
             StartTime::Now => now_us(),
@@ -103,7 +103,7 @@ impl Source for NexmarkSource {
 }
 
 /// Describes the position of a checkpoint's split; `None` if the split is not one of this connector.
-pub fn describe_position(split: &Split) -> Option<String> {
+pub(super) fn describe_position(split: &Split) -> Option<String> {
     let position = Position::decode(split).ok()?;
     split.id.starts_with("nexmark-").then(|| {
         format!(

@@ -37,7 +37,7 @@ const SLICE_BYTES_MAX: usize = 1 << 16;
 const PIECE_BYTES: usize = 96;
 
 /// The pools that the texts of events are slices of. Every pool ends with [`PIECE_BYTES`] of padding.
-pub struct Texts {
+pub(super) struct Texts {
     /// Letters only.
     letters: Vec<u8>,
     /// Letters and occasional spaces.
@@ -49,7 +49,7 @@ pub struct Texts {
 
 /// The position of a channel's name and address in the pool of channels.
 #[derive(Clone, Copy)]
-pub struct Channel {
+pub(super) struct Channel {
     name: Slice,
     url: Slice,
 }
@@ -61,7 +61,7 @@ struct Slice {
 }
 
 impl Texts {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let mut draws = Draws::of(seed, u64::MAX);
         let mut letter = |chance_of_space: u32| {
             let bits = draws.next();
@@ -98,12 +98,12 @@ impl Texts {
     }
 
     #[inline]
-    pub fn hot_channel(&self, bits: u32) -> Channel {
+    pub(super) fn hot_channel(&self, bits: u32) -> Channel {
         self.hot_channels[(bits % 4) as usize]
     }
 
     #[inline]
-    pub fn cold_channel(&self, bits: u32) -> Channel {
+    pub(super) fn cold_channel(&self, bits: u32) -> Channel {
         self.cold_channels[super::random::scale(bits, CHANNELS) as usize]
     }
 }
@@ -158,14 +158,14 @@ impl ChannelPool {
 }
 
 /// A text column under construction.
-pub struct TextColumn {
+pub(super) struct TextColumn {
     /// `offsets[row]` is the start of the row's text.
     offsets: Vec<i32>,
     bytes: Vec<u8>,
 }
 
 impl TextColumn {
-    pub fn new(rows: usize, bytes: usize) -> Self {
+    pub(super) fn new(rows: usize, bytes: usize) -> Self {
         let mut offsets = Vec::with_capacity(rows + 1);
         offsets.push(0);
         Self {
@@ -176,20 +176,20 @@ impl TextColumn {
 
     /// Ends the row that consists of the bytes appended since the last one.
     #[inline]
-    pub fn end_row(&mut self) {
+    pub(super) fn end_row(&mut self) {
         self.offsets.push(self.bytes.len() as i32);
     }
 
     /// Appends rows without text.
-    pub fn skip_rows(&mut self, rows: usize) {
+    pub(super) fn skip_rows(&mut self, rows: usize) {
         self.offsets.resize(self.offsets.len() + rows, self.bytes.len() as i32);
     }
 
-    pub fn text_bytes(&self) -> usize {
+    pub(super) fn text_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    pub fn finish(self, nulls: Option<NullBuffer>) -> StringArray {
+    pub(super) fn finish(self, nulls: Option<NullBuffer>) -> StringArray {
         let offsets = OffsetBuffer::new(ScalarBuffer::from(self.offsets));
         // SAFETY: every pool is ASCII, so any slice of it is UTF-8, and `offsets` lie within `bytes` by construction.
         unsafe { StringArray::new_unchecked(offsets, Buffer::from_vec(self.bytes), nulls) }
@@ -207,7 +207,7 @@ impl TextColumn {
     }
 
     #[inline]
-    pub fn channel_name(&mut self, texts: &Texts, channel: Channel) {
+    pub(super) fn channel_name(&mut self, texts: &Texts, channel: Channel) {
         self.append(
             &texts.channels,
             channel.name.start as usize,
@@ -216,38 +216,38 @@ impl TextColumn {
     }
 
     #[inline]
-    pub fn channel_url(&mut self, texts: &Texts, channel: Channel) {
+    pub(super) fn channel_url(&mut self, texts: &Texts, channel: Channel) {
         self.append(&texts.channels, channel.url.start as usize, channel.url.length as usize);
     }
 
     /// Appends exactly `length` letters, from the position in the pool that `bits` select.
     #[inline]
-    pub fn letters(&mut self, texts: &Texts, bits: u32, length: usize) {
+    pub(super) fn letters(&mut self, texts: &Texts, bits: u32, length: usize) {
         self.append(&texts.letters, bits as usize % POOL_BYTES, length.min(SLICE_BYTES_MAX));
     }
 
     /// Appends three to `length_max` letters and spaces, without a space at the ends.
-    pub fn words(&mut self, texts: &Texts, draws: &mut Draws, length_max: u32) {
+    pub(super) fn words(&mut self, texts: &Texts, draws: &mut Draws, length_max: u32) {
         let start = draws.next() as usize % POOL_BYTES;
         let length = 3 + draws.below(length_max - 3) as usize;
         let text = texts.words[start..start + length].trim_ascii();
         self.bytes.extend_from_slice(text);
     }
 
-    pub fn name(&mut self, draws: &mut Draws) {
+    pub(super) fn name(&mut self, draws: &mut Draws) {
         self.push(FIRST_NAMES[draws.below(11) as usize]);
         self.push(" ");
         self.push(LAST_NAMES[draws.below(9) as usize]);
     }
 
-    pub fn email(&mut self, texts: &Texts, draws: &mut Draws) {
+    pub(super) fn email(&mut self, texts: &Texts, draws: &mut Draws) {
         self.words(texts, draws, 7);
         self.push("@");
         self.words(texts, draws, 5);
         self.push(".com");
     }
 
-    pub fn credit_card(&mut self, draws: &mut Draws) {
+    pub(super) fn credit_card(&mut self, draws: &mut Draws) {
         for group in 0..4 {
             if group > 0 {
                 self.push(" ");
@@ -259,11 +259,11 @@ impl TextColumn {
         }
     }
 
-    pub fn city(&mut self, draws: &mut Draws) {
+    pub(super) fn city(&mut self, draws: &mut Draws) {
         self.push(CITIES[draws.below(10) as usize]);
     }
 
-    pub fn state(&mut self, draws: &mut Draws) {
+    pub(super) fn state(&mut self, draws: &mut Draws) {
         self.push(STATES[draws.below(6) as usize]);
     }
 

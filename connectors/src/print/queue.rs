@@ -14,7 +14,7 @@ use crate::Error;
 /// Bytes in the queue at which writers wait.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-pub struct LineQueue {
+pub(super) struct LineQueue {
     state: Mutex<State>,
     /// The stream, which only the task that writes locks.
     target: Mutex<Box<dyn Write + Send>>,
@@ -57,7 +57,7 @@ impl Failure {
 }
 
 impl LineQueue {
-    pub fn new(target: Box<dyn Write + Send>, name: &'static str) -> Arc<Self> {
+    pub(super) fn new(target: Box<dyn Write + Send>, name: &'static str) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 waiting: Vec::new(),
@@ -74,7 +74,7 @@ impl LineQueue {
         })
     }
 
-    pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pub(super) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(failure) = &self.progress.borrow().failure {
             return Poll::Ready(Err(failure.error()));
         }
@@ -87,7 +87,7 @@ impl LineQueue {
     }
 
     /// Appends whole lines. They are written in this order, after everything pushed before.
-    pub fn push(self: &Arc<Self>, lines: Vec<u8>, runtime: &tokio::runtime::Handle) {
+    pub(super) fn push(self: &Arc<Self>, lines: Vec<u8>, runtime: &tokio::runtime::Handle) {
         let mut state = self.state.lock();
         state.pushed += lines.len() as u64;
         if state.waiting.is_empty() {
@@ -102,7 +102,7 @@ impl LineQueue {
     }
 
     /// Waits until everything pushed so far is written.
-    pub fn written(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+    pub(super) fn written(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
         let target = self.state.lock().pushed;
         let mut progress = self.progress.subscribe();
         let name = self.name;

@@ -15,7 +15,7 @@ use arrow_schema::{DataType, TimeUnit};
 use chrono::{DateTime, Datelike, NaiveTime, Timelike};
 
 /// Appends one row of these columns.
-pub fn append(out: &mut String, columns: &[ArrayRef], row: usize) {
+pub(crate) fn append(out: &mut String, columns: &[ArrayRef], row: usize) {
     out.push_str("+I[");
     append_list(out, columns.iter().map(|column| (column.as_ref(), row)));
     out.push(']');

@@ -28,12 +28,12 @@ use millstream_runtime::subtask_state::SubtaskState;
 use millstream_store_errors::Retry;
 use tokio::sync::watch;
 
-pub use self::connectors::{check_connectors, exactly_once_sinks};
+pub(crate) use self::connectors::{check_connectors, exactly_once_sinks};
 use self::driver::Driver;
 pub(crate) use self::earlier_output::earlier_output;
 pub(crate) use self::pending_output::publish_latest;
 use self::prepare::Start;
-pub use self::prepare::check_compatibility;
+pub(crate) use self::prepare::check_compatibility;
 use crate::deployer::{AdoptedTasks, Deployer};
 use crate::history::History;
 use crate::job::{Job, Outcome, StopRequest};
@@ -43,7 +43,7 @@ use crate::snapshot::Snapshot;
 use crate::{Error, spans};
 
 /// The parameters of an attempt.
-pub struct Attempt<'a> {
+pub(crate) struct Attempt<'a> {
     /// The job to run.
     pub job: &'a Job,
     /// Starts the tasks.
@@ -61,7 +61,7 @@ pub struct Attempt<'a> {
 }
 
 /// The result of an attempt.
-pub enum AttemptResult {
+pub(crate) enum AttemptResult {
     /// The job has ended, or was stopped.
     Ended(Outcome),
     /// The attempt failed; another one may succeed.
@@ -69,7 +69,7 @@ pub enum AttemptResult {
 }
 
 /// The failure of an attempt.
-pub struct Failure {
+pub(crate) struct Failure {
     /// The cause.
     pub error: Error,
     /// The retryability of the cause.
@@ -83,7 +83,7 @@ pub struct Failure {
 }
 
 /// Runs an attempt to its end. `adopted`: its tasks, if they run already.
-pub async fn run<'a>(
+pub(crate) async fn run<'a>(
     mut attempt: Attempt<'a>,
     adopted: Option<AdoptedTasks>,
     restarts: &'a mut RestartStrategy,
@@ -138,7 +138,7 @@ pub async fn run<'a>(
 }
 
 /// Waits for a request that asks for at least `wanted`.
-pub async fn stop_requested(mut stop: watch::Receiver<StopRequest>, wanted: StopRequest) {
+pub(crate) async fn stop_requested(mut stop: watch::Receiver<StopRequest>, wanted: StopRequest) {
     if stop.wait_for(|request| *request >= wanted).await.is_err() {
         // No sender is left.
         std::future::pending::<()>().await;

@@ -13,7 +13,7 @@ const STEP_US_MIN: i64 = 500_000;
 
 /// Detects that the wall clock of this machine was set: it has advanced differently than the monotonic clock.
 #[derive(Debug)]
-pub struct StepDetector {
+pub(crate) struct StepDetector {
     /// The monotonic clock at the start.
     began: Instant,
     /// The wall clock at `began`, corrected by the steps that were reported.
@@ -22,13 +22,13 @@ pub struct StepDetector {
 
 impl StepDetector {
     /// Starts at these times of the monotonic and the wall clock.
-    pub fn new(began: Instant, began_us: i64) -> Self {
+    pub(crate) fn new(began: Instant, began_us: i64) -> Self {
         Self { began, began_us }
     }
 
     /// Returns the microseconds by which the wall clock, which shows `now_us`, was set since the last call; 0: it was
     /// not.
-    pub fn take(&mut self, now: Instant, now_us: i64) -> i64 {
+    pub(crate) fn take(&mut self, now: Instant, now_us: i64) -> i64 {
         let elapsed_us = i64::try_from(now.duration_since(self.began).as_micros()).unwrap_or(i64::MAX);
         let step_us = now_us.saturating_sub(self.began_us.saturating_add(elapsed_us));
         if step_us.abs() < STEP_US_MIN {
@@ -41,7 +41,7 @@ impl StepDetector {
 
 /// Returns the smallest difference in microseconds by which another clock must be ahead of this one (negative:
 /// behind). It showed `theirs_us` at some moment of a round trip that ended here at `ours_us`.
-pub fn min_offset_us(theirs_us: i64, ours_us: i64, round_trip: Duration) -> i64 {
+pub(crate) fn min_offset_us(theirs_us: i64, ours_us: i64, round_trip: Duration) -> i64 {
     let round_trip_us = i64::try_from(round_trip.as_micros()).unwrap_or(i64::MAX);
     let least_us = theirs_us.saturating_sub(ours_us);
     let most_us = least_us.saturating_add(round_trip_us);
@@ -53,7 +53,7 @@ pub fn min_offset_us(theirs_us: i64, ours_us: i64, round_trip: Duration) -> i64 
 }
 
 /// Returns a warning if a clock is too far ahead of this one, or behind.
-pub fn skew_warning(whose: &str, ahead_us: i64) -> Option<String> {
+pub(crate) fn skew_warning(whose: &str, ahead_us: i64) -> Option<String> {
     let (seconds, word) = match ahead_us {
         ahead if ahead > SKEW_US_MAX => (ahead / 1_000_000, "ahead of"),
         ahead if ahead < -SKEW_US_MAX => (ahead / -1_000_000, "behind"),
@@ -67,7 +67,7 @@ pub fn skew_warning(whose: &str, ahead_us: i64) -> Option<String> {
 
 /// Returns the microseconds since the epoch, UTC.
 #[expect(clippy::disallowed_methods, reason = "this is the clock of the crate")]
-pub fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_micros() as i64)

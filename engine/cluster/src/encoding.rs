@@ -9,13 +9,13 @@ use crate::Error;
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// Encodes a value.
-pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     bincode::serde::encode_to_vec(value, bincode::config::standard())
         .map_err(|error| Error::Failed(format!("a message could not be encoded: {error}")))
 }
 
 /// Decodes a value. `what` names the message in the error.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Error> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Error> {
     let (value, length) =
         bincode::serde::decode_from_slice(bytes, bincode::config::standard().with_limit::<MESSAGE_BYTES_MAX>())
             .map_err(|error| Error::Failed(format!("{what} does not decode: {error}")))?;

@@ -337,7 +337,7 @@ fn owner() -> String {
 }
 
 /// Returns the checkpoint of a manifest, without output that is known to be published.
-pub async fn read(store: &CheckpointStore, manifest: Manifest<SubtaskState>) -> Result<Snapshot, Error> {
+pub(crate) async fn read(store: &CheckpointStore, manifest: Manifest<SubtaskState>) -> Result<Snapshot, Error> {
     let snapshot = Snapshot::from_manifest(manifest);
     Ok(match snapshot.checkpoint <= store.published_to().await? {
         true => snapshot.without_output(),
@@ -411,7 +411,7 @@ pub async fn list(name: &str, storage: &str) -> Result<Vec<CheckpointSummary>, E
 }
 
 /// Lists the complete checkpoints of a job, newest first.
-pub async fn list_in(store: &CheckpointStore) -> Result<Vec<CheckpointSummary>, Error> {
+pub(crate) async fn list_in(store: &CheckpointStore) -> Result<Vec<CheckpointSummary>, Error> {
     let mut listed = Vec::new();
     for info in store.list().await?.into_iter().rev() {
         let detail = store

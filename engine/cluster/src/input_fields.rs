@@ -10,14 +10,14 @@ use millstream_proto::spec::closest;
 use millstream_proto::v1::InputFields;
 
 /// Records after which an absent column is reported while the job runs.
-pub const WARN_RECORDS_MIN: u64 = 1_000;
+pub(crate) const WARN_RECORDS_MIN: u64 = 1_000;
 /// Largest number of absent columns and of unknown fields named for one source.
 const NAMED_MAX: usize = 10;
 /// Largest number of unknown fields stored for one source.
 const UNKNOWN_FIELDS_MAX: usize = 64;
 
 /// Merges what several processes have read: one for each source, in the order of their ids.
-pub fn merge(found: impl IntoIterator<Item = InputFields>) -> Vec<InputFields> {
+pub(crate) fn merge(found: impl IntoIterator<Item = InputFields>) -> Vec<InputFields> {
     let mut by_operator: BTreeMap<String, InputFields> = BTreeMap::new();
     for fields in found.into_iter().filter(|fields| fields.records > 0) {
         match by_operator.get_mut(&fields.operator) {
@@ -38,7 +38,7 @@ pub fn merge(found: impl IntoIterator<Item = InputFields>) -> Vec<InputFields> {
 }
 
 /// Returns a warning for each absent column.
-pub fn warnings(fields: &InputFields) -> Vec<String> {
+pub(crate) fn warnings(fields: &InputFields) -> Vec<String> {
     let mut sentences: Vec<String> = fields
         .absent_columns
         .iter()
@@ -64,7 +64,7 @@ pub fn warnings(fields: &InputFields) -> Vec<String> {
 }
 
 /// Returns true if an absent column is probably a misspelling of a field that records have.
-pub fn is_probably_misspelt(fields: &InputFields) -> bool {
+pub(crate) fn is_probably_misspelt(fields: &InputFields) -> bool {
     fields
         .absent_columns
         .iter()

@@ -7,6 +7,8 @@
 //!
 //! This crate knows no command line and no terminal: it reports through [`Progress`].
 
+#![warn(unreachable_pub)]
+
 pub mod api;
 mod attempt;
 pub mod checkpoint;

@@ -29,10 +29,10 @@ pub struct SubtaskOutput {
 }
 
 /// A publication by workers. Resolves when all output is published, or to the error.
-pub type Publishing = BoxFuture<'static, Result<(), Error>>;
+pub(crate) type Publishing = BoxFuture<'static, Result<(), Error>>;
 
 /// Commits the output of a complete checkpoint, and retries after retryable errors.
-pub async fn commit_with_retries(
+pub(crate) async fn commit_with_retries(
     sink: &Arc<dyn Sink>,
     committables: Vec<Committable>,
 ) -> Result<(), millstream_connectors::Error> {
@@ -40,7 +40,7 @@ pub async fn commit_with_retries(
 }
 
 /// Publishes the output of a restored checkpoint, and retries after retryable errors.
-pub async fn recover_with_retries(
+pub(crate) async fn recover_with_retries(
     sink: &Arc<dyn Sink>,
     committables: Vec<Committable>,
 ) -> Result<(), millstream_connectors::Error> {

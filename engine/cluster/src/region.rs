@@ -11,7 +11,7 @@ use millstream_graph::{Exchange, JobGraph, Parallelism};
 
 /// Divides slots into regions, both in ascending order. `slots` names the worker of each slot; there are as many as
 /// subtasks.
-pub fn divide(graph: &JobGraph, slots: &[String]) -> Vec<Vec<usize>> {
+pub(crate) fn divide(graph: &JobGraph, slots: &[String]) -> Vec<Vec<usize>> {
     let mut region_of: Vec<usize> = (0..slots.len()).collect();
     for (slot, worker) in slots.iter().enumerate() {
         if let Some(first) = slots[..slot].iter().position(|other| other == worker) {
@@ -54,7 +54,7 @@ fn join(region_of: &mut [usize], one: usize, other: usize) {
 }
 
 /// Returns the attempt id of each slot: workers know the tasks of each region by an id of its own.
-pub fn attempt_ids(attempt: &str, regions: &[Vec<usize>], slots: usize) -> Vec<String> {
+pub(crate) fn attempt_ids(attempt: &str, regions: &[Vec<usize>], slots: usize) -> Vec<String> {
     let mut attempts = vec![attempt.to_string(); slots];
     if regions.len() > 1 {
         for (region, slots) in regions.iter().enumerate() {
@@ -67,7 +67,7 @@ pub fn attempt_ids(attempt: &str, regions: &[Vec<usize>], slots: usize) -> Vec<S
 }
 
 /// Returns the regions of tasks whose slots have these attempt ids.
-pub fn regions_of_attempts(attempts: &[String]) -> Vec<Vec<usize>> {
+pub(crate) fn regions_of_attempts(attempts: &[String]) -> Vec<Vec<usize>> {
     let mut regions: Vec<Vec<usize>> = Vec::new();
     for (slot, attempt) in attempts.iter().enumerate() {
         match regions.iter_mut().find(|region| attempts[region[0]] == *attempt) {

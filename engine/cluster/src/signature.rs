@@ -10,7 +10,7 @@ use millstream_proto::spec::format_duration_ms;
 
 /// Returns the signature of an operator's state: a line that changes exactly when the operator could no longer read
 /// its stored state; empty for operators whose state does not depend on their definition.
-pub fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
+pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
     let input_types = |input: usize, columns: &[usize]| -> Vec<String> {
         let edge = graph.inputs(node).find(|edge| edge.input == input);
         let schema = edge.map(|edge| &graph.nodes[edge.from].output.schema);
@@ -77,12 +77,12 @@ enum Detail {
 }
 
 /// Describes the kind of state, such as `window of 1min by BIGINT: count, sum`.
-pub fn describe(signature: &str) -> String {
+pub(crate) fn describe(signature: &str) -> String {
     describe_at(signature, Detail::Kind)
 }
 
 /// Describes two signatures with enough detail to tell them apart.
-pub fn describe_difference(before: &str, now: &str) -> (String, String) {
+pub(crate) fn describe_difference(before: &str, now: &str) -> (String, String) {
     for detail in [Detail::Kind, Detail::Everything] {
         let words = (describe_at(before, detail), describe_at(now, detail));
         if words.0 != words.1 {

@@ -30,7 +30,7 @@ const COMPRESSION_LEVEL: i32 = 3;
 const BYTES_MAX: u64 = 64 << 20;
 
 /// Returns the text for a manifest; `None` if the pipeline cannot be stored without its secrets.
-pub fn encode(resolved: &v1::ResolvedJob) -> Option<String> {
+pub(crate) fn encode(resolved: &v1::ResolvedJob) -> Option<String> {
     let bytes = without_secrets(resolved)?.encode_to_vec();
     let compressed = zstd::bulk::compress(&bytes, COMPRESSION_LEVEL).ok()?;
     Some(format!("{VERSION}{}", STANDARD.encode(compressed)))
@@ -62,7 +62,7 @@ pub enum PipelineComparison {
 }
 
 /// Compares the pipeline of a checkpoint with the one that is to resume from it.
-pub async fn compare(
+pub(crate) async fn compare(
     snapshot: &Snapshot,
     now: &Arc<v1::ResolvedJob>,
     now_stored: Option<&str>,
@@ -105,7 +105,7 @@ pub(crate) fn plan(stored: &str) -> Result<JobGraph, String> {
 }
 
 /// Returns true if two jobs have the same pipeline, whenever they were resolved.
-pub fn is_same(old: &v1::ResolvedJob, now: &v1::ResolvedJob) -> bool {
+pub(crate) fn is_same(old: &v1::ResolvedJob, now: &v1::ResolvedJob) -> bool {
     let planned = |job: &v1::ResolvedJob| (job.pipeline.clone(), job.environment.clone(), job.mode);
     planned(old) == planned(now)
 }

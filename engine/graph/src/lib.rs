@@ -10,7 +10,7 @@
 //! Beside the graph, this crate holds what both planning and execution need of expressions: the [clock] they read,
 //! their [equality of floats](float_equality) and the [SQL names of types](sql_type).
 
-#![warn(missing_docs)]
+#![warn(missing_docs, unreachable_pub)]
 
 use std::collections::BTreeMap;
 use std::fmt;

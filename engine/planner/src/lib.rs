@@ -9,6 +9,8 @@
 //! Everything that could differ between two machines is part of [`PlanOptions`]: the same input and options give the
 //! same graph, byte for byte. All errors of a pipeline are reported at once ([`Errors`]).
 
+#![warn(unreachable_pub)]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

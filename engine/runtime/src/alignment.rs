@@ -9,7 +9,7 @@ use crate::element::Barrier;
 
 /// The state of the inputs of one task while a checkpoint is being aligned.
 #[derive(Debug)]
-pub struct Alignment {
+pub(crate) struct Alignment {
     /// The barrier being aligned, if any. Checkpoints never overlap on one task.
     current: Option<Barrier>,
     /// The newest checkpoint that was aligned or aborted.
@@ -26,7 +26,7 @@ enum Input {
 }
 
 impl Alignment {
-    pub fn new(inputs: usize) -> Self {
+    pub(crate) fn new(inputs: usize) -> Self {
         Self {
             current: None,
             passed: 0,
@@ -35,22 +35,22 @@ impl Alignment {
     }
 
     /// Returns true if the input is neither blocked nor ended.
-    pub fn is_readable(&self, input: usize) -> bool {
+    pub(crate) fn is_readable(&self, input: usize) -> bool {
         self.inputs[input] == Input::Open
     }
 
     /// Returns true while some inputs have delivered a barrier and others have not.
-    pub fn is_aligning(&self) -> bool {
+    pub(crate) fn is_aligning(&self) -> bool {
         self.current.is_some()
     }
 
-    pub fn all_ended(&self) -> bool {
+    pub(crate) fn all_ended(&self) -> bool {
         self.inputs.iter().all(|input| *input == Input::Ended)
     }
 
     /// Processes a barrier of an input. Returns the barrier once all inputs have delivered it; they are readable again
     /// then. The barrier of a newer checkpoint aborts the alignment of an older one.
-    pub fn on_barrier(&mut self, input: usize, barrier: Barrier) -> Option<Barrier> {
+    pub(crate) fn on_barrier(&mut self, input: usize, barrier: Barrier) -> Option<Barrier> {
         debug_assert!(self.is_readable(input), "a blocked input was read");
         let newest = self
             .current
@@ -70,7 +70,7 @@ impl Alignment {
     }
 
     /// Processes the end of an input. Returns the barrier that only this input had not delivered, if any.
-    pub fn on_end(&mut self, input: usize) -> Option<Barrier> {
+    pub(crate) fn on_end(&mut self, input: usize) -> Option<Barrier> {
         self.inputs[input] = Input::Ended;
         self.complete()
     }
@@ -79,7 +79,7 @@ impl Alignment {
     ///
     /// Without it, alignment could deadlock: sources skip aborted checkpoints, so the other inputs may never deliver
     /// the barrier, and may themselves depend on the task that sends to a blocked input.
-    pub fn abort_before(&mut self, checkpoint: u64) {
+    pub(crate) fn abort_before(&mut self, checkpoint: u64) {
         if self.current.is_some_and(|current| current.checkpoint < checkpoint) {
             self.current = None;
             self.release();
@@ -91,7 +91,7 @@ impl Alignment {
     /// inputs are readable again; barriers of the checkpoint that are delivered later are ignored.
     ///
     /// Returns `None` if a barrier of a later checkpoint was delivered, because this one is aborted then.
-    pub fn overtake(&mut self, barrier: Barrier) -> Option<Vec<usize>> {
+    pub(crate) fn overtake(&mut self, barrier: Barrier) -> Option<Vec<usize>> {
         self.abort_before(barrier.checkpoint);
         let newest = self.current.map_or(self.passed, |current| current.checkpoint);
         if newest > barrier.checkpoint {

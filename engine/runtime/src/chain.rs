@@ -7,7 +7,7 @@ use millstream_graph::{Edge, Exchange, JobGraph, NodeIndex, Operator, Parallelis
 
 /// The chains of a graph at some parallelism.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chains {
+pub(crate) struct Chains {
     /// Nodes of each chain in topological order; the first is the head. Chains are in the order of their heads.
     pub chains: Vec<Vec<NodeIndex>>,
     /// The chain of each node, and its position in the chain.
@@ -17,7 +17,7 @@ pub struct Chains {
 }
 
 /// Returns the number of subtasks of a node, where the job has this parallelism.
-pub fn parallelism_of(graph: &JobGraph, node: NodeIndex, parallelism: usize) -> usize {
+pub(crate) fn parallelism_of(graph: &JobGraph, node: NodeIndex, parallelism: usize) -> usize {
     match graph.nodes[node].parallelism {
         Parallelism::Job => parallelism,
         Parallelism::One => 1,
@@ -26,7 +26,7 @@ pub fn parallelism_of(graph: &JobGraph, node: NodeIndex, parallelism: usize) -> 
 
 impl Chains {
     /// Chains the nodes of a graph.
-    pub fn of(graph: &JobGraph, parallelism: usize) -> Self {
+    pub(crate) fn of(graph: &JobGraph, parallelism: usize) -> Self {
         let mut chains: Vec<Vec<NodeIndex>> = Vec::new();
         let mut positions = Vec::with_capacity(graph.nodes.len());
         let mut is_chained = vec![false; graph.edges.len()];

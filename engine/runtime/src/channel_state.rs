@@ -24,7 +24,7 @@ const VERSION: u8 = 1;
 
 /// The sending end of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// Id of the sending operator, and its port unless that is the main one.
     pub from: String,
     /// Position of the edge among those that lead to the receiving operator.
@@ -37,7 +37,7 @@ pub struct Origin {
 
 /// The overtaken rows of one channel, oldest first.
 #[derive(Debug)]
-pub struct RecordedChannel {
+pub(crate) struct RecordedChannel {
     pub origin: Origin,
     /// The receiving operator's input.
     pub input: usize,
@@ -46,7 +46,7 @@ pub struct RecordedChannel {
 
 /// The channel state of one subtask of one operator.
 #[derive(Debug, Default)]
-pub struct ChannelState {
+pub(crate) struct ChannelState {
     /// Parallelism of the job.
     pub parallelism: usize,
     /// Rows in the input channels of a task, which belong to the first operator of its chain.
@@ -81,12 +81,12 @@ enum StoredElement {
 
 impl ChannelState {
     /// Returns true if there are no rows.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queued.is_empty() && self.channels.iter().all(|channel| channel.rows.is_empty())
     }
 
     /// Encodes the channel state as the content of a file.
-    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, Error> {
         let channels = self.channels.iter().map(|channel| {
             Ok(StoredChannel {
                 origin: channel.origin.clone(),
@@ -106,7 +106,7 @@ impl ChannelState {
     }
 
     /// Decodes the content of a file.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let Some((&VERSION, rest)) = bytes.split_first() else {
             return Err(invalid(format!(
                 "the channel state in the checkpoint is not of version {VERSION}, which this engine reads"

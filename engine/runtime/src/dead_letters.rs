@@ -10,14 +10,14 @@ use crate::Error;
 use crate::operator::Timestamp;
 
 /// One row of a dead-letter output.
-pub struct DeadLetter<'a> {
+pub(crate) struct DeadLetter<'a> {
     pub position: Option<&'a str>,
     pub error: &'a str,
     pub payload: Option<&'a [u8]>,
 }
 
 /// Returns dead letters of one step as rows of [`dead_letter_schema`].
-pub fn dead_letters<'a>(
+pub(crate) fn dead_letters<'a>(
     step: &str,
     now: Timestamp,
     letters: impl Iterator<Item = DeadLetter<'a>>,
@@ -41,7 +41,7 @@ pub fn dead_letters<'a>(
 }
 
 /// Returns one row as a JSON object without a line end, or as plain text if JSON cannot express a type of it.
-pub fn row_as_json(row: &RecordBatch) -> Result<Vec<u8>, Error> {
+pub(crate) fn row_as_json(row: &RecordBatch) -> Result<Vec<u8>, Error> {
     let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
     let written = writer.write(row).and_then(|()| writer.finish());
     match written {

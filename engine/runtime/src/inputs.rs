@@ -20,12 +20,12 @@ use crate::watermark::{Change, Merge};
 
 /// Bytes of overtaken rows that one task buffers, but at least twice the capacity of each channel (a channel between
 /// workers has that much at both ends). Further rows stay in the channels until some of these are processed.
-pub const OVERTAKEN_BYTES_MAX: usize = 64 << 20;
+pub(crate) const OVERTAKEN_BYTES_MAX: usize = 64 << 20;
 /// Bytes of channel state that one task records for a checkpoint. A checkpoint with more fails.
-pub const RECORDED_BYTES_MAX: usize = 256 << 20;
+pub(crate) const RECORDED_BYTES_MAX: usize = 256 << 20;
 
 /// The inputs of a task that does not read a source.
-pub struct Inputs {
+pub(crate) struct Inputs {
     channels: Vec<Input>,
     alignment: Alignment,
     merge: Merge,
@@ -39,14 +39,14 @@ pub struct Inputs {
 
 /// The channel state that was recorded for an unaligned checkpoint.
 #[derive(Debug)]
-pub enum RecordingResult {
+pub(crate) enum RecordingResult {
     Complete(Vec<RecordedChannel>),
     /// The rows exceed [`RECORDED_BYTES_MAX`].
     TooLarge,
 }
 
 /// One channel, and the input of the operator that it feeds.
-pub struct Input {
+pub(crate) struct Input {
     channel: Receiver,
     origin: Origin,
     input: usize,
@@ -67,7 +67,7 @@ enum Recording {
 
 impl Input {
     /// Makes an input that delivers `restored` rows before those of the channel.
-    pub fn new(origin: Origin, channel: Receiver, input: usize, restored: Vec<RecordBatch>) -> Self {
+    pub(crate) fn new(origin: Origin, channel: Receiver, input: usize, restored: Vec<RecordBatch>) -> Self {
         Self {
             channel,
             origin,
@@ -147,7 +147,7 @@ fn bytes_of(element: &Element) -> usize {
 }
 
 impl Inputs {
-    pub fn new(channels: Vec<Input>) -> Self {
+    pub(crate) fn new(channels: Vec<Input>) -> Self {
         Self {
             alignment: Alignment::new(channels.len()),
             merge: Merge::new(channels.len()),
@@ -160,13 +160,13 @@ impl Inputs {
     }
 
     /// Returns true if all channels have delivered the end, so no barrier will arrive.
-    pub fn have_ended(&self) -> bool {
+    pub(crate) fn have_ended(&self) -> bool {
         self.alignment.all_ended()
     }
 
     /// Starts an unaligned checkpoint: the rows in the channels before its barrier become channel state. Returns false
     /// if a later checkpoint's barrier has arrived, because this one is aborted then.
-    pub fn overtake(&mut self, barrier: Barrier, now: Timestamp) -> bool {
+    pub(crate) fn overtake(&mut self, barrier: Barrier, now: Timestamp) -> bool {
         let Some(missing) = self.alignment.overtake(barrier) else {
             return false;
         };
@@ -183,7 +183,7 @@ impl Inputs {
     }
 
     /// Moves overtaken elements from the channels into buffers, so that the barrier can arrive.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let Some(checkpoint) = self.recording else { return };
         let share = OVERTAKEN_BYTES_MAX / self.channels.len().max(1);
         for channel in &mut self.channels {
@@ -192,7 +192,7 @@ impl Inputs {
     }
 
     /// Returns the recorded channel state, once the barrier has arrived on all channels or the limit is exceeded.
-    pub fn take_record(&mut self) -> Option<RecordingResult> {
+    pub(crate) fn take_record(&mut self) -> Option<RecordingResult> {
         self.recording?;
         if self.channels.iter().map(|channel| channel.record_bytes).sum::<usize>() > RECORDED_BYTES_MAX {
             self.stop_recording();
@@ -221,7 +221,7 @@ impl Inputs {
     }
 
     /// Aborts all checkpoints before this one.
-    pub fn abort_before(&mut self, checkpoint: u64) {
+    pub(crate) fn abort_before(&mut self, checkpoint: u64) {
         self.alignment.abort_before(checkpoint);
         if !self.alignment.is_aligning() {
             self.aligning_since = None;
@@ -241,7 +241,7 @@ impl Inputs {
 
     /// Reads one element and delivers the elements that result from merging it with the other channels: none, one or
     /// several, each with the operator's input. Returns false if there was none to read.
-    pub fn read(&mut self, now: Timestamp, mut deliver: impl FnMut(usize, Element)) -> bool {
+    pub(crate) fn read(&mut self, now: Timestamp, mut deliver: impl FnMut(usize, Element)) -> bool {
         let (count, recording) = (self.channels.len(), self.recording);
         let found = (0..count).find_map(|offset| {
             let index = (self.next + offset) % count;
@@ -293,7 +293,7 @@ impl Inputs {
     }
 
     /// Returns the microseconds spent aligning since the last call.
-    pub fn take_alignment_us(&mut self) -> u64 {
+    pub(crate) fn take_alignment_us(&mut self) -> u64 {
         std::mem::take(&mut self.alignment_us)
     }
 }

@@ -4,7 +4,7 @@
 //! threads; [`job::RunningJob`] takes commands for the tasks and hands out their events. A task is a chain of stages (a
 //! source, operators, a sink) between its inputs and its output edges. [`operator`] is the contract of an operator.
 
-#![warn(missing_docs)]
+#![warn(missing_docs, unreachable_pub)]
 
 mod alignment;
 mod chain;

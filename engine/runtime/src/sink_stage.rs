@@ -26,7 +26,7 @@ use crate::element::{Barrier, batch_bytes};
 use crate::operator::{Collector, Timestamp};
 
 /// One subtask of a sink.
-pub struct SinkStage {
+pub(crate) struct SinkStage {
     name: OperatorId,
     writer: Box<dyn SinkWriter>,
     on_error: ErrorPolicy,
@@ -41,7 +41,7 @@ pub struct SinkStage {
 type Unpublished = Vec<(u64, Vec<Committable>)>;
 
 impl SinkStage {
-    pub fn new(name: OperatorId, writer: Box<dyn SinkWriter>, on_error: ErrorPolicy, waker: Waker) -> Self {
+    pub(crate) fn new(name: OperatorId, writer: Box<dyn SinkWriter>, on_error: ErrorPolicy, waker: Waker) -> Self {
         Self {
             name,
             writer,
@@ -53,7 +53,7 @@ impl SinkStage {
     }
 
     /// Returns true if the writer accepts a batch now. If not, it calls the task's waker when it does.
-    pub fn is_ready(&mut self) -> Result<bool, Error> {
+    pub(crate) fn is_ready(&mut self) -> Result<bool, Error> {
         match self.writer.poll_ready(&mut Context::from_waker(&self.waker)) {
             Poll::Ready(ready) => Ok(ready.map(|()| true)?),
             Poll::Pending => Ok(false),
@@ -61,7 +61,7 @@ impl SinkStage {
     }
 
     /// Writes a batch. Rows that fail are subject to the error policy.
-    pub fn write(
+    pub(crate) fn write(
         &mut self,
         batch: &RecordBatch,
         now: Timestamp,
@@ -112,7 +112,7 @@ impl SinkStage {
 
     /// Prepares the rows written since the last barrier. The future returns their committables, and those of earlier
     /// checkpoints that are not confirmed as published.
-    pub fn prepare(
+    pub(crate) fn prepare(
         &mut self,
         barrier: Barrier,
     ) -> BoxFuture<'static, Result<Vec<Committable>, millstream_connectors::Error>> {
@@ -142,7 +142,7 @@ impl SinkStage {
     }
 
     /// Confirms that the committables up to this checkpoint are published.
-    pub fn confirm(&self, checkpoint: u64) {
+    pub(crate) fn confirm(&self, checkpoint: u64) {
         self.confirmed.fetch_max(checkpoint, Ordering::AcqRel);
     }
 }

@@ -29,12 +29,12 @@ use crate::task::{Failure, Step, Task};
 /// Duration of one turn of a task, in microseconds, while other tasks of the slot wait.
 const TURN_US: i64 = 1_000;
 /// Number of commands that may wait for one slot.
-pub const COMMANDS_MAX: usize = 1_024;
+pub(crate) const COMMANDS_MAX: usize = 1_024;
 /// Stack of a slot thread: operators recurse over nested types and expressions.
 const STACK_BYTES: usize = 8 << 20;
 
 /// The state that all slots of a job share.
-pub struct JobShared {
+pub(crate) struct JobShared {
     stopped: AtomicBool,
     slots: Vec<Waker>,
     running_slots: AtomicUsize,
@@ -47,7 +47,7 @@ pub struct JobShared {
 
 impl JobShared {
     /// Makes the shared state of slots with these wakers and `tasks` tasks together.
-    pub fn new(
+    pub(crate) fn new(
         slots: Vec<Waker>,
         tasks: usize,
         events: mpsc::Sender<TaskEvent>,
@@ -67,7 +67,7 @@ impl JobShared {
     }
 
     /// Returns true once the slots are to stop.
-    pub fn has_stopped(&self) -> bool {
+    pub(crate) fn has_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 
@@ -124,19 +124,19 @@ fn log_undelivered(sent: Result<(), mpsc::error::SendError<TaskEvent>>) {
 }
 
 /// Parks a slot while none of its tasks can run.
-pub enum SlotParker {
+pub(crate) enum SlotParker {
     Thread(Parker),
     Task(Arc<TaskNotify>),
 }
 
 /// Unparks a slot that is an asynchronous task.
 #[derive(Default)]
-pub struct TaskNotify(Notify);
+pub(crate) struct TaskNotify(Notify);
 
 struct ThreadUnparker(Unparker);
 
 impl SlotParker {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         match threads::scheduler() {
             None => Self::Thread(Parker::new()),
             Some(_) => Self::Task(Arc::default()),
@@ -144,7 +144,7 @@ impl SlotParker {
     }
 
     /// Returns a waker that unparks the slot; if the slot is not parked, its next parking ends at once.
-    pub fn waker(&self) -> Waker {
+    pub(crate) fn waker(&self) -> Waker {
         match self {
             Self::Thread(parker) => Waker::from(Arc::new(ThreadUnparker(parker.unparker().clone()))),
             Self::Task(notify) => Waker::from(Arc::clone(notify)),
@@ -169,7 +169,7 @@ impl Wake for ThreadUnparker {
 }
 
 /// A handle to a running slot.
-pub struct SlotHandle {
+pub(crate) struct SlotHandle {
     /// Number of the slot in this process.
     pub index: usize,
     pub commands: Sender<Command>,
@@ -178,7 +178,7 @@ pub struct SlotHandle {
 
 impl SlotHandle {
     /// Sends a command to the slot, without waiting.
-    pub fn send(&self, command: Command) -> Result<(), TrySendError<Command>> {
+    pub(crate) fn send(&self, command: Command) -> Result<(), TrySendError<Command>> {
         if matches!(command, Command::Cancel) {
             self.shared.stop();
             return Ok(());
@@ -189,26 +189,26 @@ impl SlotHandle {
     }
 
     /// Stops all slots of the job.
-    pub fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         self.shared.stop();
     }
 }
 
 /// Wakes one task: sets its flag and wakes its slot.
-pub struct TaskWaker {
+pub(crate) struct TaskWaker {
     ready: AtomicBool,
     slot: Waker,
 }
 
 impl TaskWaker {
-    pub fn new(slot: Waker) -> Arc<Self> {
+    pub(crate) fn new(slot: Waker) -> Arc<Self> {
         Arc::new(Self {
             ready: AtomicBool::new(true),
             slot,
         })
     }
 
-    pub fn waker(self: &Arc<Self>) -> Waker {
+    pub(crate) fn waker(self: &Arc<Self>) -> Waker {
         Waker::from(Arc::clone(self))
     }
 
@@ -231,7 +231,7 @@ impl Wake for TaskWaker {
 }
 
 /// A task, and its state in the slot.
-pub struct SlotTask {
+pub(crate) struct SlotTask {
     task: Task,
     waker: Arc<TaskWaker>,
     /// True if the last turn ended because its time was used up.
@@ -242,7 +242,7 @@ pub struct SlotTask {
 }
 
 impl SlotTask {
-    pub fn new(task: Task, waker: Arc<TaskWaker>) -> Self {
+    pub(crate) fn new(task: Task, waker: Arc<TaskWaker>) -> Self {
         Self {
             task,
             waker,
@@ -254,7 +254,7 @@ impl SlotTask {
 }
 
 /// Starts one slot.
-pub fn start(
+pub(crate) fn start(
     index: usize,
     tasks: Vec<SlotTask>,
     commands: Receiver<Command>,

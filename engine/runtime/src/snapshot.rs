@@ -15,7 +15,7 @@ use crate::inputs::RECORDED_BYTES_MAX;
 use crate::subtask_state::SubtaskState;
 
 /// The part of one operator of one task in a checkpoint, with the work that remains to be done for it.
-pub struct SnapshotPart {
+pub(crate) struct SnapshotPart {
     /// Id of the checkpoint.
     pub checkpoint: u64,
     pub operator: OperatorId,
@@ -29,7 +29,7 @@ pub struct SnapshotPart {
 }
 
 /// The channel state of a part.
-pub enum RecordedState {
+pub(crate) enum RecordedState {
     /// The overtaken rows; none in an aligned checkpoint.
     Complete(ChannelState),
     /// There were more rows than the limit: the part fails.
@@ -39,7 +39,7 @@ pub enum RecordedState {
 }
 
 /// The work to complete a part.
-pub enum Work {
+pub(crate) enum Work {
     /// The part is complete.
     Nothing,
     /// The part has failed.
@@ -52,7 +52,7 @@ pub enum Work {
 
 impl SnapshotPart {
     /// Does the work and returns the resulting event, or `None` if the checkpoint was aborted.
-    pub async fn complete(self) -> Option<TaskEvent> {
+    pub(crate) async fn complete(self) -> Option<TaskEvent> {
         let Self {
             checkpoint,
             operator,

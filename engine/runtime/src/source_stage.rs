@@ -27,7 +27,7 @@ use crate::stage_output::StageOutput;
 use crate::subtask_state::SplitState;
 
 /// One subtask of a source.
-pub struct SourceStage {
+pub(crate) struct SourceStage {
     name: OperatorId,
     reader: Box<dyn SourceReader>,
     calc: Option<Calc>,
@@ -56,7 +56,7 @@ pub struct SourceStage {
 
 /// The result of polling a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Polled {
+pub(crate) enum Polled {
     /// The source has emitted rows, or its splits have changed.
     Emitted,
     /// There is nothing to read now. The reader calls the task's waker when there is.
@@ -66,7 +66,7 @@ pub enum Polled {
 }
 
 impl SourceStage {
-    pub fn new(
+    pub(crate) fn new(
         name: OperatorId,
         node: &graph::Node,
         source: &graph::Source,
@@ -103,18 +103,18 @@ impl SourceStage {
     }
 
     /// Declares that splits are in the order of event time: those not yet started do not hold the watermark back.
-    pub fn set_ordered(&mut self) {
+    pub(crate) fn set_ordered(&mut self) {
         self.splits.set_ordered();
     }
 
     /// Restores the watermarks of splits from a checkpoint.
-    pub fn restore(&mut self, states: impl Iterator<Item = SplitState>) {
+    pub(crate) fn restore(&mut self, states: impl Iterator<Item = SplitState>) {
         self.restored
             .extend(states.filter_map(|state| state.watermark.map(|watermark| (state.id, watermark))));
     }
 
     /// Adds splits to read. Finished ones are only kept for checkpoints.
-    pub fn add_splits(&mut self, splits: Vec<Split>, counters: &JobCounters) -> Result<(), Error> {
+    pub(crate) fn add_splits(&mut self, splits: Vec<Split>, counters: &JobCounters) -> Result<(), Error> {
         let (finished, open): (Vec<_>, Vec<_>) = splits.into_iter().partition(|split| split.finished);
         self.finished.extend(finished);
         for split in &open {
@@ -129,23 +129,23 @@ impl SourceStage {
     }
 
     /// Declares that no further splits will be added.
-    pub fn no_more_splits(&mut self) {
+    pub(crate) fn no_more_splits(&mut self) {
         self.splits.no_more();
         self.reader.no_more_splits();
     }
 
     /// Stops reading.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopped = true;
     }
 
     /// Restarts the idle timeout of splits, because the task was blocked by back-pressure.
-    pub fn on_blocked(&mut self, now: Timestamp) {
+    pub(crate) fn on_blocked(&mut self, now: Timestamp) {
         self.splits.restart_idle_timeout(now);
     }
 
     /// Returns the time of the next poll that is needed even if the reader does not call the waker.
-    pub fn next_timer(&self) -> Option<Timestamp> {
+    pub(crate) fn next_timer(&self) -> Option<Timestamp> {
         if self.stopped {
             return None;
         }
@@ -160,12 +160,12 @@ impl SourceStage {
     }
 
     /// Returns the position of the source, for error messages.
-    pub fn position(&self) -> Option<String> {
+    pub(crate) fn position(&self) -> Option<String> {
         self.last_split.as_ref().map(|split| format!("after rows of {split}"))
     }
 
     /// Returns the positions and watermarks of all splits.
-    pub fn snapshot(&mut self) -> Result<Vec<SplitState>, Error> {
+    pub(crate) fn snapshot(&mut self) -> Result<Vec<SplitState>, Error> {
         let mut splits = self.reader.snapshot()?;
         splits.extend(self.finished.iter().cloned());
         Ok(splits
@@ -182,7 +182,7 @@ impl SourceStage {
 
     /// Polls the reader once. `now` is steady time, for durations; `wall` is the wall clock, which event times are
     /// compared with.
-    pub fn poll(
+    pub(crate) fn poll(
         &mut self,
         now: Timestamp,
         wall: Timestamp,

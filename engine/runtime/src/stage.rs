@@ -21,7 +21,7 @@ use crate::source_stage::SourceStage;
 use crate::stage_output::StageOutput;
 
 /// One step of a chain.
-pub struct Stage {
+pub(crate) struct Stage {
     /// Id of the operator.
     pub id: OperatorId,
     pub subtask: usize,
@@ -41,21 +41,21 @@ pub struct Stage {
 }
 
 /// The implementation of a stage.
-pub enum StageKind {
+pub(crate) enum StageKind {
     Source(Box<SourceStage>),
     Operator(Box<dyn Operator>),
     Sink(Box<SinkStage>),
 }
 
 /// A connection from a port of a stage to a consumer.
-pub struct Output {
+pub(crate) struct Output {
     pub port: Port,
     pub target: Target,
 }
 
 /// A consumer of the output of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// A later stage of the same chain, by its index.
     Stage(usize),
     /// An output edge of the task, by its index.
@@ -63,7 +63,7 @@ pub enum Target {
 }
 
 /// A call of a stage.
-pub enum Call {
+pub(crate) enum Call {
     /// Process rows.
     Process { input: usize, batch: RecordBatch },
     /// Advance processing time.
@@ -81,7 +81,7 @@ pub enum Call {
 }
 
 impl Stage {
-    pub fn new(
+    pub(crate) fn new(
         id: OperatorId,
         subtask: usize,
         kind: StageKind,
@@ -103,12 +103,12 @@ impl Stage {
     }
 
     /// Returns true if there is a call to make or to resume.
-    pub fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         self.progress != Progress::Done || !self.calls.is_empty()
     }
 
     /// Expands an element of one input into calls.
-    pub fn accept(&mut self, input: usize, element: Element) {
+    pub(crate) fn accept(&mut self, input: usize, element: Element) {
         match element {
             Element::Batch(batch) => self.calls.push_back(Call::Process { input, batch }),
             Element::Watermark(watermark) => {
@@ -136,12 +136,12 @@ impl Stage {
     }
 
     /// Returns true if the stage is a sink that has not accepted the last batch.
-    pub fn is_blocked_sink(&self) -> bool {
+    pub(crate) fn is_blocked_sink(&self) -> bool {
         matches!(self.kind, StageKind::Sink(_)) && self.progress == Progress::Pending
     }
 
     /// Returns true if the barrier of this checkpoint is in the queue.
-    pub fn has_barrier(&self, checkpoint: u64) -> bool {
+    pub(crate) fn has_barrier(&self, checkpoint: u64) -> bool {
         self.calls.iter().any(|call| match call {
             Call::Snapshot(barrier) | Call::Forward(Element::Barrier(barrier)) => barrier.checkpoint == checkpoint,
             _ => false,
@@ -149,7 +149,7 @@ impl Stage {
     }
 
     /// Returns the bytes of the rows in the queue.
-    pub fn queued_bytes(&self) -> usize {
+    pub(crate) fn queued_bytes(&self) -> usize {
         let batches = self.calls.iter().map(|call| match call {
             Call::Process { batch, .. } => batch_bytes(batch),
             _ => 0,
@@ -160,7 +160,7 @@ impl Stage {
     /// Moves the barrier of this checkpoint to the front of the queue of a blocked sink. Returns the barrier and the
     /// rows it has overtaken, so that the caller takes the sink's snapshot, or `None` if the barrier is not in the
     /// queue.
-    pub fn overtake_queued_rows(&mut self, checkpoint: u64) -> Option<(Barrier, Vec<RecordBatch>)> {
+    pub(crate) fn overtake_queued_rows(&mut self, checkpoint: u64) -> Option<(Barrier, Vec<RecordBatch>)> {
         let is_snapshot = |call: &Call| matches!(call, Call::Snapshot(barrier) if barrier.checkpoint == checkpoint);
         let place = self.calls.iter().position(is_snapshot)?;
         let mut after = self.calls.split_off(place);
@@ -184,7 +184,7 @@ impl Stage {
     }
 
     /// Returns the processing time that the restored state had reached, see [`Operator::processing_time`].
-    pub fn processing_time(&self) -> Option<Timestamp> {
+    pub(crate) fn processing_time(&self) -> Option<Timestamp> {
         match &self.kind {
             StageKind::Operator(operator) => operator.processing_time(),
             StageKind::Source(_) | StageKind::Sink(_) => None,
@@ -193,7 +193,7 @@ impl Stage {
 }
 
 /// Delivers the output of one stage to the later stages and the output edges.
-pub struct ChainOutput<'a> {
+pub(crate) struct ChainOutput<'a> {
     pub outputs: &'a [Output],
     /// The stages after the emitting one. `first` is the index of the first of them.
     pub later: &'a mut [Stage],

@@ -4,7 +4,7 @@ use crate::element::Element;
 use crate::operator::Collector;
 
 /// Takes the rows that a source emits, and the elements that it sends between them.
-pub trait StageOutput: Collector {
+pub(crate) trait StageOutput: Collector {
     /// Sends an element other than a batch to everything downstream, once.
     fn forward(&mut self, element: &Element);
 }

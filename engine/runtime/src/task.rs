@@ -39,7 +39,7 @@ use crate::stage_output::StageOutput;
 use crate::subtask_state::SubtaskState;
 
 /// One subtask of one chain.
-pub struct Task {
+pub(crate) struct Task {
     /// Node of the first stage, which commands refer to.
     head: NodeIndex,
     stages: Vec<Stage>,
@@ -72,7 +72,7 @@ pub struct Task {
 
 /// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// There may be more to do at once.
     Worked,
     /// There is nothing to do until the task's waker is called.
@@ -94,7 +94,7 @@ enum TimedWork {
 
 /// The failure of a task.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Id of the operator that failed.
     pub operator: OperatorId,
     pub subtask: usize,
@@ -103,7 +103,7 @@ pub struct Failure {
 
 impl Task {
     /// Makes a task of connected stages.
-    pub fn new(
+    pub(crate) fn new(
         head: NodeIndex,
         stages: Vec<Stage>,
         edges: Vec<OutputEdge>,
@@ -135,17 +135,17 @@ impl Task {
     }
 
     /// Returns true once all stages have processed the end of their input.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// Returns the parts of checkpoints that were taken since the last call.
-    pub fn take_parts(&mut self) -> Vec<SnapshotPart> {
+    pub(crate) fn take_parts(&mut self) -> Vec<SnapshotPart> {
         std::mem::take(&mut self.parts)
     }
 
     /// Returns a failure of the stage that was called last.
-    pub fn failure(&self, error: Error) -> Box<Failure> {
+    pub(crate) fn failure(&self, error: Error) -> Box<Failure> {
         let stage = &self.stages[self.current.min(self.stages.len() - 1)];
         Box::new(Failure {
             operator: stage.id.clone(),
@@ -155,7 +155,7 @@ impl Task {
     }
 
     /// Returns the position of the task's source, if it has one.
-    pub fn position(&self) -> Option<String> {
+    pub(crate) fn position(&self) -> Option<String> {
         match &self.stages.first()?.kind {
             StageKind::Source(source) => source.position(),
             _ => None,
@@ -163,7 +163,7 @@ impl Task {
     }
 
     /// Processes a command. Commands that do not concern this task are ignored.
-    pub fn on_command(&mut self, command: &Command) -> Result<(), Box<Failure>> {
+    pub(crate) fn on_command(&mut self, command: &Command) -> Result<(), Box<Failure>> {
         self.current = 0;
         let subtask = self.stages[0].subtask;
         match command {
@@ -212,12 +212,12 @@ impl Task {
     }
 
     /// Sets the difference between the wall clock and the steady time passed to the next steps.
-    pub fn set_wall_clock_ahead(&mut self, ahead_us: i64) {
+    pub(crate) fn set_wall_clock_ahead(&mut self, ahead_us: i64) {
         self.clock.set_wall_ahead(ahead_us);
     }
 
     /// Makes one bounded call. `now` is steady time: it does not jump when the wall clock is set.
-    pub fn step(&mut self, now: Timestamp) -> Result<Step, Box<Failure>> {
+    pub(crate) fn step(&mut self, now: Timestamp) -> Result<Step, Box<Failure>> {
         let stages = &self.stages;
         self.clock
             .tick(now, || stages.iter().filter_map(Stage::processing_time).max());
@@ -225,7 +225,7 @@ impl Task {
     }
 
     /// Records the duration of the last step in the counters.
-    pub fn record_elapsed(&mut self, elapsed: Duration) {
+    pub(crate) fn record_elapsed(&mut self, elapsed: Duration) {
         let elapsed_ns = elapsed.as_nanos() as u64;
         match self.timed_work {
             TimedWork::Nothing => {}

@@ -9,7 +9,7 @@ use crate::operator::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 
 /// Merges the watermarks of several inputs.
 #[derive(Debug)]
-pub struct Merge {
+pub(crate) struct Merge {
     inputs: Vec<Input>,
     merged: Timestamp,
     idle: bool,
@@ -30,7 +30,7 @@ enum Status {
 
 /// The change of the merged watermark to forward downstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     Nothing,
     /// The merged watermark has advanced, or the task is no longer idle: then the watermark may be unchanged.
     Watermark(Timestamp),
@@ -39,7 +39,7 @@ pub enum Change {
 }
 
 impl Merge {
-    pub fn new(inputs: usize) -> Self {
+    pub(crate) fn new(inputs: usize) -> Self {
         Self {
             inputs: vec![
                 Input {
@@ -53,7 +53,7 @@ impl Merge {
         }
     }
 
-    pub fn on_watermark(&mut self, input: usize, watermark: Timestamp) -> Change {
+    pub(crate) fn on_watermark(&mut self, input: usize, watermark: Timestamp) -> Change {
         let input = &mut self.inputs[input];
         input.watermark = input.watermark.max(watermark);
         input.status = Status::Active;
@@ -61,7 +61,7 @@ impl Merge {
     }
 
     /// Makes an idle input active again: it has delivered rows.
-    pub fn on_rows(&mut self, input: usize) -> Change {
+    pub(crate) fn on_rows(&mut self, input: usize) -> Change {
         if self.inputs[input].status != Status::Idle {
             return Change::Nothing;
         }
@@ -69,14 +69,14 @@ impl Merge {
         self.merge()
     }
 
-    pub fn on_idle(&mut self, input: usize) -> Change {
+    pub(crate) fn on_idle(&mut self, input: usize) -> Change {
         self.inputs[input].status = Status::Idle;
         self.merge()
     }
 
     /// Marks an input as ended. Once all have ended, the merged watermark advances only to the final one, if all have
     /// delivered that.
-    pub fn on_end(&mut self, input: usize) -> Change {
+    pub(crate) fn on_end(&mut self, input: usize) -> Change {
         self.inputs[input].status = Status::Ended;
         self.merge()
     }

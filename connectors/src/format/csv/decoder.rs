@@ -18,7 +18,7 @@ use crate::format::{Decoded, Decoder, Records};
 use crate::options::Options;
 
 /// Decodes CSV records.
-pub struct CsvDecoder {
+pub(crate) struct CsvDecoder {
     syntax: Syntax,
     row: BatchBuilder,
     /// All columns of a record.
@@ -37,7 +37,7 @@ pub struct CsvDecoder {
 
 impl CsvDecoder {
     /// Creates a decoder of records with the columns of `schema`, which delivers those at `columns`.
-    pub fn new(schema: &SchemaRef, columns: &[usize], options: &Options<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(schema: &SchemaRef, columns: &[usize], options: &Options<'_>) -> Result<Self, Error> {
         let mut targets = vec![None; schema.fields().len()];
         for (target, column) in columns.iter().enumerate() {
             targets[*column] = Some(target);

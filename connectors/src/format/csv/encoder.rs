@@ -16,7 +16,7 @@ use crate::format::{EncodedRecords, Encoder, Framing};
 use crate::options::Options;
 
 /// Encodes CSV records.
-pub struct CsvEncoder {
+pub(crate) struct CsvEncoder {
     syntax: Syntax,
     /// True for each byte that a field is quoted for.
     special: [bool; 256],
@@ -28,7 +28,7 @@ pub struct CsvEncoder {
 }
 
 impl CsvEncoder {
-    pub fn new(schema: &SchemaRef, framing: Framing, options: &Options<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(schema: &SchemaRef, framing: Framing, options: &Options<'_>) -> Result<Self, Error> {
         let syntax = Syntax::new(options)?;
         let mut special = [false; 256];
         for byte in [

@@ -89,7 +89,7 @@ fn names(header: &[u8], syntax: &Syntax) -> Result<Vec<String>, ParseError> {
 
 /// Returns for each field of a line its index in `columns`; `None` if the field is not decoded. Every column of
 /// `schema` must be in the header.
-pub fn targets(
+pub(crate) fn targets(
     header: &[u8],
     syntax: &Syntax,
     schema: &SchemaRef,

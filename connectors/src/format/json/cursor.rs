@@ -12,7 +12,7 @@ use crate::format::parse_error::{CellResult, ParseError};
 const NESTING_MAX: usize = 512;
 
 /// A position in one record, which is valid UTF-8.
-pub struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     /// The record.
     pub bytes: &'a [u8],
     /// Offset of the next byte.
@@ -21,26 +21,26 @@ pub struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     #[inline]
-    pub fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
     #[inline]
-    pub fn next(&mut self) -> Option<u8> {
+    pub(super) fn next(&mut self) -> Option<u8> {
         let byte = self.peek();
         self.at += 1;
         byte
     }
 
     #[inline]
-    pub fn skip_whitespace(&mut self) {
+    pub(super) fn skip_whitespace(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
         }
     }
 
     #[inline]
-    pub fn expect(&mut self, byte: u8) -> CellResult {
+    pub(super) fn expect(&mut self, byte: u8) -> CellResult {
         if self.peek() == Some(byte) {
             self.at += 1;
             return Ok(());
@@ -49,7 +49,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[cold]
-    pub fn unexpected(&self, wanted: &str) -> ParseError {
+    pub(super) fn unexpected(&self, wanted: &str) -> ParseError {
         let at = self.at.min(self.bytes.len());
         let found = match std::str::from_utf8(&self.bytes[at..])
             .ok()
@@ -61,7 +61,7 @@ impl<'a> Cursor<'a> {
         ParseError::new(format!("not JSON: expected {wanted} at byte {at}, found {found}"))
     }
 
-    pub fn literal(&mut self, literal: &[u8]) -> CellResult {
+    pub(super) fn literal(&mut self, literal: &[u8]) -> CellResult {
         if self.bytes[self.at..].starts_with(literal) {
             self.at += literal.len();
             return Ok(());
@@ -102,7 +102,7 @@ impl<'a> Cursor<'a> {
 
     /// Returns the content of a string; the cursor is at its opening quote.
     #[inline]
-    pub fn string(&mut self) -> Result<Cow<'a, [u8]>, ParseError> {
+    pub(super) fn string(&mut self) -> Result<Cow<'a, [u8]>, ParseError> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("`\"`"));
         }
@@ -119,7 +119,7 @@ impl<'a> Cursor<'a> {
 
     /// Appends the content of a string; the cursor is at its opening quote.
     #[inline]
-    pub fn string_into(&mut self, out: &mut Vec<u8>) -> CellResult {
+    pub(super) fn string_into(&mut self, out: &mut Vec<u8>) -> CellResult {
         let mut start = self.at + 1;
         loop {
             let end = self.special(start);
@@ -197,7 +197,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The text of a number; the cursor is at its first byte.
-    pub fn number(&mut self) -> Result<&'a [u8], ParseError> {
+    pub(super) fn number(&mut self) -> Result<&'a [u8], ParseError> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -235,13 +235,13 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    pub fn integer(&mut self, expected: &str) -> Result<i64, ParseError> {
+    pub(super) fn integer(&mut self, expected: &str) -> Result<i64, ParseError> {
         let text = self.number()?;
         parse_integer(text).ok_or_else(|| ParseError::expected(text, expected))
     }
 
     #[inline]
-    pub fn narrow<T: TryFrom<i64>>(&mut self, expected: &str) -> Result<T, ParseError> {
+    pub(super) fn narrow<T: TryFrom<i64>>(&mut self, expected: &str) -> Result<T, ParseError> {
         let text = self.number()?;
         parse_integer(text)
             .and_then(|value| T::try_from(value).ok())
@@ -249,7 +249,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips one value of any type, and checks that it is valid JSON.
-    pub fn skip_value(&mut self, depth: usize) -> CellResult {
+    pub(super) fn skip_value(&mut self, depth: usize) -> CellResult {
         match self.peek() {
             Some(b'"') => self.skip_string(),
             Some(b'-' | b'0'..=b'9') => self.number().map(drop),
@@ -311,7 +311,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// Returns the next nesting depth; an error if it is too deep.
-pub fn deeper(depth: usize) -> Result<usize, ParseError> {
+pub(super) fn deeper(depth: usize) -> Result<usize, ParseError> {
     if depth >= NESTING_MAX {
         return Err(ParseError::new(format!("is nested deeper than {NESTING_MAX} levels")));
     }

@@ -25,7 +25,7 @@ use crate::options::Options;
 use crate::{Error, SourceFields};
 
 /// Decodes JSON records.
-pub struct JsonDecoder {
+pub(crate) struct JsonDecoder {
     row: BatchBuilder,
     order: FieldOrder,
     settings: Settings,
@@ -44,7 +44,7 @@ struct Settings {
 impl JsonDecoder {
     /// Creates a decoder of records with the columns of `schema`, which delivers those at `columns` and reports the
     /// fields found to `fields`.
-    pub fn new(
+    pub(crate) fn new(
         schema: &SchemaRef,
         columns: &[usize],
         options: &Options<'_>,

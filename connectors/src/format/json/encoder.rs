@@ -14,7 +14,7 @@ use crate::format::{EncodedRecords, Encoder, Framing};
 use crate::options::Options;
 
 /// Encodes JSON records.
-pub struct JsonEncoder {
+pub(crate) struct JsonEncoder {
     /// `"name":` of each column.
     names: Vec<Vec<u8>>,
     settings: Settings,
@@ -35,7 +35,7 @@ enum NullKey {
 }
 
 impl JsonEncoder {
-    pub fn new(schema: &SchemaRef, framing: Framing, options: &Options<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(schema: &SchemaRef, framing: Framing, options: &Options<'_>) -> Result<Self, Error> {
         let names = schema
             .fields()
             .iter()

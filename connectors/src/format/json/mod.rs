@@ -1,5 +1,5 @@
 //! The format JSON.
 
 mod cursor;
-pub mod decoder;
-pub mod encoder;
+pub(super) mod decoder;
+pub(super) mod encoder;

@@ -31,7 +31,7 @@ pub(super) struct Background {
 
 impl Background {
     /// Creates an empty set of tasks.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (sender, results) = mpsc::unbounded_channel();
         Self {
             required: JoinSet::new(),
@@ -42,24 +42,24 @@ impl Background {
     }
 
     /// Runs work that must end before the attempt does.
-    pub fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         self.required.spawn(work);
     }
 
     /// Runs work that must end before the attempt does, and queues its result.
-    pub fn spawn_with_result(&mut self, work: impl Future<Output = BackgroundResult> + Send + 'static) {
+    pub(super) fn spawn_with_result(&mut self, work: impl Future<Output = BackgroundResult> + Send + 'static) {
         let report = self.result_sender();
         self.required.spawn(async move { report(work.await) });
     }
 
     /// Runs work that is aborted when the attempt ends.
-    pub fn spawn_optional(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn_optional(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         while self.optional.try_join_next().is_some() {}
         self.optional.spawn(work);
     }
 
     /// Returns a function that queues one result.
-    pub fn result_sender(&self) -> impl FnOnce(BackgroundResult) + Send + use<> {
+    pub(super) fn result_sender(&self) -> impl FnOnce(BackgroundResult) + Send + use<> {
         let sender = self.sender.clone();
         move |result| {
             if sender.send(result).is_err() {
@@ -69,7 +69,7 @@ impl Background {
     }
 
     /// Waits for the next result.
-    pub async fn next(&mut self) -> BackgroundResult {
+    pub(super) async fn next(&mut self) -> BackgroundResult {
         match self.results.recv().await {
             Some(result) => result,
             // Not reached: this value has a sender.
@@ -78,17 +78,17 @@ impl Background {
     }
 
     /// Returns the next result if there is one.
-    pub fn try_next(&mut self) -> Option<BackgroundResult> {
+    pub(super) fn try_next(&mut self) -> Option<BackgroundResult> {
         self.results.try_recv().ok()
     }
 
     /// Aborts the optional work.
-    pub fn abort_optional(&mut self) {
+    pub(super) fn abort_optional(&mut self) {
         self.optional.abort_all();
     }
 
     /// Waits for the required work.
-    pub async fn join_required(&mut self) {
+    pub(super) async fn join_required(&mut self) {
         while self.required.join_next().await.is_some() {}
     }
 }

@@ -60,7 +60,7 @@ pub(super) struct Checkpoints<'a> {
 
 impl<'a> Checkpoints<'a> {
     /// Creates the state of an attempt whose first checkpoint gets the number `next_id`.
-    pub fn new(job: &'a Job, progress: &'a Progress, parallelism: usize, next_id: u64) -> Self {
+    pub(super) fn new(job: &'a Job, progress: &'a Progress, parallelism: usize, next_id: u64) -> Self {
         let mut participants = BTreeSet::<Participant>::new();
         for (index, node) in job.graph.nodes.iter().enumerate() {
             participants.extend((0..job.subtasks(index, parallelism)).map(|subtask| (node.id.clone(), subtask)));
@@ -80,68 +80,68 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// Returns the start of the attempt, from which checkpoints count their milliseconds.
-    pub fn started(&self) -> Instant {
+    pub(super) fn started(&self) -> Instant {
         self.started
     }
 
     /// Returns the time of the next [`Event::Tick`].
-    pub fn next_tick(&self) -> Option<Instant> {
+    pub(super) fn next_tick(&self) -> Option<Instant> {
         let at_ms = self.coordinator.next_tick_ms()?;
         Some(self.started + Duration::from_millis(at_ms))
     }
 
     /// Returns true if no checkpoint is under way.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.coordinator.is_idle()
     }
 
     /// Returns true if the last checkpoint is due or under way.
-    pub fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         self.coordinator.is_ending()
     }
 
     /// Returns the number of the newest checkpoint that this attempt has stored.
-    pub fn newest(&self) -> Option<u64> {
+    pub(super) fn newest(&self) -> Option<u64> {
         self.newest
     }
 
     /// Returns the newest checkpoint whose manifest this attempt has written.
-    pub fn stored(&self) -> Option<&Arc<Completed>> {
+    pub(super) fn stored(&self) -> Option<&Arc<Completed>> {
         self.stored.as_ref()
     }
 
     /// Returns the span of a checkpoint under way.
-    pub fn span(&self, checkpoint: u64) -> Span {
+    pub(super) fn span(&self, checkpoint: u64) -> Span {
         self.spans.get(&checkpoint).cloned().unwrap_or_else(Span::none)
     }
 
     /// Returns true if a checkpoint would have the same content as the newest one stored: nothing was read, no
     /// watermark has moved, and no sink has anything to publish.
-    pub fn is_unchanged(&self, completed: &Completed) -> bool {
+    pub(super) fn is_unchanged(&self, completed: &Completed) -> bool {
         let Some(stored) = &self.stored else { return false };
         let mut states = completed.states.values().flatten();
         !completed.last && states.all(|state| state.committables.is_empty()) && stored.states == completed.states
     }
 
     /// Takes note of the checkpoint whose manifest is being written.
-    pub fn begin_storing(&mut self, completed: Arc<Completed>) {
+    pub(super) fn begin_storing(&mut self, completed: Arc<Completed>) {
         self.storing = Some(completed);
     }
 
     /// Handles an event. If it fails the attempt without an error of its own (a timeout), the cause is an outage.
-    pub fn on_event(&mut self, event: Event) -> Vec<Action> {
+    pub(super) fn on_event(&mut self, event: Event) -> Vec<Action> {
         self.on_event_with(event, Retry::Limited)
     }
 
     /// Handles an event whose cause has this retryability, in case it fails the attempt.
-    pub fn on_event_with(&mut self, event: Event, retry: Retry) -> Vec<Action> {
+    pub(super) fn on_event_with(&mut self, event: Event, retry: Retry) -> Vec<Action> {
         let mut actions = Vec::new();
         self.handle(event, retry, &mut actions);
         actions
     }
 
     /// Handles the result of work in the background.
-    pub fn on_result(&mut self, result: BackgroundResult) -> Vec<Action> {
+    pub(super) fn on_result(&mut self, result: BackgroundResult) -> Vec<Action> {
         let mut actions = Vec::new();
         match result {
             BackgroundResult::Checkpoint(event) => {
@@ -183,7 +183,7 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// Takes note of a checkpoint whose manifest is written.
-    pub fn on_stored(&mut self, checkpoint: u64) -> Action {
+    pub(super) fn on_stored(&mut self, checkpoint: u64) -> Action {
         self.newest = Some(checkpoint);
         Action::Stored
     }

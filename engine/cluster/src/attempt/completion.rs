@@ -64,7 +64,7 @@ pub(super) struct Publication {
 
 impl Publication {
     /// Divides the output of a checkpoint between this process and the workers, and asks these to publish.
-    pub fn begin(
+    pub(super) fn begin(
         graph: &JobGraph,
         connectors: &Connectors,
         tasks: &mut dyn Tasks,
@@ -103,7 +103,7 @@ impl Publication {
 
     /// Publishes, reports the checkpoint, and applies retention. `started`: the start of the attempt. The event is
     /// passed to `report` before retention is applied.
-    pub async fn run(
+    pub(super) async fn run(
         self,
         job: String,
         history: History,

@@ -18,12 +18,12 @@ pub(super) struct Connectors {
 }
 
 /// Checks that the sources and sinks of a job can be created with its options.
-pub fn check_connectors(job: &Job) -> Result<(), Error> {
+pub(crate) fn check_connectors(job: &Job) -> Result<(), Error> {
     create_connectors(job).map(|_| ())
 }
 
 /// Returns the ids of the sinks that deliver exactly once.
-pub fn exactly_once_sinks(job: &Job) -> Result<Vec<String>, Error> {
+pub(crate) fn exactly_once_sinks(job: &Job) -> Result<Vec<String>, Error> {
     let connectors = create_connectors(job)?;
     let mut sinks: Vec<String> = connectors
         .sinks

@@ -48,7 +48,7 @@ pub(super) struct Discovery {
 impl Discovery {
     /// Creates the discovery for tasks that were given these splits or, with `awaits_running_splits`, that were
     /// adopted.
-    pub fn new(
+    pub(super) fn new(
         graph: &JobGraph,
         is_batch: bool,
         sources: &HashMap<NodeIndex, Arc<dyn Source>>,
@@ -73,17 +73,17 @@ impl Discovery {
     }
 
     /// Returns true until the first checkpoint of adopted tasks.
-    pub fn awaits_running_splits(&self) -> bool {
+    pub(super) fn awaits_running_splits(&self) -> bool {
         self.awaits_running_splits
     }
 
     /// Returns true if no source is looked at for new splits.
-    pub fn is_final(&self) -> bool {
+    pub(super) fn is_final(&self) -> bool {
         self.sources.iter().all(|source| source.interval.is_none())
     }
 
     /// Begins to look for new splits, and returns the commands of [`no_more_splits`](Self::no_more_splits).
-    pub fn start(&mut self) -> Vec<Command> {
+    pub(super) fn start(&mut self) -> Vec<Command> {
         for source in &self.sources {
             let Some(interval) = source.interval else { continue };
             let (node, source, sender) = (source.node, source.source.clone(), self.sender.clone());
@@ -102,7 +102,7 @@ impl Discovery {
 
     /// Returns the commands that tell readers of sources without discovery that no split will follow. There are none if
     /// no source has discovery: the deployment has said so then.
-    pub fn no_more_splits(&self) -> Vec<Command> {
+    pub(super) fn no_more_splits(&self) -> Vec<Command> {
         if self.is_final() {
             return Vec::new();
         }
@@ -113,7 +113,7 @@ impl Discovery {
     }
 
     /// Waits for the next result of a source.
-    pub async fn next(&mut self) -> Discovered {
+    pub(super) async fn next(&mut self) -> Discovered {
         match self.results.recv().await {
             Some(found) => found,
             // Not reached: this value has a sender.
@@ -122,7 +122,7 @@ impl Discovery {
     }
 
     /// Assigns the splits that are new, and returns the commands that hand them out.
-    pub fn assign_new(&mut self, node: NodeIndex, splits: Vec<Split>) -> Vec<Command> {
+    pub(super) fn assign_new(&mut self, node: NodeIndex, splits: Vec<Split>) -> Vec<Command> {
         let source = self.sources.iter().find(|source| source.node == node);
         let Some(assigner) = source.and_then(|source| self.assigners.get_mut(&source.id)) else {
             return Vec::new();
@@ -137,7 +137,7 @@ impl Discovery {
 
     /// Takes note of the splits that adopted tasks read, which their first checkpoint lists, and begins discovery: a
     /// split that was handed out just before the takeover must not be handed out again.
-    pub fn on_first_checkpoint(&mut self, completed: &Completed) -> Vec<Command> {
+    pub(super) fn on_first_checkpoint(&mut self, completed: &Completed) -> Vec<Command> {
         self.awaits_running_splits = false;
         for (id, assigner) in &mut self.assigners {
             if let Some(states) = completed.states.get(id) {
@@ -148,12 +148,12 @@ impl Discovery {
     }
 
     /// Adds to a checkpoint's states the splits that were finished before the attempt began.
-    pub fn add_finished(&self, states: &mut BTreeMap<OperatorId, Vec<SubtaskState>>) {
+    pub(super) fn add_finished(&self, states: &mut BTreeMap<OperatorId, Vec<SubtaskState>>) {
         add_finished_splits(&self.assigners, states);
     }
 
     /// Returns the splits of the subtasks that restart from `states`, by source node and subtask.
-    pub fn reassign(
+    pub(super) fn reassign(
         &mut self,
         states: &BTreeMap<OperatorId, Vec<SubtaskState>>,
         is_restarted: impl Fn(usize) -> bool,
@@ -169,7 +169,7 @@ impl Discovery {
     }
 
     /// Ends discovery.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.watchers.abort_all();
     }
 }

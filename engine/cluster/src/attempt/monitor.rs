@@ -18,7 +18,7 @@ pub(super) struct Monitor {
 
 impl Monitor {
     /// Monitors these connectors.
-    pub fn new(connectors: ConnectorMonitor) -> Self {
+    pub(super) fn new(connectors: ConnectorMonitor) -> Self {
         Self {
             connectors,
             sources_warned: BTreeSet::new(),
@@ -26,7 +26,7 @@ impl Monitor {
     }
 
     /// Reports each outage once when it begins and once when it ends.
-    pub fn report_outages(&self, tasks: &dyn Tasks, progress: &Progress) {
+    pub(super) fn report_outages(&self, tasks: &dyn Tasks, progress: &Progress) {
         let now = outage::merge(self.connectors.outages().into_iter().chain(tasks.outages()));
         let before = progress.with(|report| report.outages.clone());
         if now == before {
@@ -51,7 +51,7 @@ impl Monitor {
     ///
     /// At the end (`is_final`) all that were not reported are, if the tasks are remote: the summary of a run in this
     /// process lists them.
-    pub fn report_absent_columns(
+    pub(super) fn report_absent_columns(
         &mut self,
         tasks: &dyn Tasks,
         progress: &Progress,

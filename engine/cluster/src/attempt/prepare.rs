@@ -123,7 +123,7 @@ pub(super) async fn check_restore(attempt: &Attempt<'_>, base: &Snapshot) -> Res
 }
 
 /// Checks that a job can restore a checkpoint. Returns notes for the user; an error lists what does not fit.
-pub async fn check_compatibility(job: &Job, base: &Snapshot) -> Result<Vec<String>, Error> {
+pub(crate) async fn check_compatibility(job: &Job, base: &Snapshot) -> Result<Vec<String>, Error> {
     let compared = stored_pipeline::compare(base, &job.resolved, job.stored_pipeline.as_deref()).await?;
     let mut findings = compatibility::check(&job.graph, base, &compared);
     if job.allow_dropped_state {

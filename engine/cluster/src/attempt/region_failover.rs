@@ -61,7 +61,7 @@ enum Step {
 
 impl<'a> RegionFailover<'a> {
     /// Begins the failover of a region whose tasks are being stopped.
-    pub fn new(
+    pub(super) fn new(
         region: usize,
         attempt: String,
         reason: String,
@@ -84,27 +84,27 @@ impl<'a> RegionFailover<'a> {
     }
 
     /// Returns the region's number.
-    pub fn region(&self) -> usize {
+    pub(super) fn region(&self) -> usize {
         self.region
     }
 
     /// Returns the id of the region's next attempt.
-    pub fn attempt(&self) -> &str {
+    pub(super) fn attempt(&self) -> &str {
         &self.attempt
     }
 
     /// Returns the span of the failover.
-    pub fn span(&self) -> &Span {
+    pub(super) fn span(&self) -> &Span {
         &self.span
     }
 
     /// Returns the time at which the present step has failed.
-    pub fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 
     /// Takes note that the old tasks have stopped.
-    pub fn on_stopped(&mut self, now: Instant) {
+    pub(super) fn on_stopped(&mut self, now: Instant) {
         if self.step == Step::Stopping {
             self.step = Step::Stopped;
             self.deadline = self.due.max(now) + SLOTS_TIMEOUT;
@@ -112,7 +112,7 @@ impl<'a> RegionFailover<'a> {
     }
 
     /// Takes note of the result of the search for slots. An error fails the attempt.
-    pub fn on_relocated(&mut self, result: Result<Vec<String>, Error>) -> Result<(), Error> {
+    pub(super) fn on_relocated(&mut self, result: Result<Vec<String>, Error>) -> Result<(), Error> {
         self.relocation = None;
         let slots = result.map_err(|error| Error::Failed(format!("{}; {error}", self.reason)))?;
         self.slots = Some(slots);
@@ -120,7 +120,7 @@ impl<'a> RegionFailover<'a> {
     }
 
     /// Begins the start of the new tasks if the old ones have stopped and there are slots, which are returned.
-    pub fn start_if_ready(&mut self, now: Instant) -> Option<Vec<String>> {
+    pub(super) fn start_if_ready(&mut self, now: Instant) -> Option<Vec<String>> {
         if self.step != Step::Stopped {
             return None;
         }
@@ -131,7 +131,7 @@ impl<'a> RegionFailover<'a> {
     }
 
     /// Returns the error of a step that has exceeded its limit.
-    pub fn timeout_error(&self) -> Error {
+    pub(super) fn timeout_error(&self) -> Error {
         let (verb, limit) = match self.step {
             Step::Starting => ("start", "REGION_START_TIMEOUT"),
             Step::Stopped => ("find slots", "SLOTS_TIMEOUT"),
@@ -141,7 +141,7 @@ impl<'a> RegionFailover<'a> {
     }
 
     /// Marks the span of the failover as failed.
-    pub fn set_error(&self, error: &Error) {
+    pub(super) fn set_error(&self, error: &Error) {
         spans::set_error(&self.span, error);
     }
 }

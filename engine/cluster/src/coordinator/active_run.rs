@@ -35,7 +35,7 @@ pub struct ActiveRun {
 }
 
 /// The slots of an attempt that can be adopted, or the reason why it cannot.
-pub type AdoptionResult = Result<LeaseId, String>;
+pub(super) type AdoptionResult = Result<LeaseId, String>;
 
 /// Slots for an attempt.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
 /// The client API of a leader.
 #[derive(Clone)]
-pub struct LeaderApi(pub Arc<Leader>);
+pub(super) struct LeaderApi(pub Arc<Leader>);
 
 #[async_trait]
 impl Api for LeaderApi {

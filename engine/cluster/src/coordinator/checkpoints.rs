@@ -33,7 +33,7 @@ const RETAIN_NONE: usize = 1;
 const NAME_CHARS_MAX: usize = 200;
 
 /// A checkpoint, read from its store.
-pub struct LoadedCheckpoint {
+pub(super) struct LoadedCheckpoint {
     /// Store of the job's checkpoints.
     pub store: CheckpointStore,
     pub info: CheckpointInfo,
@@ -43,7 +43,7 @@ pub struct LoadedCheckpoint {
 }
 
 /// Reads a checkpoint of a job; the latest if no number is given.
-pub async fn load(leader: &Arc<Leader>, wanted: &v1::CheckpointRef) -> Result<LoadedCheckpoint, api::Error> {
+pub(super) async fn load(leader: &Arc<Leader>, wanted: &v1::CheckpointRef) -> Result<LoadedCheckpoint, api::Error> {
     let store = store_of(leader, &wanted.job).await?;
     let infos = store.list().await.map_err(state_error)?;
     let info = match wanted.checkpoint {
@@ -133,7 +133,11 @@ async fn unfenced_store_of(leader: &Leader, job: &str) -> Result<(CheckpointStor
 }
 
 /// Returns all complete checkpoints, newest first.
-pub async fn list(leader: &Arc<Leader>, job: &str, savepoints_only: bool) -> Result<Vec<v1::Checkpoint>, api::Error> {
+pub(super) async fn list(
+    leader: &Arc<Leader>,
+    job: &str,
+    savepoints_only: bool,
+) -> Result<Vec<v1::Checkpoint>, api::Error> {
     let store = store_of(leader, job).await?;
     let listed = history::list_in(&store).await.map_err(storage_error)?;
     let described = listed.into_iter().map(|listed| {
@@ -163,7 +167,7 @@ pub async fn list(leader: &Arc<Leader>, job: &str, savepoints_only: bool) -> Res
 }
 
 /// Verifies one or all checkpoints of a job while the stream is read.
-pub async fn verify(
+pub(super) async fn verify(
     leader: &Leader,
     job: &str,
     wanted: Option<u64>,
@@ -182,7 +186,7 @@ pub async fn verify(
 }
 
 /// Returns the contents of a checkpoint.
-pub fn describe(job: &str, found: &LoadedCheckpoint) -> v1::CheckpointDetail {
+pub(super) fn describe(job: &str, found: &LoadedCheckpoint) -> v1::CheckpointDetail {
     let snapshot = &found.snapshot;
     let operators = snapshot.operators.iter().map(|(id, states)| {
         let keyed = || states.iter().filter_map(|state| state.keyed.as_ref());
@@ -253,7 +257,7 @@ fn position(split: &SplitState) -> String {
 }
 
 /// Checks the name of a savepoint. Names are displayed, typed, and listed.
-pub fn check_name(name: &str) -> Result<(), api::Error> {
+pub(super) fn check_name(name: &str) -> Result<(), api::Error> {
     let good = !name.trim().is_empty()
         && name.chars().count() <= NAME_CHARS_MAX
         && !name.chars().any(|c| c.is_control() || c == '/');
@@ -267,7 +271,7 @@ pub fn check_name(name: &str) -> Result<(), api::Error> {
 }
 
 /// Fails if the job has a savepoint of this name.
-pub async fn check_savepoint_free(record: &Record, name: &str) -> Result<(), api::Error> {
+pub(super) async fn check_savepoint_free(record: &Record, name: &str) -> Result<(), api::Error> {
     check_name(name)?;
     let store = CheckpointStore::open(&record.storage, &record.name)
         .await
@@ -286,7 +290,7 @@ pub async fn check_savepoint_free(record: &Record, name: &str) -> Result<(), api
 }
 
 /// Takes a checkpoint of a running job now.
-pub async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, api::Error> {
+pub(super) async fn create(leader: &Arc<Leader>, job: &str) -> Result<v1::Checkpoint, api::Error> {
     let status = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.current().status))?;
     if status != Status::Running {
         return Err(api::Error::new(
@@ -344,7 +348,7 @@ fn timed_out(what: &str) -> api::Error {
 }
 
 /// Deletes a checkpoint that is not needed.
-pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<(), api::Error> {
+pub(super) async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<(), api::Error> {
     let record = leader.with(|inner| Ok::<_, api::Error>(inner.state.job(job)?.record.clone()))?;
     let history = leader.history(&record).await.map_err(storage_error)?;
     let known: Vec<u64> = history.checkpoints().await.iter().map(|info| info.checkpoint).collect();
@@ -369,7 +373,11 @@ pub async fn delete(leader: &Arc<Leader>, job: &str, checkpoint: u64) -> Result<
 }
 
 /// Takes a savepoint now: a checkpoint of a running job, or a copy of the latest checkpoint of an ended one.
-pub async fn create_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<v1::Checkpoint, api::Error> {
+pub(super) async fn create_savepoint(
+    leader: &Arc<Leader>,
+    job: &str,
+    name: &str,
+) -> Result<v1::Checkpoint, api::Error> {
     let (record, status) = leader.with(|inner| {
         let job = inner.state.job(job)?;
         Ok::<_, api::Error>((job.record.clone(), job.record.current().status))
@@ -463,7 +471,7 @@ fn outcome_unknown(what: &str, job: &str) -> api::Error {
 }
 
 /// Deletes a savepoint of a job, or one that a deleted job has left.
-pub async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<(), api::Error> {
+pub(super) async fn delete_savepoint(leader: &Arc<Leader>, job: &str, name: &str) -> Result<(), api::Error> {
     let record = leader.with(|inner| inner.state.job(job).map(|job| job.record.clone()));
     let history = match &record {
         Ok(record) => leader.history(record).await.map_err(storage_error)?,

@@ -17,7 +17,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 const RESERVATION_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Deletes a job that has ended. Returns Ok once it is gone; an error says whether the deletion continues.
-pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
+pub(super) async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
     leader.change(Request::Delete { job: job.into() }).await?;
     let (leader, job) = (leader.clone(), job.to_string());
     // The deletion continues if the client does not wait for it.
@@ -46,7 +46,7 @@ pub async fn delete(leader: &Arc<Leader>, job: &str) -> Result<(), api::Error> {
 }
 
 /// Continues the deletions that an earlier coordinator has begun.
-pub fn resume(leader: &Arc<Leader>) {
+pub(super) fn resume(leader: &Arc<Leader>) {
     let begun: Vec<String> = leader.with(|inner| {
         let jobs = inner.state.jobs().iter().filter(|(_, job)| job.record.deleting);
         jobs.map(|(name, _)| name.clone()).collect()

@@ -6,12 +6,12 @@ use crate::api::{self, Code};
 use crate::{Error, resolve};
 
 /// Returns the error for an invalid request.
-pub fn invalid(message: &str) -> api::Error {
+pub(super) fn invalid(message: &str) -> api::Error {
     api::Error::new(Code::InvalidRequest, message)
 }
 
 /// Returns the error for a pipeline with one mistake that has no position in its text.
-pub fn invalid_pipeline(message: &str) -> api::Error {
+pub(super) fn invalid_pipeline(message: &str) -> api::Error {
     api::Error {
         mistakes: vec![v1::Mistake {
             message: message.to_string(),
@@ -22,7 +22,7 @@ pub fn invalid_pipeline(message: &str) -> api::Error {
 }
 
 /// Returns the error for a pipeline with mistakes.
-pub fn mistakes_error(mistakes: Vec<v1::Mistake>) -> api::Error {
+pub(super) fn mistakes_error(mistakes: Vec<v1::Mistake>) -> api::Error {
     let count = mistakes.len();
     let first = mistakes
         .first()
@@ -39,7 +39,7 @@ pub fn mistakes_error(mistakes: Vec<v1::Mistake>) -> api::Error {
 }
 
 /// Returns the error for sources or sinks whose tables do not exist or cannot be reached.
-pub fn not_found(found: resolve::NotFound) -> api::Error {
+pub(super) fn not_found(found: resolve::NotFound) -> api::Error {
     match found {
         resolve::NotFound::Mistakes(mistakes) => mistakes_error(mistakes),
         resolve::NotFound::Unavailable(reason) => api::Error::new(
@@ -50,7 +50,7 @@ pub fn not_found(found: resolve::NotFound) -> api::Error {
 }
 
 /// Returns the error for a failure of the coordinator itself.
-pub fn internal(error: &dyn std::fmt::Display) -> api::Error {
+pub(super) fn internal(error: &dyn std::fmt::Display) -> api::Error {
     api::Error::new(
         Code::Internal,
         format!("the request failed inside the coordinator: {error}"),
@@ -58,12 +58,12 @@ pub fn internal(error: &dyn std::fmt::Display) -> api::Error {
 }
 
 /// Returns the error for a failed access to the storage.
-pub fn state_error(error: millstream_state::Error) -> api::Error {
+pub(super) fn state_error(error: millstream_state::Error) -> api::Error {
     storage_error(Error::State(error))
 }
 
 /// Returns the error for a change of a job's checkpoints that may have taken effect.
-pub fn uncertain_error(error: Error) -> api::Error {
+pub(super) fn uncertain_error(error: Error) -> api::Error {
     match error {
         Error::Invalid(_)
         | Error::State(millstream_state::Error::Invalid(_) | millstream_state::Error::NotFound(_)) => {
@@ -79,7 +79,7 @@ pub fn uncertain_error(error: Error) -> api::Error {
 }
 
 /// Returns the error for a failed access to the storage.
-pub fn storage_error(error: Error) -> api::Error {
+pub(super) fn storage_error(error: Error) -> api::Error {
     use millstream_state::Error as State;
     let code = match &error {
         Error::Invalid(_) | Error::State(State::Invalid(_)) => Code::InvalidRequest,

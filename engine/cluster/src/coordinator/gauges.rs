@@ -12,14 +12,14 @@ use crate::coordinator::{now_us, totals};
 
 /// Gauges that are published at the moment.
 #[derive(Debug, Default)]
-pub struct Gauges {
+pub(super) struct Gauges {
     /// State and number of slots of each job, as published last.
     published: BTreeMap<String, (Status, usize)>,
 }
 
 impl Gauges {
     /// Publishes all gauges. To be called about once a second.
-    pub fn publish<'a>(&mut self, state: &State, running: impl Iterator<Item = (&'a String, &'a ActiveRun)>) {
+    pub(super) fn publish<'a>(&mut self, state: &State, running: impl Iterator<Item = (&'a String, &'a ActiveRun)>) {
         for (name, job) in state.jobs() {
             let lease = job.run.as_ref().and_then(|run| run.lease);
             let slots = lease.and_then(|lease| state.slots().lease(lease));
@@ -56,7 +56,7 @@ impl Gauges {
     }
 
     /// Resets all gauges, because this coordinator leads no longer.
-    pub fn withdraw(&mut self) {
+    pub(super) fn withdraw(&mut self) {
         for (name, (left, _)) in std::mem::take(&mut self.published) {
             withdraw(&name, left);
         }

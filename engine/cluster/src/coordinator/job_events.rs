@@ -15,7 +15,7 @@ use crate::coordinator::leader::Leader;
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Returns the present state of jobs, then each change, until the leader ends. Without names, all jobs are watched.
-pub fn watch(
+pub(super) fn watch(
     leader: &Arc<Leader>,
     request: v1::WatchJobsRequest,
 ) -> Result<BoxStream<'static, v1::JobEvent>, api::Error> {

@@ -34,7 +34,7 @@ fn update(record: &Record) -> Option<v1::JobUpdate> {
 }
 
 /// Returns a job in detail by its name.
-pub fn describe(leader: &Leader, name: &str) -> Result<v1::Job, api::Error> {
+pub(super) fn describe(leader: &Leader, name: &str) -> Result<v1::Job, api::Error> {
     leader.with(|inner| {
         let job = inner.state.job(name)?;
         Ok(self::job(job, inner.runs.get(name), inner.state.slots(), true))
@@ -42,7 +42,7 @@ pub fn describe(leader: &Leader, name: &str) -> Result<v1::Job, api::Error> {
 }
 
 /// Returns a job and the status of its run. With `in_detail`, operators and splits are included.
-pub fn job(job: &Job, running: Option<&ActiveRun>, slots: &Slots, in_detail: bool) -> v1::Job {
+pub(super) fn job(job: &Job, running: Option<&ActiveRun>, slots: &Slots, in_detail: bool) -> v1::Job {
     let record = &job.record;
     let now = job.visible_transition();
     let hidden = usize::from(now != record.current());
@@ -195,7 +195,7 @@ fn watermark(watermark: &AtomicI64) -> Option<i64> {
 }
 
 /// Returns a verdict about state.
-pub fn verdict(verdict: Verdict) -> v1::diff_response::Verdict {
+pub(super) fn verdict(verdict: Verdict) -> v1::diff_response::Verdict {
     use v1::diff_response::Verdict as Proto;
     match verdict {
         Verdict::SameMeaning => Proto::Compatible,
@@ -206,7 +206,7 @@ pub fn verdict(verdict: Verdict) -> v1::diff_response::Verdict {
 }
 
 /// Returns the verdict about one operator's state.
-pub fn operator_diff(finding: &Finding) -> v1::OperatorDiff {
+pub(super) fn operator_diff(finding: &Finding) -> v1::OperatorDiff {
     let changes = finding.changes.iter().map(|change| v1::MeaningChange {
         operator: change.operator.0.clone(),
         what: change.part.clone(),

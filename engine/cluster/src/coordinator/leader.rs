@@ -34,7 +34,7 @@ use crate::coordinator::{now_us, totals};
 use crate::history::History;
 use crate::progress::{Note, Phase, Progress, ProgressEvent};
 
-pub use self::ownership::NameReservation;
+pub(super) use self::ownership::NameReservation;
 
 /// Interval at which rates are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts a run of a job for a leader; the handle aborts it.
-pub type StartRun = fn(Arc<Leader>, RunId, Box<Record>, RunHandles) -> AbortHandle;
+pub(super) type StartRun = fn(Arc<Leader>, RunId, Box<Record>, RunHandles) -> AbortHandle;
 
 /// A coordinator that holds the journal.
 pub struct Leader {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// Lines that are kept of one job.
-pub const LINES_MAX: usize = 500;
+pub(super) const LINES_MAX: usize = 500;
 /// Longest line; the rest is cut off.
 const LINE_CHARS_MAX: usize = 4000;
 

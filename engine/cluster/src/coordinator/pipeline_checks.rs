@@ -17,7 +17,7 @@ use crate::resolve::{self, Overrides, Resolved};
 use crate::{Start, attempt, stored_pipeline};
 
 /// Fails if a source or sink of a pipeline cannot be created.
-pub async fn check_connectors(resolved: &Resolved, record: &Record) -> Result<(), api::Error> {
+pub(super) async fn check_connectors(resolved: &Resolved, record: &Record) -> Result<(), api::Error> {
     let parallelism = record.parallelism.unwrap_or(1) as usize;
     let job = resolved.job(parallelism, record.storage.clone(), Start::Resume);
     // Creating connectors may read files.
@@ -28,7 +28,7 @@ pub async fn check_connectors(resolved: &Resolved, record: &Record) -> Result<()
 }
 
 /// Fails if a checkpoint is not compatible with a pipeline. `message` turns the problems into a sentence.
-pub fn check_compatible(
+pub(super) fn check_compatible(
     findings: &Findings,
     accept_changed_meaning: bool,
     message: impl FnOnce(&str) -> String,
@@ -51,7 +51,7 @@ pub fn check_compatible(
 }
 
 /// Plans a pipeline, on a thread for blocking work.
-pub async fn resolve_pipeline(
+pub(super) async fn resolve_pipeline(
     pipeline: Option<v1::Pipeline>,
     name: Option<String>,
     mode: Option<Mode>,
@@ -69,7 +69,10 @@ pub async fn resolve_pipeline(
 }
 
 /// Compares the state in a checkpoint with the operators of a pipeline.
-pub async fn compare_with_checkpoint(found: &LoadedCheckpoint, resolved: &Resolved) -> Result<Findings, api::Error> {
+pub(super) async fn compare_with_checkpoint(
+    found: &LoadedCheckpoint,
+    resolved: &Resolved,
+) -> Result<Findings, api::Error> {
     let snapshot = &found.snapshot;
     let now = Arc::new(resolved.resolved.clone());
     let compared = stored_pipeline::compare(snapshot, &now, None).await;
@@ -88,7 +91,7 @@ pub async fn compare_with_checkpoint(found: &LoadedCheckpoint, resolved: &Resolv
 }
 
 /// Returns the execution mode of a request.
-pub fn mode(mode: v1::Mode) -> Mode {
+pub(super) fn mode(mode: v1::Mode) -> Mode {
     match mode {
         v1::Mode::Stream => Mode::Stream,
         v1::Mode::Batch => Mode::Batch,

@@ -34,7 +34,7 @@ use crate::{Error, planning, region, resolve, run};
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts a task that runs a job until this run ends. The handle aborts it.
-pub fn start(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles: RunHandles) -> AbortHandle {
+pub(super) fn start(leader: Arc<Leader>, run: RunId, record: Box<Record>, handles: RunHandles) -> AbortHandle {
     tokio::spawn(run_job(leader, run, record, handles)).abort_handle()
 }
 
@@ -217,7 +217,7 @@ async fn create_savepoint(
 }
 
 /// Plans a job, ready to run.
-pub async fn plan(record: &Record) -> Result<Job, Error> {
+pub(super) async fn plan(record: &Record) -> Result<Job, Error> {
     let resolved = record.resolved.clone();
     let planned = threads::run_blocking(move || {
         let graph = planning::plan(&resolved)?;

@@ -11,7 +11,7 @@ const GONE_WORKERS_MAX: usize = 100;
 const GONE_KEPT_US: i64 = 600_000_000;
 
 /// Number of a lease.
-pub type LeaseId = u64;
+pub(super) type LeaseId = u64;
 
 /// Workers, and the leases of their slots.
 #[derive(Debug, Default)]

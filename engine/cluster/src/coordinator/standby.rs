@@ -34,7 +34,7 @@ const BACKOFF_RESET: Duration = Duration::from_secs(300);
 
 /// Time without an answer after which a leader has failed. It doubles after each claim that may have been wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LeaderTimeout {
+pub(super) struct LeaderTimeout {
     /// Time of the last such claim, and the timeout since.
     backoff: Option<(Instant, Duration)>,
 }
@@ -58,7 +58,7 @@ impl LeaderTimeout {
 /// Returns once no leader is alive, so the caller may claim leadership. `is_gone` tells whether the leader of an
 /// epoch and address is known to have ended. `on_leader` is called with each leader's address. Returns the timeout
 /// for the next leader.
-pub async fn wait_until_leaderless(
+pub(super) async fn wait_until_leaderless(
     journal: &Log,
     timeout: LeaderTimeout,
     is_gone: impl Fn(u64, &str) -> bool,

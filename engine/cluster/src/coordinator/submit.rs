@@ -20,7 +20,10 @@ use crate::resolve::{self, Resolved};
 use crate::{Error, Start, stored_pipeline};
 
 /// Submits a job, or checks it only if the request is a dry run.
-pub async fn submit(leader: &Arc<Leader>, mut request: v1::SubmitRequest) -> Result<v1::SubmitResponse, api::Error> {
+pub(super) async fn submit(
+    leader: &Arc<Leader>,
+    mut request: v1::SubmitRequest,
+) -> Result<v1::SubmitResponse, api::Error> {
     let mode = request.mode.map(|_| mode(request.mode()));
     let resolved = resolve_pipeline(request.pipeline.take(), request.name.take(), mode).await?;
     let mut response = v1::SubmitResponse {

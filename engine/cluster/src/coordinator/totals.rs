@@ -10,7 +10,7 @@ use crate::progress::Report;
 const JOURNAL_TIME_RESOLUTION_US: i64 = 100_000;
 
 /// Returns the totals of a job over all runs; `None` if no task has ever run.
-pub fn job_totals(job: &Job, running: Option<&ActiveRun>) -> Option<RunTotals> {
+pub(super) fn job_totals(job: &Job, running: Option<&ActiveRun>) -> Option<RunTotals> {
     let record = &job.record;
     let present = running.and_then(|running| running.progress.with(run_totals));
     let present = match (State::inherited_progress(job), &record.run_progress) {
@@ -27,7 +27,7 @@ pub fn job_totals(job: &Job, running: Option<&ActiveRun>) -> Option<RunTotals> {
 }
 
 /// Returns the totals of a run; `None` if it has not run any task.
-pub fn run_totals(report: &Report) -> Option<RunTotals> {
+pub(super) fn run_totals(report: &Report) -> Option<RunTotals> {
     let has_run = report.restarts > 0 || !report.counters.is_empty();
     has_run.then(|| RunTotals {
         restarts: report.restarts,
@@ -47,7 +47,7 @@ pub fn run_totals(report: &Report) -> Option<RunTotals> {
 
 /// Returns the progress of a run for the next coordinator, which gets the rows of the present attempt from its
 /// workers.
-pub fn run_progress(report: &Report) -> Option<RunProgress> {
+pub(super) fn run_progress(report: &Report) -> Option<RunProgress> {
     let all = run_totals(report)?;
     let present = report.counters.last().map(|counters| counters.progress());
     let attempt = RunTotals {

@@ -18,7 +18,7 @@ use crate::coordinator::pipeline_checks::resolve_pipeline;
 use crate::planning;
 
 /// Lists the open transactions of a job's sinks.
-pub async fn list(
+pub(super) async fn list(
     leader: &Arc<Leader>,
     request: v1::ListTransactionsRequest,
 ) -> Result<v1::ListTransactionsResponse, api::Error> {
@@ -34,7 +34,7 @@ pub async fn list(
 }
 
 /// Aborts the open transactions of these transactional ids.
-pub async fn abort(
+pub(super) async fn abort(
     leader: &Arc<Leader>,
     request: v1::AbortTransactionsRequest,
 ) -> Result<v1::AbortTransactionsResponse, api::Error> {

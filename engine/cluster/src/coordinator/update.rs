@@ -19,7 +19,10 @@ use crate::resolve::{self, Resolved};
 use crate::stored_pipeline;
 
 /// Updates a job's pipeline, or checks it only if the request is a dry run.
-pub async fn update(leader: &Arc<Leader>, request: v1::UpdateJobRequest) -> Result<v1::UpdateJobResponse, api::Error> {
+pub(super) async fn update(
+    leader: &Arc<Leader>,
+    request: v1::UpdateJobRequest,
+) -> Result<v1::UpdateJobResponse, api::Error> {
     let mut resolved = resolve_pipeline(request.pipeline.clone(), request.name.clone(), None).await?;
     let name = resolved.resolved.name.clone();
     let record = leader.with(|inner| inner.state.job(&name).map(|job| job.record.clone()))?;

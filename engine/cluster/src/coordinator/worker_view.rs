@@ -6,7 +6,7 @@ use crate::coordinator::leader::Leader;
 use crate::coordinator::slots::{Reachability, WorkerState};
 
 /// Returns all workers: their state from the leader, the rest as they reported it.
-pub fn workers(leader: &Leader) -> Vec<v1::Worker> {
+pub(super) fn workers(leader: &Leader) -> Vec<v1::Worker> {
     let attached = leader.executors().workers();
     leader.with(|inner| {
         let slots = inner.state.slots();

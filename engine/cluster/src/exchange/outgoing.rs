@@ -22,7 +22,7 @@ use super::{Attempt, CLOSED, Compression, FRAME_BYTES, FRAME_BYTES_MAX, ready_li
 use crate::connect;
 
 /// Sends all elements for one peer until the attempt is closed.
-pub async fn run(attempt: Arc<Attempt>, peer: usize, channels: Vec<(OutgoingChannel, Arc<ReadyFlag>)>) {
+pub(super) async fn run(attempt: Arc<Attempt>, peer: usize, channels: Vec<(OutgoingChannel, Arc<ReadyFlag>)>) {
     let closed = attempt.closed.clone();
     tokio::select! {
         () = closed.cancelled() => {}

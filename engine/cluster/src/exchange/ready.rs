@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 /// The channels of one stream that have work.
 #[derive(Default)]
-pub struct ReadyList {
+pub(super) struct ReadyList {
     /// Indexes of channels: at most one entry each, and one more for a wake-up while the flag joined the list.
     queue: SegQueue<usize>,
     notify: Notify,
@@ -21,7 +21,7 @@ pub struct ReadyList {
 
 impl ReadyList {
     /// Waits for the next channel with work.
-    pub async fn next(&self) -> usize {
+    pub(super) async fn next(&self) -> usize {
         loop {
             if let Some(index) = self.queue.pop() {
                 return index;
@@ -33,27 +33,27 @@ impl ReadyList {
 
 /// The flag of a channel that has work, with its index on the list of its stream.
 #[derive(Default)]
-pub struct ReadyFlag {
+pub(super) struct ReadyFlag {
     is_set: AtomicBool,
     list: OnceLock<(Arc<ReadyList>, usize)>,
 }
 
 impl ReadyFlag {
     /// Adds the flag to the list of a stream.
-    pub fn join(&self, list: &Arc<ReadyList>, index: usize) {
+    pub(super) fn join(&self, list: &Arc<ReadyList>, index: usize) {
         if self.list.set((Arc::clone(list), index)).is_ok() && self.is_set.load(Ordering::Acquire) {
             self.enqueue();
         }
     }
 
     /// Clears the flag, before the channel is read.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.is_set.store(false, Ordering::Release);
         std::sync::atomic::fence(Ordering::SeqCst);
     }
 
     /// Sets the flag: the channel has work.
-    pub fn set(&self) {
+    pub(super) fn set(&self) {
         if !self.is_set.swap(true, Ordering::AcqRel) {
             self.enqueue();
         }

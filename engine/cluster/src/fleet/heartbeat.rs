@@ -6,21 +6,21 @@ use parking_lot::Mutex;
 
 /// Time at which something was last heard from. It is compared with durations only.
 #[derive(Debug)]
-pub struct Heartbeat(Mutex<Instant>);
+pub(super) struct Heartbeat(Mutex<Instant>);
 
 impl Heartbeat {
     /// Returns a heartbeat as of now.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Mutex::new(Instant::now()))
     }
 
     /// Sets the time to now.
-    pub fn beat(&self) {
+    pub(super) fn beat(&self) {
         *self.0.lock() = Instant::now();
     }
 
     /// Returns the time since the last beat.
-    pub fn silence(&self) -> Duration {
+    pub(super) fn silence(&self) -> Duration {
         self.0.lock().elapsed()
     }
 }

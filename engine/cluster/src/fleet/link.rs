@@ -15,10 +15,10 @@ use crate::clock::now_us as clock_us;
 use crate::{Error, clock};
 
 /// Orders that may wait for one worker.
-pub const ORDERS_MAX: usize = 4_096;
+pub(super) const ORDERS_MAX: usize = 4_096;
 
 /// The coordinator's end of a worker's stream.
-pub struct Link {
+pub(super) struct Link {
     pub name: String,
     pub address: String,
     /// Random id of the worker's process.
@@ -41,7 +41,7 @@ pub struct Link {
 
 impl Link {
     /// Returns the end of a stream that a worker has just opened. Orders go to `orders`, marked with `epoch`.
-    pub fn new(register: &v1::Register, epoch: u64, orders: mpsc::Sender<Result<v1::Order, Status>>) -> Self {
+    pub(super) fn new(register: &v1::Register, epoch: u64, orders: mpsc::Sender<Result<v1::Order, Status>>) -> Self {
         Self {
             name: register.name.clone(),
             address: register.address.clone(),
@@ -62,7 +62,7 @@ impl Link {
     }
 
     /// Returns the worker's status.
-    pub fn status(&self) -> WorkerStatus {
+    pub(super) fn status(&self) -> WorkerStatus {
         WorkerStatus {
             name: self.name.clone(),
             incarnation: self.incarnation.clone(),
@@ -78,7 +78,7 @@ impl Link {
     }
 
     /// Tells the worker to end an attempt.
-    pub fn cancel(&self, job: &str, attempt: &str) -> Result<(), Error> {
+    pub(super) fn cancel(&self, job: &str, attempt: &str) -> Result<(), Error> {
         self.order(v1::order::Order::Command(v1::TaskCommand {
             job: job.to_string(),
             attempt: attempt.to_string(),
@@ -87,12 +87,12 @@ impl Link {
     }
 
     /// Ends the stream. Orders that are still queued are not delivered.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.closed.cancel();
     }
 
     /// Queues an order for the worker. Fails if the worker is not attached or its queue is full.
-    pub fn order(&self, order: v1::order::Order) -> Result<(), Error> {
+    pub(super) fn order(&self, order: v1::order::Order) -> Result<(), Error> {
         if self.closed.is_cancelled() {
             return Err(Error::Failed(format!("worker {}: it is no longer attached", self.name)));
         }

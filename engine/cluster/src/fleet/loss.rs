@@ -88,7 +88,7 @@ impl Inner {
 }
 
 /// Removes workers that have been silent for too long, until the fleet is dropped.
-pub async fn watch(inner: Weak<Inner>) {
+pub(super) async fn watch(inner: Weak<Inner>) {
     loop {
         let before = Instant::now();
         tokio::time::sleep(WATCH_INTERVAL).await;

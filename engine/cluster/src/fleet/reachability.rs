@@ -19,7 +19,7 @@ const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// Connects to the worker until that succeeds or the worker is lost.
-pub async fn probe(inner: Arc<Inner>, link: Weak<Link>) {
+pub(super) async fn probe(inner: Arc<Inner>, link: Weak<Link>) {
     let mut pause = RETRY_MIN;
     let mut last_reason = String::new();
     loop {

@@ -13,7 +13,7 @@ use super::messages::{MessageBody, WorkerMessage};
 use super::{FleetEvent, Inner};
 
 /// Reads a worker's reports until its stream ends.
-pub async fn listen(
+pub(super) async fn listen(
     inner: Arc<Inner>,
     link: Weak<Link>,
     worker: String,

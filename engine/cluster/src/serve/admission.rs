@@ -15,7 +15,7 @@ use crate::spans;
 
 /// Admission to one surface (gRPC or REST). Cheap to clone.
 #[derive(Clone)]
-pub struct Admission {
+pub(super) struct Admission {
     surface: &'static str,
     calls: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -25,7 +25,7 @@ pub struct Admission {
 
 impl Admission {
     /// Returns the admission to a surface, whose name labels its metrics.
-    pub fn new(surface: &'static str) -> Self {
+    pub(super) fn new(surface: &'static str) -> Self {
         Self {
             surface,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
@@ -35,7 +35,7 @@ impl Admission {
     }
 
     /// Returns the admission for a call with this trace parent.
-    pub fn with_trace_parent(&self, trace_parent: Option<&str>) -> Self {
+    pub(super) fn with_trace_parent(&self, trace_parent: Option<&str>) -> Self {
         Self {
             trace_parent: trace_parent.unwrap_or_default().to_string(),
             ..self.clone()
@@ -56,7 +56,7 @@ impl Admission {
     }
 
     /// Runs a call in a task of its own, which continues if the client disconnects.
-    pub async fn call<T: Send + 'static>(
+    pub(super) async fn call<T: Send + 'static>(
         &self,
         name: &'static str,
         call: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -72,7 +72,7 @@ impl Admission {
     }
 
     /// Opens a stream, which counts against the limit until it is dropped.
-    pub async fn stream<T: Send + 'static>(
+    pub(super) async fn stream<T: Send + 'static>(
         &self,
         name: &'static str,
         open: impl Future<Output = Result<BoxStream<'static, T>, Error>> + Send + 'static,

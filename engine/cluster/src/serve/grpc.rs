@@ -54,7 +54,7 @@ async fn update_health(api: Weak<dyn Api>, health: HealthReporter) {
 }
 
 /// Returns the services of the client API, with health checks and reflection.
-pub async fn routes(api: Arc<dyn Api>) -> Routes {
+pub(super) async fn routes(api: Arc<dyn Api>) -> Routes {
     let services = Services {
         api,
         admission: Admission::new("grpc"),

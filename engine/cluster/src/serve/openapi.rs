@@ -11,7 +11,7 @@ use super::routes::{Method, PREFIX, Route, Run};
 const SCHEMAS: &str = "components/schemas";
 
 /// Returns the OpenAPI description of these calls.
-pub fn description(table: &[Route]) -> Value {
+pub(super) fn description(table: &[Route]) -> Value {
     let mut schemas = schemas(
         table
             .iter()
@@ -158,7 +158,7 @@ fn drop_unused(schemas: &mut BTreeMap<String, Value>, paths: &Map<String, Value>
 }
 
 /// Returns the names of the schemas that a value refers to.
-pub fn references(value: &Value) -> Vec<String> {
+pub(super) fn references(value: &Value) -> Vec<String> {
     match value {
         Value::Object(map) => map
             .iter()

@@ -17,18 +17,18 @@ use super::admission::Admission;
 use crate::api::{Api, Code, Error};
 
 /// Path below which all calls are served.
-pub const PREFIX: &str = "/api/v1";
+pub(super) const PREFIX: &str = "/api/v1";
 
 /// HTTP method of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
+pub(super) enum Method {
     Get,
     Post,
     Delete,
 }
 
 /// A REST call.
-pub struct Route {
+pub(super) struct Route {
     pub method: Method,
     /// Path below `/api/v1`. A name in braces is a field of the request's message.
     pub path: &'static str,
@@ -52,7 +52,7 @@ type Events = dyn Fn(Arc<dyn Api>, Admission, &'static str, Value) -> BoxFuture<
 
 /// The function that serves a call.
 #[derive(Clone)]
-pub enum Run {
+pub(super) enum Run {
     Once(Arc<Once>),
     /// Server-sent events.
     Stream(Arc<Events>),
@@ -60,7 +60,7 @@ pub enum Run {
 
 impl Route {
     /// Returns the field that a name in the path stands for.
-    pub fn field<'a>(&self, name: &'a str) -> &'a str
+    pub(super) fn field<'a>(&self, name: &'a str) -> &'a str
     where
         'static: 'a,
     {
@@ -71,7 +71,7 @@ impl Route {
     }
 
     /// Returns the names in the path.
-    pub fn path_names(&self) -> impl Iterator<Item = &'static str> {
+    pub(super) fn path_names(&self) -> impl Iterator<Item = &'static str> {
         self.path
             .split('/')
             .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
@@ -153,7 +153,7 @@ macro_rules! api_method {
 
 /// Returns every call.
 #[rustfmt::skip]
-pub fn table() -> Vec<Route> {
+pub(super) fn table() -> Vec<Route> {
     use Method::{Delete, Get, Post};
     vec![
         call(Get, "/cluster", "info", "Identity of the cluster and its leader", api_method!(info, ClusterInfoRequest)),

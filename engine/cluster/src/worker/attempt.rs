@@ -29,7 +29,7 @@ use crate::publish::{self, SubtaskOutput};
 use crate::{Error, encoding, planning, spans};
 
 /// Time for tasks to end after they were cancelled.
-pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time that an attempt which ends waits for publications under way. Restoring the checkpoint publishes them
 /// otherwise.
@@ -37,26 +37,26 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An order of the coordinator to an attempt.
 #[derive(Debug)]
-pub enum Command {
+pub(super) enum Command {
     Tasks(TaskCommand),
     Publish(v1::PublishOutput),
 }
 
 /// Status of an attempt whose tasks run.
-pub struct AttemptStatus {
+pub(super) struct AttemptStatus {
     pub counters: Arc<JobCounters>,
     pub monitor: ConnectorMonitor,
 }
 
 /// The worker's resources that an attempt uses.
-pub struct WorkerContext {
+pub(super) struct WorkerContext {
     pub exchange: Exchange,
     pub backend: Backend,
     pub reports: mpsc::Sender<v1::AttemptReport>,
 }
 
 /// Restores the tasks, deploys them when `start` is signalled, and runs them. The last report is always `Stopped`.
-pub async fn run(
+pub(super) async fn run(
     context: WorkerContext,
     deploy: v1::Deploy,
     status: Arc<OnceLock<AttemptStatus>>,
@@ -109,7 +109,7 @@ pub async fn run(
 }
 
 /// Reports that the worker cannot run an attempt.
-pub async fn refuse(reports: mpsc::Sender<v1::AttemptReport>, deploy: v1::Deploy, error: Error) {
+pub(super) async fn refuse(reports: mpsc::Sender<v1::AttemptReport>, deploy: v1::Deploy, error: Error) {
     tracing::error!("tasks cannot run here: {error}");
     let reporter = Reporter {
         reports,

@@ -14,14 +14,14 @@ const FILE: &str = "cluster-id";
 
 /// A worker's data folder.
 #[derive(Debug)]
-pub struct DataDir {
+pub(super) struct DataDir {
     dir: PathBuf,
     cluster: Option<String>,
 }
 
 impl DataDir {
     /// Reads the owner of a folder. Changes nothing.
-    pub fn open(dir: &Path) -> Result<Self, Error> {
+    pub(super) fn open(dir: &Path) -> Result<Self, Error> {
         let file = dir.join(FILE);
         let cluster = match std::fs::read_to_string(&file) {
             // The file is empty if a crash came between its creation and the write.
@@ -41,13 +41,13 @@ impl DataDir {
     }
 
     /// Returns the absolute path, for messages, and the id of the cluster; empty if the folder has no owner.
-    pub fn path_and_cluster(&self) -> (String, String) {
+    pub(super) fn path_and_cluster(&self) -> (String, String) {
         let path = std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone());
         (path.display().to_string(), self.cluster.clone().unwrap_or_default())
     }
 
     /// Makes the folder a cluster's if it has no owner.
-    pub fn claim_for(&mut self, cluster: &str) -> Result<(), Error> {
+    pub(super) fn claim_for(&mut self, cluster: &str) -> Result<(), Error> {
         if self.cluster.is_some() || cluster.is_empty() {
             return Ok(());
         }

@@ -37,7 +37,7 @@ pub(super) struct Item {
 }
 
 impl Item {
-    pub fn new(text: impl Into<String>) -> Self {
+    pub(super) fn new(text: impl Into<String>) -> Self {
         let text = text.into();
         Self {
             exact: text.clone(),
@@ -47,7 +47,7 @@ impl Item {
     }
 
     /// Returns a text with items inserted in order.
-    pub fn over(text: impl Into<String>, exact: &str, items: &[&Item]) -> Self {
+    pub(super) fn over(text: impl Into<String>, exact: &str, items: &[&Item]) -> Self {
         let exacts: Vec<String> = items.iter().map(|item| format!("<{}>", item.exact)).collect();
         Self {
             text: text.into(),
@@ -69,7 +69,7 @@ pub(super) struct Symbol {
 
 impl Symbol {
     /// Returns the symbol of a name.
-    pub fn named(item: Item, data_type: DataType) -> Self {
+    pub(super) fn named(item: Item, data_type: DataType) -> Self {
         let name = |text: &str| -> PhysicalExprRef {
             Arc::new(Name {
                 text: text.to_string(),
@@ -85,7 +85,7 @@ impl Symbol {
     }
 
     /// Returns the symbol of an expression over columns.
-    pub fn over(expr: &PhysicalExprRef, columns: &[Symbol], schema: &Schema) -> Self {
+    pub(super) fn over(expr: &PhysicalExprRef, columns: &[Symbol], schema: &Schema) -> Self {
         let data_type = || expr.data_type(schema).unwrap_or(DataType::Null);
         let shown = replaced(expr, &|expr| match expr.downcast_ref::<Literal>() {
             Some(literal) => quoted(literal),
@@ -109,12 +109,12 @@ impl Symbol {
         }
     }
 
-    pub fn item(&self) -> Item {
+    pub(super) fn item(&self) -> Item {
         item(&self.shown, &self.exact)
     }
 
     /// Returns the conjuncts of a condition.
-    pub fn conjuncts(&self) -> Vec<Item> {
+    pub(super) fn conjuncts(&self) -> Vec<Item> {
         let shown = split_conjunction(&self.shown);
         let exact = split_conjunction(&self.exact);
         shown

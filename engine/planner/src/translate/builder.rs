@@ -35,7 +35,7 @@ pub(super) struct InputEdge {
 impl GraphBuilder {
     /// Returns the node with this operator and these inputs, which is added if there is none. Its id is `owner/kind`,
     /// or `owner` if `kind` is empty.
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         owner: &str,
         kind: &str,
@@ -82,7 +82,7 @@ impl GraphBuilder {
     }
 
     /// Returns an edge from a node to one of this parallelism, where no key matters.
-    pub fn unkeyed_edge(&self, from: NodeIndex, input: usize, parallelism: Parallelism) -> InputEdge {
+    pub(super) fn unkeyed_edge(&self, from: NodeIndex, input: usize, parallelism: Parallelism) -> InputEdge {
         InputEdge {
             from,
             port: Port::Main,
@@ -96,12 +96,12 @@ impl GraphBuilder {
     }
 
     /// Returns the first node that feeds an input of a node.
-    pub fn input_of(&self, node: NodeIndex, input: usize) -> Option<NodeIndex> {
+    pub(super) fn input_of(&self, node: NodeIndex, input: usize) -> Option<NodeIndex> {
         let mut edges = self.edges.iter().filter(|edge| edge.to == node && edge.input == input);
         edges.next().map(|edge| edge.from)
     }
 
-    pub fn owned_by<'s>(&'s self, owner: &'s str) -> impl Iterator<Item = NodeIndex> + 's {
+    pub(super) fn owned_by<'s>(&'s self, owner: &'s str) -> impl Iterator<Item = NodeIndex> + 's {
         (0..self.nodes.len()).filter(move |&node| self.owners[node] == owner)
     }
 
@@ -120,7 +120,7 @@ impl GraphBuilder {
     }
 
     /// Returns the graph of all nodes that a sink needs.
-    pub fn finish(self, name: &str, max_parallelism: u16) -> JobGraph {
+    pub(super) fn finish(self, name: &str, max_parallelism: u16) -> JobGraph {
         let mut needed = vec![false; self.nodes.len()];
         for (index, node) in self.nodes.iter().enumerate() {
             needed[index] = matches!(node.operator, Operator::Sink(_));

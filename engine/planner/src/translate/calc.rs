@@ -252,7 +252,7 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    pub fn index_of(&mut self, expr: &PhysicalExprRef, info: ColumnInfo) -> usize {
+    pub(super) fn index_of(&mut self, expr: &PhysicalExprRef, info: ColumnInfo) -> usize {
         let known = self.exprs.iter().position(|known| known == expr);
         if let Some(index) = known.filter(|_| !is_volatile(expr)) {
             if self.infos[index].attribute == Attribute::None {

@@ -44,7 +44,7 @@ pub(super) struct Subplans<'p> {
 
 impl<'p> Subplans<'p> {
     /// Optimises the plans of the shared steps and of the inserts, with all other steps inlined.
-    pub fn optimize(
+    pub(super) fn optimize(
         pipeline: &'p Pipeline,
         planning: &Planning,
         late_output_steps: &BTreeSet<String>,

@@ -44,12 +44,12 @@ pub(super) struct Scope {
 
 impl Context<'_> {
     /// Returns the columns of a node's main output.
-    pub fn schema(&self, node: NodeIndex) -> Arc<Schema> {
+    pub(super) fn schema(&self, node: NodeIndex) -> Arc<Schema> {
         self.builder.nodes[node].output.schema.clone()
     }
 
     /// Adds a node of the current scope, named after its kind.
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         kind: &str,
         operator: Operator,
@@ -62,19 +62,19 @@ impl Context<'_> {
     }
 
     /// Adds a node of the current scope that reads one node, in the same subtasks.
-    pub fn add_after(&mut self, input: NodeIndex, kind: &str, operator: Operator, output: Stream) -> NodeIndex {
+    pub(super) fn add_after(&mut self, input: NodeIndex, kind: &str, operator: Operator, output: Stream) -> NodeIndex {
         let parallelism = self.builder.nodes[input].parallelism;
         let edge = self.builder.unkeyed_edge(input, 0, parallelism);
         self.add(kind, operator, vec![edge], output, parallelism)
     }
 
     /// Returns true if an insert writes the late rows of the current step.
-    pub fn is_late_output_used(&self) -> bool {
+    pub(super) fn is_late_output_used(&self) -> bool {
         self.late.steps.contains(&self.scope.owner)
     }
 
     /// Returns an error at the position of the current scope.
-    pub fn error(&self, message: impl Into<String>) -> Error {
+    pub(super) fn error(&self, message: impl Into<String>) -> Error {
         Error {
             location: self.scope.location.clone(),
             message: message.into(),
@@ -82,12 +82,12 @@ impl Context<'_> {
     }
 
     /// Gives an error of DataFusion the position of the current scope.
-    pub fn located<T>(&self, result: Result<T, DataFusionError>) -> Result<T> {
+    pub(super) fn located<T>(&self, result: Result<T, DataFusionError>) -> Result<T> {
         result.map_err(|error| error_at(error, &self.scope.location))
     }
 
     /// Returns a logical expression over a plan's columns as a physical one, which refers to columns by index.
-    pub fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<PhysicalExprRef> {
+    pub(super) fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<PhysicalExprRef> {
         let has_subquery = expr.exists(|expr| {
             Ok(matches!(
                 expr,

@@ -63,13 +63,13 @@ pub(super) struct DynamicFilters {
 
 impl DynamicFilters {
     /// Records that a node computes these extremes.
-    pub fn add(&mut self, node: NodeIndex, extremes: Extremes) {
+    pub(super) fn add(&mut self, node: NodeIndex, extremes: Extremes) {
         self.extremes.insert(node, extremes);
     }
 
     /// Returns a side of a join without the rows that match nothing, if the other side consists of their windows'
     /// extremes.
-    pub fn apply(&self, cx: &mut Context<'_>, rows: &JoinInput, extremes: &JoinInput) -> Result<Relation> {
+    pub(super) fn apply(&self, cx: &mut Context<'_>, rows: &JoinInput, extremes: &JoinInput) -> Result<Relation> {
         match self.filter_spec(cx, rows, extremes)? {
             Some(spec) => dynamic_filter(cx, &rows.relation, spec),
             None => Ok(rows.relation.clone()),
@@ -142,7 +142,7 @@ impl DynamicFilters {
 impl Extremes {
     /// Returns the extremes that an aggregate over a pending window computes. `calls` has, for each aggregate call, the
     /// column that it is an extreme of, if it is one. Keys and columns are over the relation.
-    pub fn new<'e>(
+    pub(super) fn new<'e>(
         cx: &Context<'_>,
         input: &Relation,
         keys: impl Iterator<Item = &'e PhysicalExprRef>,

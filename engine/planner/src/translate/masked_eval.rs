@@ -25,7 +25,7 @@ pub(super) struct MaskedExpr {
 }
 
 impl MaskedExpr {
-    pub fn new(expr: &PhysicalExprRef) -> Result<Self> {
+    pub(super) fn new(expr: &PhysicalExprRef) -> Result<Self> {
         let columns: BTreeSet<usize> = collect_columns(expr).iter().map(Column::index).collect();
         let columns: Vec<usize> = columns.into_iter().collect();
         let narrowed = Arc::clone(expr).transform(|expr| {
@@ -43,7 +43,7 @@ impl MaskedExpr {
     }
 
     /// Returns the values of the rows that `mask` selects, in the order of the batch.
-    pub fn evaluate(&self, batch: &RecordBatch, mask: &BooleanBuffer) -> Result<ArrayRef> {
+    pub(super) fn evaluate(&self, batch: &RecordBatch, mask: &BooleanBuffer) -> Result<ArrayRef> {
         let count = mask.count_set_bits();
         let mut narrow = batch.project(&self.columns)?;
         if count < batch.num_rows() {

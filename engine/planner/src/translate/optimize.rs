@@ -40,7 +40,7 @@ pub(super) struct Planning {
 
 impl Planning {
     /// Returns the optimiser for a job that starts at `now_us`, in microseconds since the epoch.
-    pub fn new(now_us: i64) -> Self {
+    pub(super) fn new(now_us: i64) -> Self {
         let mut config = ConfigOptions::default();
         config.execution.target_partitions = 1;
         config.execution.time_zone = Some("+00:00".to_owned());
@@ -53,7 +53,7 @@ impl Planning {
         Self { config, now, props }
     }
 
-    pub fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+    pub(super) fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let plan = Analyzer::new().execute_and_check(plan, &self.config, |_, _| {})?;
         let context =
             OptimizerContext::new_with_config_options(self.config.clone()).with_query_execution_start_time(self.now);
@@ -61,11 +61,11 @@ impl Planning {
         crate::sql::semantics::after_optimization(plan)
     }
 
-    pub fn config(&self) -> &Arc<ConfigOptions> {
+    pub(super) fn config(&self) -> &Arc<ConfigOptions> {
         &self.config
     }
 
-    pub fn now(&self) -> DateTime<Utc> {
+    pub(super) fn now(&self) -> DateTime<Utc> {
         self.now
     }
 }

@@ -110,7 +110,7 @@ impl Translator<'_> {
     }
 
     /// Returns the relation of a shared step, which is translated at its first use.
-    pub fn shared_step(&mut self, name: &str) -> Result<Relation> {
+    pub(super) fn shared_step(&mut self, name: &str) -> Result<Relation> {
         let Some(step) = self.shared_steps.get(name) else {
             return Err(self.cx.error(format!("unknown step `{name}`")));
         };

@@ -70,9 +70,9 @@ pub(super) enum Bound {
 }
 
 impl Bound {
-    pub const ALL: [Bound; 3] = [Bound::Start, Bound::End, Bound::Time];
+    pub(super) const ALL: [Bound; 3] = [Bound::Start, Bound::End, Bound::Time];
 
-    pub fn virtual_index(self) -> usize {
+    pub(super) fn virtual_index(self) -> usize {
         VIRTUAL + self as usize
     }
 }
@@ -87,7 +87,7 @@ pub(super) struct WindowInfo {
 
 impl WindowInfo {
     /// Returns true if rows of equal start (and key) have equal ends.
-    pub fn start_determines_end(&self) -> bool {
+    pub(super) fn start_determines_end(&self) -> bool {
         !matches!(self.window, Window::Cumulate { .. })
     }
 }
@@ -128,20 +128,20 @@ pub(super) struct PendingRank {
 
 impl Relation {
     /// Returns the index of the first column with this attribute.
-    pub fn column_with(&self, attribute: Attribute) -> Option<usize> {
+    pub(super) fn column_with(&self, attribute: Attribute) -> Option<usize> {
         self.columns.iter().position(|column| column.attribute == attribute)
     }
 }
 
 impl PendingWindow {
     /// Returns the session keys that a branch carries.
-    pub fn keys<'b>(&self, branch: &'b Branch) -> &'b [PhysicalExprRef] {
+    pub(super) fn keys<'b>(&self, branch: &'b Branch) -> &'b [PhysicalExprRef] {
         let first = usize::from(self.event_time);
         branch.carried.get(first..first + self.key_count).unwrap_or_default()
     }
 
     /// Returns the input row that a branch carries.
-    pub fn late_row<'b>(&self, branch: &'b Branch) -> &'b [PhysicalExprRef] {
+    pub(super) fn late_row<'b>(&self, branch: &'b Branch) -> &'b [PhysicalExprRef] {
         let first = usize::from(self.event_time) + self.key_count;
         branch.carried.get(first..).unwrap_or_default()
     }
@@ -149,12 +149,12 @@ impl PendingWindow {
 
 impl Branch {
     /// Rewrites an expression over the relation's columns into one over the node's output.
-    pub fn compose(&self, expr: &PhysicalExprRef) -> Result<PhysicalExprRef> {
+    pub(super) fn compose(&self, expr: &PhysicalExprRef) -> Result<PhysicalExprRef> {
         substitute(expr, &|index| self.exprs.get(index).cloned())
     }
 
     /// Returns true if `exprs` would evaluate an expensive pending column more than once.
-    pub fn would_repeat<'e>(&self, exprs: impl IntoIterator<Item = &'e PhysicalExprRef>) -> bool {
+    pub(super) fn would_repeat<'e>(&self, exprs: impl IntoIterator<Item = &'e PhysicalExprRef>) -> bool {
         let mut uses = vec![0usize; self.exprs.len()];
         for expr in exprs {
             for index in columns_of(expr) {
@@ -169,7 +169,7 @@ impl Branch {
     }
 
     /// Returns true if `exprs` read a volatile pending column, which would have another value in the column itself.
-    pub fn reads_volatile<'e>(&self, exprs: impl IntoIterator<Item = &'e PhysicalExprRef>) -> bool {
+    pub(super) fn reads_volatile<'e>(&self, exprs: impl IntoIterator<Item = &'e PhysicalExprRef>) -> bool {
         let mut read = exprs.into_iter().flat_map(columns_of);
         read.any(|index| self.exprs.get(index).is_some_and(is_volatile))
     }

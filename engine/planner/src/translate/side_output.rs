@@ -20,7 +20,7 @@ pub(super) struct SideOutput {
 
 impl SideOutput {
     /// Returns the side output of the late rows of an input, with these columns.
-    pub fn late(node: NodeIndex, input: usize, columns: &[ColumnInfo], exprs: &[PhysicalExprRef]) -> Self {
+    pub(super) fn late(node: NodeIndex, input: usize, columns: &[ColumnInfo], exprs: &[PhysicalExprRef]) -> Self {
         let names = columns.iter().map(|column| column.name.clone());
         Self {
             node,
@@ -30,7 +30,7 @@ impl SideOutput {
     }
 
     /// Returns the side output with all columns of a port.
-    pub fn whole(node: NodeIndex, port: Port, schema: &Schema) -> Self {
+    pub(super) fn whole(node: NodeIndex, port: Port, schema: &Schema) -> Self {
         let columns = schema.fields().iter().enumerate();
         Self {
             node,
@@ -42,7 +42,7 @@ impl SideOutput {
     }
 
     /// Returns the value of the column of this name.
-    pub fn column(&self, name: &str) -> Option<&PhysicalExprRef> {
+    pub(super) fn column(&self, name: &str) -> Option<&PhysicalExprRef> {
         let found = self.columns.iter().find(|(column, _)| column == name);
         found.map(|(_, expr)| expr)
     }
@@ -63,7 +63,7 @@ pub(super) struct LateOutputs {
 
 impl LateOutputs {
     /// Returns the steps whose late rows the pipeline writes; there are no side outputs yet.
-    pub fn new(pipeline: &Pipeline) -> Self {
+    pub(super) fn new(pipeline: &Pipeline) -> Self {
         let steps = pipeline.inserts.iter().filter_map(|insert| match &insert.input {
             InsertInput::Late { step, .. } => Some(step.clone()),
             _ => None,

@@ -31,7 +31,7 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Returns no source nodes yet; `columns_read` are the indices of the columns that queries read, by table.
-    pub fn new(columns_read: BTreeMap<String, BTreeSet<usize>>, is_batch: bool) -> Self {
+    pub(super) fn new(columns_read: BTreeMap<String, BTreeSet<usize>>, is_batch: bool) -> Self {
         Self {
             columns_read,
             is_batch,

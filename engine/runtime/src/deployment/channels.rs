@@ -27,7 +27,7 @@ pub(super) struct Channels<'a> {
 
 impl<'a> Channels<'a> {
     /// Makes all channels of tasks that run here. Every process numbers the channels of the plan in this order.
-    pub fn new(
+    pub(super) fn new(
         deployment: &'a Deployment,
         local_slots: &LocalSlots,
         chains: &'a Chains,
@@ -123,12 +123,12 @@ impl<'a> Channels<'a> {
     }
 
     /// Takes the input channels of a subtask.
-    pub fn inputs(&mut self, node: NodeIndex, subtask: usize) -> Vec<Input> {
+    pub(super) fn inputs(&mut self, node: NodeIndex, subtask: usize) -> Vec<Input> {
         self.receivers.remove(&(node, subtask)).unwrap_or_default()
     }
 
     /// Returns the targets of a node's output. Edges that leave the chain are added to `edges`.
-    pub fn outputs(&mut self, node: NodeIndex, subtask: usize, edges: &mut Vec<OutputEdge>) -> Vec<Output> {
+    pub(super) fn outputs(&mut self, node: NodeIndex, subtask: usize, edges: &mut Vec<OutputEdge>) -> Vec<Output> {
         let graph = &self.deployment.graph;
         let mut outputs = Vec::new();
         for (index, edge) in graph.edges.iter().enumerate().filter(|(_, edge)| edge.from == node) {

@@ -11,7 +11,7 @@ mod partition;
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
 
-pub use self::partition::Partitioner;
+pub(crate) use self::partition::Partitioner;
 use crate::Error;
 use crate::channel::Sender;
 use crate::element::Element;
@@ -24,13 +24,13 @@ const FRAGMENT_ROWS_MIN: usize = 2_048;
 const FRAGMENTS_MAX: usize = 8;
 
 /// An output edge of one task, with a channel to each receiving subtask.
-pub struct OutputEdge {
+pub(crate) struct OutputEdge {
     routing: Routing,
     targets: Vec<Target>,
 }
 
 /// The distribution of batches over the receiving subtasks.
-pub enum Routing {
+pub(crate) enum Routing {
     /// There is one receiving subtask.
     Single,
     Hash(Partitioner),
@@ -48,7 +48,7 @@ struct Target {
 }
 
 impl OutputEdge {
-    pub fn new(routing: Routing, senders: Vec<Sender>) -> Self {
+    pub(crate) fn new(routing: Routing, senders: Vec<Sender>) -> Self {
         let routing = if senders.len() == 1 { Routing::Single } else { routing };
         let target = |sender| Target {
             sender,
@@ -63,12 +63,12 @@ impl OutputEdge {
     }
 
     /// Returns true if all channels of the edge have credit. If not, the waker of the task is called when they have.
-    pub fn has_credit(&self) -> bool {
+    pub(crate) fn has_credit(&self) -> bool {
         self.targets.iter().all(|target| target.sender.has_credit())
     }
 
     /// Sends a batch.
-    pub fn send(&mut self, batch: RecordBatch) -> Result<(), Error> {
+    pub(crate) fn send(&mut self, batch: RecordBatch) -> Result<(), Error> {
         match &mut self.routing {
             Routing::Single => self.targets[0].sender.send(Element::Batch(batch)),
             Routing::Rebalance(next) => {
@@ -90,7 +90,7 @@ impl OutputEdge {
 
     /// Sends an element other than a batch to all subtasks. Buffered fragments are sent before it, except before
     /// watermarks, which are queued behind them.
-    pub fn send_control(&mut self, element: &Element) -> Result<(), Error> {
+    pub(crate) fn send_control(&mut self, element: &Element) -> Result<(), Error> {
         for target in &mut self.targets {
             match element {
                 Element::Watermark(watermark) if !target.fragments.is_empty() => target.watermark = Some(*watermark),
@@ -104,7 +104,7 @@ impl OutputEdge {
     }
 
     /// Sends buffered fragments.
-    pub fn flush(&mut self) -> Result<(), Error> {
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
         self.targets.iter_mut().try_for_each(Target::flush)
     }
 }

@@ -9,7 +9,7 @@ use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use crate::Error;
 
 /// Partitions batches by the subtask that owns the key group of each row.
-pub struct Partitioner {
+pub(crate) struct Partitioner {
     /// Columns that make up the key.
     keys: Vec<usize>,
     max_parallelism: u16,
@@ -23,7 +23,7 @@ pub struct Partitioner {
 
 impl Partitioner {
     /// Makes a partitioner by the columns `keys`.
-    pub fn new(keys: Vec<usize>, max_parallelism: u16, parallelism: usize) -> Self {
+    pub(crate) fn new(keys: Vec<usize>, max_parallelism: u16, parallelism: usize) -> Self {
         let mut owners = vec![0; max_parallelism as usize];
         for subtask in 0..parallelism {
             let range = KeyGroupRange::of_subtask(max_parallelism, parallelism, subtask);
@@ -41,7 +41,7 @@ impl Partitioner {
 
     /// Calls `send` for each target with its rows in their order. Targets without rows are left out; a target that gets
     /// all rows gets the batch itself.
-    pub fn partition(
+    pub(crate) fn partition(
         &mut self,
         batch: RecordBatch,
         mut send: impl FnMut(usize, RecordBatch) -> Result<(), Error>,

@@ -5,12 +5,12 @@
 //! optimisation before it is measured again.
 
 /// Rows of a sample.
-pub const SAMPLE_ROWS: usize = 65_536;
+pub(super) const SAMPLE_ROWS: usize = 65_536;
 /// Rows that bypass the optimisation after a sample in which it was not worth running.
 const BYPASS_ROWS: usize = 4_000_000;
 
 /// Decides when rows bypass an optimisation.
-pub struct AdaptiveBypass {
+pub(super) struct AdaptiveBypass {
     /// The optimisation is not worth running if a larger percentage of the sample comes out.
     output_percent_max: usize,
     rows_in: usize,
@@ -20,7 +20,7 @@ pub struct AdaptiveBypass {
 }
 
 impl AdaptiveBypass {
-    pub fn new(output_percent_max: usize) -> Self {
+    pub(super) fn new(output_percent_max: usize) -> Self {
         Self {
             output_percent_max,
             rows_in: 0,
@@ -30,25 +30,25 @@ impl AdaptiveBypass {
     }
 
     /// Returns true if the next `rows` rows are to bypass the optimisation, and counts them as bypassed.
-    pub fn should_bypass(&mut self, rows: usize) -> bool {
+    pub(super) fn should_bypass(&mut self, rows: usize) -> bool {
         let is_bypassed = self.bypass_rows > 0;
         self.bypass_rows = self.bypass_rows.saturating_sub(rows);
         is_bypassed
     }
 
     /// Counts rows that went into the optimisation.
-    pub fn record_input(&mut self, rows: usize) {
+    pub(super) fn record_input(&mut self, rows: usize) {
         self.rows_in += rows;
     }
 
     /// Counts rows that came out of the optimisation.
-    pub fn record_output(&mut self, rows: usize) {
+    pub(super) fn record_output(&mut self, rows: usize) {
         self.rows_out += rows;
     }
 
     /// Ends the sample once it has enough rows. Returns true if the optimisation was not worth running, so that the
     /// next rows bypass it.
-    pub fn end_sample(&mut self) -> bool {
+    pub(super) fn end_sample(&mut self) -> bool {
         if self.rows_in < SAMPLE_ROWS {
             return false;
         }

@@ -29,7 +29,7 @@ const REMEDY: &str = "to go on without such rows set `on_error` of the step (in 
                       TRY_CAST(x AS type) gives NULL for a value that does not fit, and NULLIF(x, 0) for a divisor of 0)";
 
 /// Evaluates a [`graph::Calc`] over batches.
-pub struct Calc {
+pub(crate) struct Calc {
     /// Name of the step, for errors, dead letters and metrics.
     step: String,
     filter: Option<PhysicalExprRef>,
@@ -43,7 +43,7 @@ pub struct Calc {
 
 /// The result of evaluating a batch.
 #[derive(Debug)]
-pub struct Calculated {
+pub(crate) struct Calculated {
     /// `None` if no row is left.
     pub rows: Option<RecordBatch>,
     /// Rows that failed under [`ErrorPolicy::DeadLetter`].
@@ -54,7 +54,7 @@ pub struct Calculated {
 
 impl Calc {
     /// Makes the calc of a step from input rows to output rows.
-    pub fn new(
+    pub(crate) fn new(
         step: impl Into<String>,
         calc: &graph::Calc,
         input: &SchemaRef,
@@ -86,7 +86,12 @@ impl Calc {
 
     /// Filters and projects a batch. `position` is the source position of its rows and `now` the time, for dead
     /// letters.
-    pub fn evaluate(&self, batch: &RecordBatch, position: Option<&str>, now: Timestamp) -> Result<Calculated, Error> {
+    pub(crate) fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        position: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Calculated, Error> {
         match self.evaluate_all(batch) {
             Ok(rows) => Ok(Calculated {
                 rows: Some(rows).filter(|rows| rows.num_rows() > 0),
@@ -329,7 +334,7 @@ fn rebase(expression: &PhysicalExprRef, read: &[usize], schema: &SchemaRef) -> R
 }
 
 /// The calc operator.
-pub struct CalcOperator {
+pub(super) struct CalcOperator {
     calc: Calc,
     /// Processing time.
     now: Timestamp,
@@ -337,7 +342,7 @@ pub struct CalcOperator {
 
 impl CalcOperator {
     /// Makes the operator of a calc.
-    pub fn new(calc: Calc) -> Self {
+    pub(super) fn new(calc: Calc) -> Self {
         Self { calc, now: 0 }
     }
 }

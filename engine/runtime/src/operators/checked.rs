@@ -21,7 +21,7 @@ use crate::Error;
 use crate::operator::{Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
 
 /// An operator inside checks of its contract.
-pub struct CheckedOperator {
+pub(super) struct CheckedOperator {
     operator: Box<dyn Operator>,
     declared: Declared,
     progress: Progress,
@@ -44,7 +44,7 @@ struct Declared {
 
 impl CheckedOperator {
     /// Wraps the operator of a node. `inputs` are the schemas of the node's inputs.
-    pub fn new(node: &Node, inputs: &[SchemaRef], operator: Box<dyn Operator>) -> Self {
+    pub(super) fn new(node: &Node, inputs: &[SchemaRef], operator: Box<dyn Operator>) -> Self {
         let is_windowed = match &node.operator {
             graph::Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,
             graph::Operator::WindowJoin(_) | graph::Operator::WindowTopN(_) => true,

@@ -33,7 +33,11 @@ const KEYS_MAX: usize = 65_536;
 const OUTPUT_PERCENT_MAX: usize = 80;
 
 /// Makes the operator for the type of the compared column.
-pub fn dynamic_filter(name: &str, node: &graph::DynamicFilter, input: &SchemaRef) -> Result<Box<dyn Operator>, Error> {
+pub(super) fn dynamic_filter(
+    name: &str,
+    node: &graph::DynamicFilter,
+    input: &SchemaRef,
+) -> Result<Box<dyn Operator>, Error> {
     let data_type = input.field(node.value).data_type();
     macro_rules! of_type {
         ($t:ty, $node:expr, $input:expr) => {

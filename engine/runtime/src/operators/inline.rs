@@ -9,7 +9,7 @@ use crate::Error;
 const STATE_BYTES_MAX: usize = 1 << 30;
 
 /// Encodes state with its version.
-pub fn encode<T: Serialize>(state: &T, version: u8) -> Result<Vec<u8>, Error> {
+pub(super) fn encode<T: Serialize>(state: &T, version: u8) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![version];
     bincode::serde::encode_into_std_write(state, &mut bytes, bincode::config::standard())
         .map_err(|error| invalid(format!("operator state cannot be written: {error}")))?;
@@ -17,7 +17,7 @@ pub fn encode<T: Serialize>(state: &T, version: u8) -> Result<Vec<u8>, Error> {
 }
 
 /// Decodes state, which must have this version.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8], version: u8) -> Result<T, Error> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], version: u8) -> Result<T, Error> {
     match bytes.split_first() {
         Some((found, rest)) if *found == version => {
             let (state, _) =

@@ -26,7 +26,7 @@ use millstream_state::key_group::KeyGroupRange;
 use millstream_state::memory::MemoryBudget;
 use millstream_state::store::Store;
 
-pub use self::calc::Calc;
+pub(crate) use self::calc::Calc;
 use self::calc::CalcOperator;
 use self::dynamic_filter::dynamic_filter;
 use self::session::SessionAggregate;
@@ -38,7 +38,7 @@ use crate::Error;
 use crate::operator::Operator;
 
 /// The state and resources of one subtask of an operator.
-pub struct OperatorContext {
+pub(crate) struct OperatorContext {
     pub max_parallelism: u16,
     pub key_groups: KeyGroupRange,
     /// The subtask's keyed state, restored if the job resumes.
@@ -58,7 +58,7 @@ pub struct OperatorContext {
 /// If the node is a source or a sink, which tasks drive themselves, or a plan that no operator can run.
 ///
 /// In debug builds the operator checks its contract.
-pub fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<Box<dyn Operator>, Error> {
+pub(crate) fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<Box<dyn Operator>, Error> {
     let operator = make(node, inputs, context)?;
     #[cfg(debug_assertions)]
     let operator = Box::new(checked::CheckedOperator::new(node, inputs, operator));

@@ -24,7 +24,7 @@ const EVICT_SHARE_MIN: usize = 256;
 
 /// The answer to a request for memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MemoryGrant {
+pub(super) enum MemoryGrant {
     Granted,
     /// Queued writes will release memory; the waker is called when they are done.
     Wait,
@@ -33,7 +33,7 @@ pub enum MemoryGrant {
 }
 
 /// The store and the memory reservation of one operator.
-pub struct Spill {
+pub(super) struct Spill {
     pub store: Store,
     pub memory: MemoryBudget,
     pub reservation: Reservation,
@@ -53,7 +53,7 @@ struct ExpiredNamespaces {
 }
 
 impl Spill {
-    pub fn new(store: Store, memory: MemoryBudget, waker: Waker) -> Self {
+    pub(super) fn new(store: Store, memory: MemoryBudget, waker: Waker) -> Self {
         Self {
             store,
             reservation: memory.reservation(),
@@ -67,7 +67,7 @@ impl Spill {
 
     /// Marks a namespace, which has rows in the `written` key groups, as expired, together with all namespaces between
     /// it and those marked before. Must be called in ascending order of namespaces.
-    pub fn mark_expired(&mut self, namespace: i64, written: &KeyGroupSet) {
+    pub(super) fn mark_expired(&mut self, namespace: i64, written: &KeyGroupSet) {
         if written.is_empty() {
             return;
         }
@@ -90,18 +90,18 @@ impl Spill {
 
     /// Returns true while rows that were processed have no memory granted: the last request was answered with
     /// [`MemoryGrant::Wait`].
-    pub fn is_waiting_for_memory(&self) -> bool {
+    pub(super) fn is_waiting_for_memory(&self) -> bool {
         self.waits_for_memory
     }
 
     /// Makes [`Spill::is_ready`] return false until the store has carried out everything queued so far. To be called
     /// before reading what was just written.
-    pub fn wait_for_store(&mut self) {
+    pub(super) fn wait_for_store(&mut self) {
         self.waits_for_store = true;
     }
 
     /// Returns true if the operator may go on; otherwise the waker is called once it may.
-    pub fn is_ready(&mut self) -> Result<bool, Error> {
+    pub(super) fn is_ready(&mut self) -> Result<bool, Error> {
         if self.waits_for_store {
             self.waits_for_store = !self.store.poll_idle(&self.waker)?;
         }
@@ -109,12 +109,12 @@ impl Spill {
     }
 
     /// Returns the number of bytes below which evicting is not worthwhile.
-    pub fn evict_bytes_min(&self) -> usize {
+    pub(super) fn evict_bytes_min(&self) -> usize {
         (self.memory.limit_bytes() / EVICT_SHARE_MIN).max(1)
     }
 
     /// Requests memory for `held` bytes of state and `headroom` bytes that the next calls will need.
-    pub fn request_memory(&mut self, held: usize, headroom: usize) -> Result<MemoryGrant, Error> {
+    pub(super) fn request_memory(&mut self, held: usize, headroom: usize) -> Result<MemoryGrant, Error> {
         self.waits_for_memory = false;
         if self.reservation.try_resize(held + headroom) {
             return Ok(MemoryGrant::Granted);
@@ -136,7 +136,12 @@ impl Spill {
     }
 
     /// Returns the operator's part of a checkpoint: its inline state, and the store as of everything queued so far.
-    pub fn snapshot<T: Serialize>(&mut self, checkpoint: u64, state: &T, version: u8) -> Result<Snapshot, Error> {
+    pub(super) fn snapshot<T: Serialize>(
+        &mut self,
+        checkpoint: u64,
+        state: &T,
+        version: u8,
+    ) -> Result<Snapshot, Error> {
         self.delete_expired()?;
         Ok(Snapshot {
             inline: inline::encode(state, version)?,
@@ -146,7 +151,7 @@ impl Spill {
 
     /// Returns the ends of the windows to evict: the largest first, until half of the `held` bytes are released.
     /// `windows` are the bytes and the end of each window in memory.
-    pub fn windows_to_evict(windows: impl Iterator<Item = (usize, i64)>, held: usize) -> Vec<i64> {
+    pub(super) fn windows_to_evict(windows: impl Iterator<Item = (usize, i64)>, held: usize) -> Vec<i64> {
         let mut windows: Vec<(usize, i64)> = windows.collect();
         windows.sort_unstable();
         let mut freed = 0;
@@ -159,7 +164,7 @@ impl Spill {
     }
 
     /// Shrinks the reservation to `bytes`, after the operator released memory.
-    pub fn shrink_to(&mut self, bytes: usize) {
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
         if bytes < self.reservation.bytes() {
             self.reservation.force_resize(bytes);
         }

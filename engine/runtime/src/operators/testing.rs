@@ -21,7 +21,7 @@ use crate::operator::{Collector, Operator, Progress};
 
 /// A collector that stores all batches.
 #[derive(Default)]
-pub struct Emitted {
+pub(super) struct Emitted {
     pub main: Vec<RecordBatch>,
     pub late: Vec<RecordBatch>,
     pub dead_letters: Vec<RecordBatch>,
@@ -44,7 +44,11 @@ impl Collector for Emitted {
 }
 
 /// Resumes an operator until its call is done.
-pub fn settle(operator: &mut dyn Operator, mut progress: Progress, out: &mut dyn Collector) -> Result<(), Error> {
+pub(super) fn settle(
+    operator: &mut dyn Operator,
+    mut progress: Progress,
+    out: &mut dyn Collector,
+) -> Result<(), Error> {
     loop {
         match progress {
             Progress::Done => return Ok(()),
@@ -55,16 +59,16 @@ pub fn settle(operator: &mut dyn Operator, mut progress: Progress, out: &mut dyn
     }
 }
 
-pub fn timestamps(times: &[Option<i64>]) -> ArrayRef {
+pub(super) fn timestamps(times: &[Option<i64>]) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from(times.to_vec()))
 }
 
-pub fn integers(values: &[Option<i64>]) -> ArrayRef {
+pub(super) fn integers(values: &[Option<i64>]) -> ArrayRef {
     Arc::new(Int64Array::from(values.to_vec()))
 }
 
 /// Returns rows as comma-separated text, sorted. Timestamps are in microseconds, NULL is empty.
-pub fn rows_of(batches: &[RecordBatch]) -> Vec<String> {
+pub(super) fn rows_of(batches: &[RecordBatch]) -> Vec<String> {
     let mut rows = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
@@ -86,7 +90,7 @@ pub fn rows_of(batches: &[RecordBatch]) -> Vec<String> {
 
 /// Asserts that a call is done.
 #[track_caller]
-pub fn settled(progress: Result<Progress, Error>) {
+pub(super) fn settled(progress: Result<Progress, Error>) {
     assert_eq!(progress.expect("the call succeeds"), Progress::Done);
 }
 
@@ -124,10 +128,10 @@ fn runtime() -> &'static tokio::runtime::Runtime {
     })
 }
 
-pub const MAX_PARALLELISM: u16 = 16;
+pub(super) const MAX_PARALLELISM: u16 = 16;
 
 /// Makes a context with an empty store and this memory budget.
-pub fn context(memory_bytes: usize) -> OperatorContext {
+pub(super) fn context(memory_bytes: usize) -> OperatorContext {
     let key_groups = KeyGroupRange::of_subtask(MAX_PARALLELISM, 1, 0);
     let store = backend().0.store(&store_name(), key_groups);
     context_of(0, 1, memory_bytes, store, Vec::new())
@@ -152,7 +156,7 @@ fn context_of(
 
 /// Runs a test that reads stores on a thread of its own, which has ended, including the destructors of its
 /// thread-locals, when this returns. RocksDB's destructors must not run while the process exits.
-pub fn on_own_thread<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+pub(super) fn on_own_thread<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         scope
             .spawn(test)
@@ -162,7 +166,7 @@ pub fn on_own_thread<T: Send>(test: impl FnOnce() -> T + Send) -> T {
 }
 
 /// All subtasks of one operator. Rows are routed by key; a restore may change the parallelism.
-pub struct Subtasks<'a> {
+pub(super) struct Subtasks<'a> {
     make: &'a dyn Fn(OperatorContext) -> Box<dyn Operator>,
     /// The key column of each input.
     keys: Vec<usize>,
@@ -173,7 +177,11 @@ pub struct Subtasks<'a> {
 }
 
 impl<'a> Subtasks<'a> {
-    pub fn new(make: &'a dyn Fn(OperatorContext) -> Box<dyn Operator>, keys: &[usize], memory_bytes: usize) -> Self {
+    pub(super) fn new(
+        make: &'a dyn Fn(OperatorContext) -> Box<dyn Operator>,
+        keys: &[usize],
+        memory_bytes: usize,
+    ) -> Self {
         let name = store_name();
         let store = backend()
             .0
@@ -188,7 +196,7 @@ impl<'a> Subtasks<'a> {
         }
     }
 
-    pub fn process(&mut self, input: usize, batch: &RecordBatch) {
+    pub(super) fn process(&mut self, input: usize, batch: &RecordBatch) {
         let mut hashes = Vec::new();
         millstream_state::hash_columns(&[Arc::clone(batch.column(self.keys[input]))], &mut hashes).unwrap();
         let parallelism = self.operators.len();
@@ -208,7 +216,7 @@ impl<'a> Subtasks<'a> {
         }
     }
 
-    pub fn watermark(&mut self, watermark: i64) {
+    pub(super) fn watermark(&mut self, watermark: i64) {
         for operator in &mut self.operators {
             let progress = operator.on_watermark(watermark, &mut self.out).unwrap();
             settle(operator.as_mut(), progress, &mut self.out).unwrap();
@@ -216,7 +224,7 @@ impl<'a> Subtasks<'a> {
     }
 
     /// Takes a snapshot. If `restore_at` is given, restores it at that parallelism.
-    pub fn snapshot(&mut self, restore_at: Option<usize>) {
+    pub(super) fn snapshot(&mut self, restore_at: Option<usize>) {
         static CHECKPOINT: AtomicU64 = AtomicU64::new(1);
         let mut inline = Vec::new();
         let mut keyed = Vec::new();

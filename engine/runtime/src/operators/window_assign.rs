@@ -19,7 +19,7 @@ use crate::operator::{Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Ti
 const WINDOW_TIME_BEFORE_END_US: i64 = 1_000;
 
 /// The operator of window assignment.
-pub struct WindowAssign {
+pub(super) struct WindowAssign {
     slices: Slices,
     time: TimeAttribute,
     output: SchemaRef,
@@ -30,7 +30,7 @@ pub struct WindowAssign {
 
 impl WindowAssign {
     /// Creates the operator.
-    pub fn new(node: &graph::WindowAssign, output: &SchemaRef) -> Result<Self, Error> {
+    pub(super) fn new(node: &graph::WindowAssign, output: &SchemaRef) -> Result<Self, Error> {
         Ok(Self {
             slices: Slices::new(&node.window)?,
             time: node.time,

@@ -18,9 +18,9 @@ use crate::deployment::{Deployment, Options};
 use crate::subtask_state::{SplitState, SubtaskState};
 
 /// Number of splits of each source.
-pub const SPLITS: u64 = 3;
+pub(super) const SPLITS: u64 = 3;
 /// Number of rows of each split.
-pub const ROWS: u64 = 300;
+pub(super) const ROWS: u64 = 300;
 
 fn table(name: &str) -> Arc<TableDefinition> {
     Arc::new(TableDefinition {
@@ -105,7 +105,7 @@ fn edge(from: NodeIndex, to: NodeIndex, exchange: Exchange) -> Edge {
 
 /// Returns a graph of two sources: one is hashed by key, then the union of both by id. The result goes to the sink
 /// `all`, and through another calc to the sink `both`, which the first calc also feeds directly.
-pub fn graph() -> JobGraph {
+pub(super) fn graph() -> JobGraph {
     JobGraph {
         name: "simulated".into(),
         nodes: vec![
@@ -135,7 +135,7 @@ const LEFT: NodeIndex = 0;
 const RIGHT: NodeIndex = 1;
 
 /// Returns the ids that a checkpoint covers, by sink, for the positions of its sources.
-pub fn expected(positions: &BTreeMap<u64, u64>) -> BTreeMap<&'static str, Vec<i64>> {
+pub(super) fn expected(positions: &BTreeMap<u64, u64>) -> BTreeMap<&'static str, Vec<i64>> {
     let ids = |splits: std::ops::Range<u64>| {
         splits.flat_map(|split| {
             let read = positions.get(&split).copied().unwrap_or(0);
@@ -155,7 +155,7 @@ pub fn expected(positions: &BTreeMap<u64, u64>) -> BTreeMap<&'static str, Vec<i6
     ])
 }
 
-pub fn deployment(
+pub(super) fn deployment(
     graph: JobGraph,
     parallelism: usize,
     seed: u64,
@@ -229,7 +229,7 @@ pub fn deployment(
     }
 }
 
-pub fn split_of(state: &SplitState) -> Split {
+pub(super) fn split_of(state: &SplitState) -> Split {
     Split {
         id: state.id.clone(),
         position: state.position.clone(),
@@ -239,7 +239,7 @@ pub fn split_of(state: &SplitState) -> Split {
 }
 
 /// Puts a gate before each sink and returns the gates.
-pub fn add_gates(deployment: &mut Deployment, seed: u64) -> Vec<Arc<Gate>> {
+pub(super) fn add_gates(deployment: &mut Deployment, seed: u64) -> Vec<Arc<Gate>> {
     let mut gates = Vec::new();
     for (index, sink) in &mut deployment.sinks {
         let gate = Arc::new(Gate::default());

@@ -18,7 +18,7 @@ use crate::subtask_state::SubtaskState;
 use crate::task::{Step, Task};
 
 /// Upper limit of the `aligned_timeout` of unaligned checkpoints. A step takes one microsecond.
-pub const ALIGNED_TIMEOUT_US_MAX: u64 = 60;
+pub(super) const ALIGNED_TIMEOUT_US_MAX: u64 = 60;
 
 #[derive(Default)]
 struct Flag(AtomicBool);
@@ -30,10 +30,10 @@ impl Wake for Flag {
 }
 
 /// The states of a checkpoint, by operator.
-pub type Checkpoint = HashMap<OperatorId, Vec<SubtaskState>>;
+pub(super) type Checkpoint = HashMap<OperatorId, Vec<SubtaskState>>;
 
 /// One run of a job.
-pub struct Simulation {
+pub(super) struct Simulation {
     tasks: Vec<(Task, Arc<Flag>)>,
     pub gates: Vec<Arc<Gate>>,
     /// The newest checkpoint that was requested.
@@ -49,7 +49,7 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    pub fn new(deployment: &mut Deployment, seed: u64) -> Self {
+    pub(super) fn new(deployment: &mut Deployment, seed: u64) -> Self {
         let gates = add_gates(deployment, seed);
         let chains = Chains::of(&deployment.graph, deployment.parallelism);
         let flags: Vec<Vec<Arc<Flag>>> = chains
@@ -84,7 +84,7 @@ impl Simulation {
     }
 
     /// Runs to the end, with checkpoints at random steps and a last one.
-    pub fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         let mut steps = 0;
         while !self.has_ended() {
             let is_complete = self.is_complete(self.requested);
@@ -125,7 +125,7 @@ impl Simulation {
     }
 
     /// Runs until no task may run, now or at a timer.
-    pub fn run_until_blocked(&mut self) {
+    pub(super) fn run_until_blocked(&mut self) {
         let mut steps = 0;
         while self.timers.iter().any(Option::is_some)
             || self.tasks.iter().any(|(_, flag)| flag.0.load(Ordering::Relaxed))
@@ -140,11 +140,11 @@ impl Simulation {
         self.tasks.iter().all(|(task, _)| task.has_ended())
     }
 
-    pub fn open(&self) {
+    pub(super) fn open(&self) {
         self.gates.iter().for_each(|gate| gate.open());
     }
 
-    pub fn is_complete(&self, checkpoint: u64) -> bool {
+    pub(super) fn is_complete(&self, checkpoint: u64) -> bool {
         checkpoint == 0
             || self
                 .checkpoints
@@ -159,7 +159,7 @@ impl Simulation {
         }
     }
 
-    pub fn request_checkpoint(&mut self, last: bool, aligned_timeout: Option<Duration>) {
+    pub(super) fn request_checkpoint(&mut self, last: bool, aligned_timeout: Option<Duration>) {
         self.requested += 1;
         let command = Command::Checkpoint {
             id: self.requested,
@@ -172,7 +172,7 @@ impl Simulation {
         }
     }
 
-    pub fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.now += 1;
         for (index, (_, flag)) in self.tasks.iter().enumerate() {
             if self.timers[index].is_some_and(|at| at <= self.now) {

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::random::Random;
 
 /// Returns the schema of all rows: columns `id`, `key`, `ts`.
-pub fn schema() -> SchemaRef {
+pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("id", DataType::Int64, false),
         Field::new("key", DataType::Int64, false),
@@ -26,14 +26,14 @@ pub fn schema() -> SchemaRef {
 
 /// A source with splits of `rows` rows each. The id of a row is `split * 1_000_000 + index`. Batches have random sizes,
 /// and pauses are random.
-pub struct NumberSource {
+pub(super) struct NumberSource {
     pub first_split: u64,
     pub splits: u64,
     pub rows: u64,
     pub seed: u64,
 }
 
-pub fn rows(split: u64, from: u64, to: u64) -> RecordBatch {
+pub(super) fn rows(split: u64, from: u64, to: u64) -> RecordBatch {
     let ids: Vec<i64> = (from..to).map(|row| (split * 1_000_000 + row) as i64).collect();
     let keys: Vec<i64> = ids.iter().map(|id| id % 13).collect();
     let times: Vec<i64> = (from..to).map(|row| row as i64 * 1_000).collect();
@@ -155,7 +155,7 @@ impl SourceReader for NumberReader {
 
 /// Blocks the writers of a sink while it is closed.
 #[derive(Default)]
-pub struct Gate(Mutex<Closed>);
+pub(super) struct Gate(Mutex<Closed>);
 
 #[derive(Default)]
 struct Closed {
@@ -164,17 +164,17 @@ struct Closed {
 }
 
 impl Gate {
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.0.lock().is_closed = true;
     }
 
-    pub fn open(&self) {
+    pub(super) fn open(&self) {
         let mut closed = self.0.lock();
         closed.is_closed = false;
         closed.waiting.drain(..).for_each(Waker::wake);
     }
 
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.0.lock().is_closed
     }
 
@@ -189,7 +189,7 @@ impl Gate {
 
 /// A sink that collects the ids of rows. Those written before a barrier are the committable of that checkpoint.
 #[derive(Default)]
-pub struct CollectingSink {
+pub(super) struct CollectingSink {
     /// Seed of the random moments at which writers are not ready.
     pub seed: u64,
     /// All ids that were written, for tests without checkpoints.
@@ -263,7 +263,7 @@ impl SinkWriter for CollectingWriter {
     }
 }
 
-pub fn ids_of(committable: &Committable) -> Vec<i64> {
+pub(super) fn ids_of(committable: &Committable) -> Vec<i64> {
     let ids = committable.content.chunks_exact(8).skip(1);
     ids.map(|id| i64::from_le_bytes(id.try_into().expect("eight bytes")))
         .collect()

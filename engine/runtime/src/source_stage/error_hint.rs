@@ -4,7 +4,7 @@ use millstream_connectors::{TableDefinition, format};
 
 /// Returns the hint for both languages, because the graph does not know in which one the table was declared: `on_error`
 /// in YAML, an option of the table's format in SQL, if the format has one.
-pub fn skip_hint(table: &TableDefinition) -> String {
+pub(super) fn skip_hint(table: &TableDefinition) -> String {
     let yaml = "To go on past such records set `on_error: skip` or `on_error: dead_letter` of the source in YAML";
     let format = table.option("format").or(table.option("value.format"));
     match format.and_then(skip_option) {

@@ -16,7 +16,7 @@ use crate::Error;
 use crate::operator::Timestamp;
 
 /// The watermark definition of a table.
-pub struct EventTime {
+pub(super) struct EventTime {
     column: usize,
     expression: PhysicalExprRef,
     /// True if the expression is the column plus or minus a constant.
@@ -26,7 +26,7 @@ pub struct EventTime {
 
 /// The event time of one batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Observed {
+pub(super) struct Observed {
     /// The greatest watermark of its rows.
     pub watermark: Option<Timestamp>,
     /// Number of rows too far ahead of the clock.
@@ -34,7 +34,7 @@ pub struct Observed {
 }
 
 impl EventTime {
-    pub fn new(watermark: &Watermark) -> Self {
+    pub(super) fn new(watermark: &Watermark) -> Self {
         Self {
             column: watermark.column,
             expression: watermark.expression.clone(),
@@ -46,7 +46,7 @@ impl EventTime {
     }
 
     /// Evaluates the watermark of a batch at this time of the wall clock.
-    pub fn observe(&self, rows: &RecordBatch, now: Timestamp) -> Result<Observed, Error> {
+    pub(super) fn observe(&self, rows: &RecordBatch, now: Timestamp) -> Result<Observed, Error> {
         let times = microseconds(rows.column(self.column))?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
         let Some(mut latest) = max(times) else {

@@ -14,7 +14,7 @@ use crate::counters::SplitCounters;
 use crate::operator::{Timestamp, WATERMARK_MIN};
 
 /// The splits of one subtask.
-pub struct Splits {
+pub(super) struct Splits {
     splits: Vec<Split>,
     by_id: HashMap<Arc<str>, usize>,
     idle_timeout_us: i64,
@@ -40,7 +40,7 @@ enum State {
 
 /// The watermark of all splits of a subtask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SplitsWatermark {
+pub(super) enum SplitsWatermark {
     /// The least watermark of the active splits.
     Watermark(Timestamp),
     /// All splits are idle. Contains their greatest watermark, if one of them has any.
@@ -50,7 +50,7 @@ pub enum SplitsWatermark {
 }
 
 impl Splits {
-    pub fn new(idle_timeout_us: i64, boundedness: Boundedness) -> Self {
+    pub(super) fn new(idle_timeout_us: i64, boundedness: Boundedness) -> Self {
         Self {
             splits: Vec::new(),
             by_id: HashMap::new(),
@@ -62,17 +62,17 @@ impl Splits {
     }
 
     /// Declares that splits are in the order of event time.
-    pub fn set_ordered(&mut self) {
+    pub(super) fn set_ordered(&mut self) {
         self.ordered = true;
     }
 
     /// Declares that no further splits will be added.
-    pub fn no_more(&mut self) {
+    pub(super) fn no_more(&mut self) {
         self.no_more = true;
     }
 
     /// Adds a split with its restored watermark.
-    pub fn add(&mut self, id: Arc<str>, watermark: Option<Timestamp>, counters: Arc<SplitCounters>) {
+    pub(super) fn add(&mut self, id: Arc<str>, watermark: Option<Timestamp>, counters: Arc<SplitCounters>) {
         if self.by_id.contains_key(&id) {
             return;
         }
@@ -95,7 +95,7 @@ impl Splits {
     }
 
     /// Marks a split as being read: it has delivered rows, or records that did not decode.
-    pub fn started(&mut self, id: &str, lag: Option<u64>) {
+    pub(super) fn started(&mut self, id: &str, lag: Option<u64>) {
         if let Some(split) = self.get(id) {
             split.state = State::Reading;
             split.counters.set_lag(lag);
@@ -103,7 +103,7 @@ impl Splits {
     }
 
     /// Advances the watermark of a split.
-    pub fn advance(&mut self, id: &str, watermark: Timestamp) {
+    pub(super) fn advance(&mut self, id: &str, watermark: Timestamp) {
         if let Some(split) = self.get(id)
             && watermark > split.watermark
         {
@@ -113,7 +113,7 @@ impl Splits {
     }
 
     /// Marks a split as caught up.
-    pub fn caught_up(&mut self, id: &str, now: Timestamp) {
+    pub(super) fn caught_up(&mut self, id: &str, now: Timestamp) {
         if let Some(split) = self.get(id)
             && split.state != State::Finished
         {
@@ -123,7 +123,7 @@ impl Splits {
     }
 
     /// Marks a split as finished.
-    pub fn finish(&mut self, id: &str) {
+    pub(super) fn finish(&mut self, id: &str) {
         if let Some(split) = self.get(id) {
             split.state = State::Finished;
             split.counters.set_lag(Some(0));
@@ -131,7 +131,7 @@ impl Splits {
     }
 
     /// Restarts the idle timeout of the splits that are not idle yet.
-    pub fn restart_idle_timeout(&mut self, now: Timestamp) {
+    pub(super) fn restart_idle_timeout(&mut self, now: Timestamp) {
         for split in &mut self.splits {
             if let State::CaughtUp(since) = &mut split.state
                 && now.saturating_sub(*since) < self.idle_timeout_us
@@ -142,13 +142,13 @@ impl Splits {
     }
 
     /// Returns the watermark of a split, if it has any.
-    pub fn watermark(&self, id: &str) -> Option<Timestamp> {
+    pub(super) fn watermark(&self, id: &str) -> Option<Timestamp> {
         let split = &self.splits[*self.by_id.get(id)?];
         Some(split.watermark).filter(|watermark| *watermark != WATERMARK_MIN)
     }
 
     /// Returns the time when the next split becomes idle if it delivers nothing.
-    pub fn next_idle(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn next_idle(&self, now: Timestamp) -> Option<Timestamp> {
         self.splits
             .iter()
             .filter_map(|split| match split.state {
@@ -160,7 +160,7 @@ impl Splits {
     }
 
     /// Returns the watermark of all splits at this time.
-    pub fn watermark_at(&self, now: Timestamp) -> SplitsWatermark {
+    pub(super) fn watermark_at(&self, now: Timestamp) -> SplitsWatermark {
         let mut least: Option<Timestamp> = None;
         // The greatest watermark of the idle splits.
         let mut idle: Option<Timestamp> = None;

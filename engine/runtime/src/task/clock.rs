@@ -26,13 +26,13 @@ pub(super) struct Clock {
 
 impl Clock {
     /// Sets the difference between the wall clock and steady time.
-    pub fn set_wall_ahead(&mut self, wall_ahead_us: i64) {
+    pub(super) fn set_wall_ahead(&mut self, wall_ahead_us: i64) {
         self.wall_ahead_us = wall_ahead_us;
     }
 
     /// Advances steady time. `restored` is called once; it returns the processing time that the restored state had
     /// reached.
-    pub fn tick(&mut self, now: Timestamp, restored: impl FnOnce() -> Option<Timestamp>) {
+    pub(super) fn tick(&mut self, now: Timestamp, restored: impl FnOnce() -> Option<Timestamp>) {
         self.now = now;
         let wall = self.wall();
         let (since, then) = *self.anchor.get_or_insert_with(|| {
@@ -46,17 +46,17 @@ impl Clock {
     }
 
     /// Returns the time of the wall clock.
-    pub fn wall(&self) -> Timestamp {
+    pub(super) fn wall(&self) -> Timestamp {
         self.now.saturating_add(self.wall_ahead_us)
     }
 
     /// Returns the processing time.
-    pub fn processing(&self) -> Timestamp {
+    pub(super) fn processing(&self) -> Timestamp {
         self.processing
     }
 
     /// Returns the steady time at which processing time reaches `processing`, if the wall clock is not set.
-    pub fn due(&self, processing: Timestamp) -> Timestamp {
+    pub(super) fn due(&self, processing: Timestamp) -> Timestamp {
         let (since, then) = self.anchor.unwrap_or_default();
         let by_wall = self.now.saturating_add(processing.saturating_sub(self.wall()));
         let by_half = since.saturating_add(processing.saturating_sub(then).saturating_mul(2));

@@ -15,7 +15,7 @@ use crate::coordinator::ledger::{Change, TRANSITIONS_MAX};
 
 /// Changes in replay order.
 #[derive(Debug, Default)]
-pub struct PendingChanges {
+pub(super) struct PendingChanges {
     /// By sequence number.
     changes: BTreeMap<u64, Change>,
     next_seq: u64,
@@ -70,7 +70,7 @@ impl Kind<'_> {
 
 impl PendingChanges {
     /// Appends a change and removes those that it makes redundant.
-    pub fn push(&mut self, change: Change) {
+    pub(super) fn push(&mut self, change: Change) {
         let seq = self.next_seq;
         match Kind::of(&change) {
             Kind::Fact { job, kind } => {
@@ -109,7 +109,7 @@ impl PendingChanges {
 
     /// Returns all changes, for a record that is put now. They are kept until [`PendingChanges::end_put`]. Changes of
     /// an earlier record without an answer are included.
-    pub fn begin_put(&mut self) -> Vec<Change> {
+    pub(super) fn begin_put(&mut self) -> Vec<Change> {
         self.end_put(false);
         self.put_end_seq = self.next_seq;
         self.replaceable.clear();
@@ -118,7 +118,7 @@ impl PendingChanges {
 
     /// Removes the changes of the record that was put last if the journal has it. Otherwise they are pending as
     /// before.
-    pub fn end_put(&mut self, is_written: bool) {
+    pub(super) fn end_put(&mut self, is_written: bool) {
         let put_end_seq = std::mem::take(&mut self.put_end_seq);
         if put_end_seq == 0 {
             return;

@@ -7,7 +7,7 @@ use millstream_state::log::State;
 use super::record::REASON_CHARS_MAX;
 use super::*;
 
-pub fn record(name: &str) -> Record {
+pub(crate) fn record(name: &str) -> Record {
     Record {
         name: name.into(),
         resolved: Arc::new(v1::ResolvedJob {
@@ -31,7 +31,7 @@ pub fn record(name: &str) -> Record {
     }
 }
 
-pub fn transition(job: &str, status: Status, at_us: i64) -> Change {
+pub(crate) fn transition(job: &str, status: Status, at_us: i64) -> Change {
     Change::Transition {
         job: job.into(),
         transition: Transition::new(status, at_us, "because"),

@@ -15,7 +15,7 @@ const ADOPTION_GRACE_US: i64 = 10_000_000;
 
 /// An attempt that waits for its workers.
 #[derive(Debug)]
-pub struct Adoption {
+pub(super) struct Adoption {
     /// Attempts that each of its workers runs.
     workers: BTreeMap<String, BTreeSet<String>>,
     /// Workers that have not attached yet.

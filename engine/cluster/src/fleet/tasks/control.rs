@@ -28,7 +28,7 @@ impl RemoteTasks {
 
     /// Handles the result of an order to a region. With several regions, a worker that takes no order fails only its
     /// own.
-    pub fn after_order(&mut self, region: usize, ordered: Result<(), Error>) -> Result<(), Error> {
+    pub(super) fn after_order(&mut self, region: usize, ordered: Result<(), Error>) -> Result<(), Error> {
         match ordered {
             Err(error) if self.regions.len() > 1 => {
                 self.fail(region, "worker", 0, error.to_string(), Retry::Limited);

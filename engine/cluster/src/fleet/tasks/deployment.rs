@@ -15,7 +15,7 @@ const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A milestone of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Milestone {
+pub(super) enum Milestone {
     Restored,
     Deployed,
 }
@@ -31,7 +31,7 @@ impl std::fmt::Display for Milestone {
 
 impl RemoteTasks {
     /// Waits until all workers have reached a milestone.
-    pub async fn wait_for(&mut self, milestone: Milestone) -> Result<(), Error> {
+    pub(super) async fn wait_for(&mut self, milestone: Milestone) -> Result<(), Error> {
         let reached = tokio::time::timeout(DEPLOY_TIMEOUT, self.reached(milestone));
         reached.await.map_err(|_| {
             remote_error(format!(
@@ -72,7 +72,7 @@ impl RemoteTasks {
 
     /// Waits until all workers have reported their part of an adopted attempt. Returns the newest checkpoint that any
     /// of them was asked for.
-    pub async fn wait_for_adoption(&mut self) -> Result<u64, Error> {
+    pub(super) async fn wait_for_adoption(&mut self) -> Result<u64, Error> {
         let mut missing = self.parts();
         let mut newest = 0;
         while !missing.is_empty() {

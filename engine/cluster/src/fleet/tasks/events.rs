@@ -16,7 +16,7 @@ use crate::{Error, encoding};
 
 impl RemoteTasks {
     /// Queues the failure of a region, or of the attempt if there is only one region.
-    pub fn fail(&mut self, region: usize, operator: &str, subtask: usize, message: String, retry: Retry) {
+    pub(super) fn fail(&mut self, region: usize, operator: &str, subtask: usize, message: String, retry: Retry) {
         if self.regions.len() == 1 {
             self.events.push_back(task_failed(operator, subtask, message, retry));
         } else if self.regions[region].fail() {
@@ -30,7 +30,7 @@ impl RemoteTasks {
     }
 
     /// Handles a worker's message and queues the events that the driver needs.
-    pub fn on_message(&mut self, message: WorkerMessage) -> Result<(), Error> {
+    pub(super) fn on_message(&mut self, message: WorkerMessage) -> Result<(), Error> {
         let worker = message.worker;
         match message.body {
             MessageBody::Progress(progress) => {
@@ -152,7 +152,7 @@ impl RemoteTasks {
     }
 
     /// Queues an event if a region that is being stopped has stopped.
-    pub fn notify_if_ended(&mut self, index: usize) {
+    pub(super) fn notify_if_ended(&mut self, index: usize) {
         let region = &mut self.regions[index];
         if region.stage == Stage::Ending && region.has_stopped() {
             region.stage = Stage::Ended;
@@ -163,7 +163,7 @@ impl RemoteTasks {
 }
 
 /// Returns the event for a failure of the whole attempt.
-pub fn task_failed(operator: &str, subtask: usize, message: String, retry: Retry) -> DeploymentEvent {
+pub(super) fn task_failed(operator: &str, subtask: usize, message: String, retry: Retry) -> DeploymentEvent {
     DeploymentEvent::Task(TaskEvent::Failed {
         operator: OperatorId(operator.to_string()),
         subtask,

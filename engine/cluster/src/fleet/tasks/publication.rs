@@ -13,7 +13,7 @@ use crate::publish::{Publishing, SubtaskOutput};
 use crate::{Error, encoding, spans};
 
 /// A checkpoint whose output the workers publish. Dropping it gives the publication up.
-pub struct Publication {
+pub(super) struct Publication {
     checkpoint: u64,
     /// Parts of regions, by worker, that have not been published yet.
     missing: BTreeSet<(usize, String)>,
@@ -22,7 +22,12 @@ pub struct Publication {
 
 impl RemoteTasks {
     /// Orders the workers to publish their parts.
-    pub fn start_publication(&mut self, checkpoint: u64, outputs: Vec<SubtaskOutput>, span: &Span) -> Publishing {
+    pub(super) fn start_publication(
+        &mut self,
+        checkpoint: u64,
+        outputs: Vec<SubtaskOutput>,
+        span: &Span,
+    ) -> Publishing {
         let mut parts: BTreeMap<(usize, String), Vec<SubtaskOutput>> = BTreeMap::new();
         for output in outputs {
             let slot = output.subtask % self.slots.len();
@@ -60,7 +65,7 @@ impl RemoteTasks {
     }
 
     /// Handles the result of publishing a worker's part of a region.
-    pub fn on_published(&mut self, region: usize, worker: String, answer: v1::OutputPublished) {
+    pub(super) fn on_published(&mut self, region: usize, worker: String, answer: v1::OutputPublished) {
         let Some(mut publication) = self.publication.take_if(|it| it.checkpoint == answer.checkpoint) else {
             return;
         };
@@ -82,7 +87,7 @@ impl RemoteTasks {
     }
 
     /// Gives up the publication if it needs a worker that cannot publish any more.
-    pub fn give_up_publication(&mut self, region: usize, worker: &str) {
+    pub(super) fn give_up_publication(&mut self, region: usize, worker: &str) {
         self.publication
             .take_if(|it| it.missing.contains(&(region, worker.to_string())));
     }

@@ -15,10 +15,10 @@ use crate::fleet::Fleet;
 use crate::fleet::link::Link;
 
 /// Index of a worker that has no part in the region.
-pub const UNASSIGNED: u32 = u32::MAX;
+pub(super) const UNASSIGNED: u32 = u32::MAX;
 
 /// Input and state that tasks start with.
-pub struct InitialState {
+pub(super) struct InitialState {
     pub splits: HashMap<NodeIndex, Vec<Vec<Split>>>,
     pub splits_are_final: bool,
     pub restore: HashMap<OperatorId, Vec<SubtaskState>>,
@@ -27,7 +27,7 @@ pub struct InitialState {
 
 /// Stage of a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stage {
+pub(super) enum Stage {
     Running,
     /// It has failed, the failure was reported, and the driver has not ended it yet.
     Failed,
@@ -41,7 +41,7 @@ pub enum Stage {
 }
 
 /// A region of an attempt.
-pub struct Region {
+pub(super) struct Region {
     /// Id under which its workers know it.
     pub attempt: String,
     pub slots: Vec<usize>,
@@ -69,7 +69,7 @@ impl Fleet {
 
 impl Region {
     /// Returns a region whose tasks run on these workers.
-    pub fn new(attempt: String, slots: Vec<usize>, links: Vec<Arc<Link>>) -> Self {
+    pub(super) fn new(attempt: String, slots: Vec<usize>, links: Vec<Arc<Link>>) -> Self {
         Self {
             attempt,
             slots,
@@ -81,22 +81,22 @@ impl Region {
     }
 
     /// Returns true if the worker has a part in the region.
-    pub fn is_on(&self, worker: &str) -> bool {
+    pub(super) fn is_on(&self, worker: &str) -> bool {
         self.links.iter().any(|link| link.name == worker)
     }
 
     /// Returns true if all tasks have finished. A region that is being restarted has not.
-    pub fn has_finished(&self) -> bool {
+    pub(super) fn has_finished(&self) -> bool {
         self.stage == Stage::Running && self.finished.len() == self.links.len()
     }
 
     /// Returns true if no task runs any more.
-    pub fn has_stopped(&self) -> bool {
+    pub(super) fn has_stopped(&self) -> bool {
         self.stopped.len() == self.links.len()
     }
 
     /// Marks the region as failed. Returns true if it was not marked before.
-    pub fn fail(&mut self) -> bool {
+    pub(super) fn fail(&mut self) -> bool {
         let is_first = matches!(self.stage, Stage::Running | Stage::Restoring(_) | Stage::Starting(_));
         if is_first {
             self.stage = Stage::Failed;
@@ -105,7 +105,7 @@ impl Region {
     }
 
     /// Handles a worker that has restored the state of its tasks. Returns true if all workers have.
-    pub fn on_restored(&mut self, worker: &str) -> bool {
+    pub(super) fn on_restored(&mut self, worker: &str) -> bool {
         let Stage::Restoring(missing) = &mut self.stage else {
             return false;
         };
@@ -118,7 +118,7 @@ impl Region {
     }
 
     /// Handles a worker whose tasks run. Returns true if those of all workers do.
-    pub fn on_started(&mut self, worker: &str) -> bool {
+    pub(super) fn on_started(&mut self, worker: &str) -> bool {
         let Stage::Starting(missing) = &mut self.stage else {
             return false;
         };
@@ -131,7 +131,7 @@ impl Region {
     }
 
     /// Has every worker prepare its part. `deploy` is the part of the order that is the same for all.
-    pub fn deploy(&self, deploy: &v1::Deploy, slots: &[String]) -> Result<(), Error> {
+    pub(super) fn deploy(&self, deploy: &v1::Deploy, slots: &[String]) -> Result<(), Error> {
         let addresses = self.links.iter().map(|link| v1::WorkerAddress {
             name: link.name.clone(),
             address: link.address.clone(),
@@ -159,14 +159,14 @@ impl Region {
     }
 
     /// Sends a command to all workers that still run tasks of the region.
-    pub fn order(&self, job: &str, command: &Wire) -> Result<(), Error> {
+    pub(super) fn order(&self, job: &str, command: &Wire) -> Result<(), Error> {
         let open = self.links.iter().filter(|link| !self.stopped.contains(&link.name));
         open.map(|link| self.order_one(job, &link.name, command.clone()))
             .fold(Ok(()), Result::and)
     }
 
     /// Sends a command to one worker of the region.
-    pub fn order_one(&self, job: &str, worker: &str, command: Wire) -> Result<(), Error> {
+    pub(super) fn order_one(&self, job: &str, worker: &str, command: Wire) -> Result<(), Error> {
         let Some(link) = self.links.iter().find(|link| link.name == worker) else {
             return Ok(());
         };

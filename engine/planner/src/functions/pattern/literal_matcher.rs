@@ -81,7 +81,7 @@ impl ByteSet {
 
 impl LiteralMatcher {
     /// Compiles a pattern. Returns `None` if it is not supported or invalid.
-    pub fn new(pattern: &str) -> Option<Self> {
+    pub(super) fn new(pattern: &str) -> Option<Self> {
         let hir = regex_syntax::parse(pattern).ok()?;
         let mut reader = Reader::default();
         reader.read(&hir)?;
@@ -90,17 +90,17 @@ impl LiteralMatcher {
 
     /// Returns true if the text can be matched here.
     #[inline]
-    pub fn supports(&self, text: &str) -> bool {
+    pub(super) fn supports(&self, text: &str) -> bool {
         !self.ascii_only || text.is_ascii()
     }
 
-    pub fn is_match(&self, text: &str) -> bool {
+    pub(super) fn is_match(&self, text: &str) -> bool {
         self.group(text, 0).is_some()
     }
 
     /// Returns the text of a group of the leftmost match; group 0 is the whole match. Returns `None` without a match or
     /// such a group.
-    pub fn group<'t>(&self, text: &'t str, group: u32) -> Option<&'t str> {
+    pub(super) fn group<'t>(&self, text: &'t str, group: u32) -> Option<&'t str> {
         if group > self.groups {
             return None;
         }

@@ -19,7 +19,7 @@ use super::blocks::{CHUNK_BYTES, rows_by_key_group, rows_per_block};
 use crate::element::batch_bytes;
 
 /// A batch, and the key group of each row.
-pub struct GroupedBatch {
+pub(crate) struct GroupedBatch {
     /// The rows.
     pub rows: RecordBatch,
     /// Key group of each row.
@@ -27,7 +27,7 @@ pub struct GroupedBatch {
 }
 
 /// A flush of batches, one key group after the other.
-pub struct BatchFlush {
+pub(crate) struct BatchFlush {
     namespace: i64,
     batches: Vec<GroupedBatch>,
     /// Batch and row of every row, by key group; `None` until the first chunk.
@@ -50,7 +50,7 @@ struct Place {
 
 impl BatchFlush {
     /// Creates a flush whose blocks are numbered from `number` on. There are at most as many blocks as rows.
-    pub fn new(
+    pub(crate) fn new(
         namespace: i64,
         batches: Vec<GroupedBatch>,
         number: u64,

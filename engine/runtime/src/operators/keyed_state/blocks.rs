@@ -6,32 +6,32 @@ use arrow_select::take::take_arrays;
 use crate::Error;
 
 /// Converts an error in reading a table's state, for a flush.
-pub fn state_error(error: Error) -> millstream_state::Error {
+pub(super) fn state_error(error: Error) -> millstream_state::Error {
     millstream_state::Error::Invalid(format!("state cannot be read from its table: {error}"))
 }
 
 /// Returns some rows of columns of state.
-pub fn take_rows(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
+pub(crate) fn take_rows(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>, millstream_state::Error> {
     take_arrays(columns, &UInt32Array::from(rows.to_vec()), None)
         .map_err(|error| millstream_state::Error::Invalid(format!("rows of state: {error}")))
 }
 
 /// Maximal number of rows of a block: large enough to make the database's cost per entry negligible.
-pub const BLOCK_ROWS_MAX: usize = 4_096;
+pub(crate) const BLOCK_ROWS_MAX: usize = 4_096;
 /// Approximate bytes of a block: few compared to a chunk.
 const BLOCK_BYTES: usize = 256 << 10;
 /// Blocks read from the store at once; fewer if they have many bytes.
-pub const SCAN_BLOCKS: usize = 64;
+pub(crate) const SCAN_BLOCKS: usize = 64;
 /// Approximate bytes of blocks that are passed to the database at once.
-pub const CHUNK_BYTES: usize = 1 << 20;
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
 /// Returns the number of rows per block, for `rows` rows of `bytes` bytes in all.
-pub fn rows_per_block(bytes: usize, rows: usize) -> usize {
+pub(crate) fn rows_per_block(bytes: usize, rows: usize) -> usize {
     (BLOCK_BYTES / (bytes / rows.max(1)).max(1)).clamp(1, BLOCK_ROWS_MAX)
 }
 
 /// Returns the rows ordered by key group, and otherwise in their present order (a counting sort).
-pub fn rows_by_key_group(key_groups: &[u16]) -> Vec<u32> {
+pub(crate) fn rows_by_key_group(key_groups: &[u16]) -> Vec<u32> {
     let mut starts = vec![0u32; key_groups.iter().max().map_or(0, |max| *max as usize + 2)];
     for group in key_groups {
         starts[*group as usize + 1] += 1;

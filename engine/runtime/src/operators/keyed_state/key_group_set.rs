@@ -4,7 +4,7 @@ use millstream_state::key_group::KeyGroup;
 
 /// A set of key groups. Operators keep the key groups that have rows of a namespace, to delete from no others.
 #[derive(Debug, Clone, Default)]
-pub struct KeyGroupSet {
+pub(crate) struct KeyGroupSet {
     /// By key group, up to the greatest one in the set.
     contained: Vec<bool>,
 }
@@ -17,7 +17,7 @@ impl Extend<u16> for KeyGroupSet {
 
 impl KeyGroupSet {
     /// Adds a key group.
-    pub fn insert(&mut self, group: u16) {
+    pub(crate) fn insert(&mut self, group: u16) {
         let group = group as usize;
         if self.contained.len() <= group {
             self.contained.resize(group + 1, false);
@@ -26,17 +26,17 @@ impl KeyGroupSet {
     }
 
     /// Returns true if the set has no key groups.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         !self.contained.contains(&true)
     }
 
     /// Returns true if the set has this key group.
-    pub fn contains(&self, group: u16) -> bool {
+    pub(crate) fn contains(&self, group: u16) -> bool {
         self.contained.get(group as usize).copied().unwrap_or(false)
     }
 
     /// Returns all key groups, ascending.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = u16> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = u16> {
         self.contained
             .iter()
             .enumerate()
@@ -45,7 +45,7 @@ impl KeyGroupSet {
     }
 
     /// Returns all key groups, ascending.
-    pub fn to_vec(&self) -> Vec<KeyGroup> {
+    pub(crate) fn to_vec(&self) -> Vec<KeyGroup> {
         self.iter().map(KeyGroup).collect()
     }
 }

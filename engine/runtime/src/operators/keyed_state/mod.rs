@@ -12,10 +12,10 @@ mod row_flush;
 mod row_format;
 mod table_flush;
 
-pub use self::batch_flush::{BatchFlush, GroupedBatch};
-pub use self::blocks::{BLOCK_ROWS_MAX, CHUNK_BYTES, SCAN_BLOCKS, rows_by_key_group, rows_per_block, take_rows};
-pub use self::key_group_set::KeyGroupSet;
-pub use self::prefix_scan::PrefixScan;
-pub use self::row_flush::{ENCODE_ROWS, FrozenRows, KeySuffix, RowFlush, encode_rows};
-pub use self::row_format::{RowFormat, StoredRows};
-pub use self::table_flush::{Contents, FrozenTable, Segment, TableFlush, block_rows, is_block};
+pub(super) use self::batch_flush::{BatchFlush, GroupedBatch};
+pub(super) use self::blocks::{BLOCK_ROWS_MAX, CHUNK_BYTES, SCAN_BLOCKS, rows_by_key_group, rows_per_block, take_rows};
+pub(super) use self::key_group_set::KeyGroupSet;
+pub(super) use self::prefix_scan::PrefixScan;
+pub(super) use self::row_flush::{ENCODE_ROWS, FrozenRows, KeySuffix, RowFlush, encode_rows};
+pub(super) use self::row_format::{RowFormat, StoredRows};
+pub(super) use self::table_flush::{Contents, FrozenTable, Segment, TableFlush, block_rows, is_block};

@@ -6,7 +6,7 @@ use crate::Error;
 
 /// A scan over the entries of some key prefixes, one after the other.
 #[derive(Debug, Default)]
-pub struct PrefixScan {
+pub(crate) struct PrefixScan {
     /// Prefixes whose entries are not read completely, the current one last.
     prefixes: Vec<KeyPrefix>,
     /// Key after which the current prefix is continued.
@@ -15,7 +15,7 @@ pub struct PrefixScan {
 
 impl PrefixScan {
     /// Creates a scan over these prefixes, in this order.
-    pub fn new(prefixes: impl DoubleEndedIterator<Item = KeyPrefix>) -> Self {
+    pub(crate) fn new(prefixes: impl DoubleEndedIterator<Item = KeyPrefix>) -> Self {
         Self {
             prefixes: prefixes.rev().collect(),
             after: None,
@@ -23,13 +23,13 @@ impl PrefixScan {
     }
 
     /// Returns the prefix that is read next, or `None` at the end.
-    pub fn prefix(&self) -> Option<KeyPrefix> {
+    pub(crate) fn prefix(&self) -> Option<KeyPrefix> {
         self.prefixes.last().copied()
     }
 
     /// Passes the next entries of the current prefix to `visit`, in key order and at most `entries_max` of them.
     /// Returns true if the prefix has no more entries; the scan is at the next prefix then.
-    pub fn step(
+    pub(crate) fn step(
         &mut self,
         store: &Store,
         entries_max: usize,
@@ -54,7 +54,7 @@ impl PrefixScan {
     }
 
     /// Continues the current prefix after this key, which is after all keys read so far.
-    pub fn skip_to(&mut self, key: Vec<u8>) {
+    pub(crate) fn skip_to(&mut self, key: Vec<u8>) {
         debug_assert!(
             self.after.as_ref().is_none_or(|after| *after <= key),
             "a scan goes forward"
@@ -63,7 +63,7 @@ impl PrefixScan {
     }
 
     /// Leaves the rest of the current prefix unread.
-    pub fn skip_prefix(&mut self) {
+    pub(crate) fn skip_prefix(&mut self) {
         self.prefixes.pop();
         self.after = None;
     }

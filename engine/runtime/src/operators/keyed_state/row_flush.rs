@@ -16,10 +16,10 @@ use super::row_format::RowFormat;
 use crate::operators::table::{Select, StateSnapshots};
 
 /// Minimal number of rows that are encoded at once.
-pub const ENCODE_ROWS: usize = 8_192;
+pub(crate) const ENCODE_ROWS: usize = 8_192;
 
 /// The part of a row's key after the key columns.
-pub enum KeySuffix {
+pub(crate) enum KeySuffix {
     /// The same for all rows, as u32 BE.
     Constant(u32),
     /// One number per row, as u64 BE.
@@ -43,7 +43,7 @@ impl KeySuffix {
 }
 
 /// A copy of rows of one namespace.
-pub struct FrozenRows {
+pub(crate) struct FrozenRows {
     /// Namespace of the rows.
     pub namespace: i64,
     /// Key columns.
@@ -64,7 +64,7 @@ impl FrozenRows {
 }
 
 /// A flush of frozen rows, encoded off the slot thread, part by part, each in the order of its keys.
-pub struct RowFlush {
+pub(crate) struct RowFlush {
     /// Parts to be encoded, the next one last.
     parts: Vec<FrozenRows>,
     current: Option<Encoding>,
@@ -82,7 +82,7 @@ struct Encoding {
 
 impl RowFlush {
     /// Creates a flush of parts, which are written in this order.
-    pub fn new(mut parts: Vec<FrozenRows>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
+    pub(crate) fn new(mut parts: Vec<FrozenRows>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
         let mut reservation = memory.reservation();
         reservation.force_resize(parts.iter().map(FrozenRows::size).sum());
         parts.reverse();
@@ -127,7 +127,7 @@ impl RowFlush {
 }
 
 /// Encodes some rows of a part, in the order of their keys.
-pub fn encode_rows(
+pub(crate) fn encode_rows(
     format: &RowFormat,
     part: &mut FrozenRows,
     rows: &[u32],

@@ -12,48 +12,48 @@ use crate::Error;
 
 /// Byte strings, one per row, in one buffer.
 #[derive(Debug, Default)]
-pub struct StoredRows {
+pub(crate) struct StoredRows {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl StoredRows {
     /// Appends a row.
-    pub fn push(&mut self, row: &[u8]) {
+    pub(crate) fn push(&mut self, row: &[u8]) {
         self.bytes.extend_from_slice(row);
         self.ends.push(self.bytes.len());
     }
 
     /// Removes all rows, keeping allocations.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
     }
 
     /// Returns the number of rows.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// Returns true if there are no rows.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
     /// Returns the bytes of a row.
-    pub fn row(&self, index: usize) -> &[u8] {
+    pub(crate) fn row(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.bytes[start..self.ends[index]]
     }
 
     /// Returns all rows in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.row(index))
     }
 }
 
 /// The encodings of an operator's state.
-pub struct RowFormat {
+pub(crate) struct RowFormat {
     keys: Codec,
     key_types: Vec<DataType>,
     values: Codec,
@@ -67,7 +67,12 @@ pub struct RowFormat {
 
 impl RowFormat {
     /// Creates the encodings of these key and value columns. The first `hashed` key columns decide the key group.
-    pub fn new(keys: &[FieldRef], hashed: usize, values: &[FieldRef], max_parallelism: u16) -> Result<Self, Error> {
+    pub(crate) fn new(
+        keys: &[FieldRef],
+        hashed: usize,
+        values: &[FieldRef],
+        max_parallelism: u16,
+    ) -> Result<Self, Error> {
         let types =
             |fields: &[FieldRef]| -> Vec<DataType> { fields.iter().map(|field| field.data_type().clone()).collect() };
         let (key_types, value_types) = (types(keys), types(values));
@@ -83,7 +88,7 @@ impl RowFormat {
     }
 
     /// Returns the key group of each row.
-    pub fn key_groups(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u16>, Error> {
+    pub(crate) fn key_groups(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u16>, Error> {
         if self.hashed == 0 {
             return Ok(vec![0; rows]);
         }
@@ -96,27 +101,27 @@ impl RowFormat {
     }
 
     /// Encodes key columns.
-    pub fn encode_keys(&self, keys: &[ArrayRef]) -> Result<EncodedRows, millstream_state::Error> {
+    pub(crate) fn encode_keys(&self, keys: &[ArrayRef]) -> Result<EncodedRows, millstream_state::Error> {
         encode(&self.keys, &self.key_types, keys)
     }
 
     /// Encodes value columns.
-    pub fn encode_values(&self, values: &[ArrayRef]) -> Result<EncodedRows, millstream_state::Error> {
+    pub(crate) fn encode_values(&self, values: &[ArrayRef]) -> Result<EncodedRows, millstream_state::Error> {
         encode(&self.values, &self.value_types, values)
     }
 
     /// Decodes key columns.
-    pub fn decode_keys(&self, rows: &StoredRows) -> Result<Vec<ArrayRef>, Error> {
+    pub(crate) fn decode_keys(&self, rows: &StoredRows) -> Result<Vec<ArrayRef>, Error> {
         Ok(self.keys.decode(rows.iter())?)
     }
 
     /// Decodes value columns.
-    pub fn decode_values(&self, rows: &StoredRows) -> Result<Vec<ArrayRef>, Error> {
+    pub(crate) fn decode_values(&self, rows: &StoredRows) -> Result<Vec<ArrayRef>, Error> {
         Ok(self.values.decode(rows.iter())?)
     }
 
     /// Appends a block of these rows: key columns, then value columns.
-    pub fn encode_block(
+    pub(crate) fn encode_block(
         &self,
         keys: &[ArrayRef],
         values: &[ArrayRef],
@@ -129,7 +134,7 @@ impl RowFormat {
     }
 
     /// Returns key columns, value columns and number of rows of a block.
-    pub fn decode_block(&self, block: &[u8]) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>, usize), Error> {
+    pub(crate) fn decode_block(&self, block: &[u8]) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>, usize), Error> {
         let (mut keys, rows) = self.blocks.decode(block)?;
         let values = keys.split_off(self.key_types.len());
         Ok((keys, values, rows))

@@ -34,12 +34,12 @@ const HASH_ROWS: usize = 65_536;
 const ORDER_BYTES: usize = size_of::<u16>() + size_of::<u32>();
 
 /// Returns true if a stored key is that of a block.
-pub fn is_block(key: &[u8]) -> bool {
+pub(crate) fn is_block(key: &[u8]) -> bool {
     key.first() == Some(&BLOCK)
 }
 
 /// A table, or a copy of parts of one, to be written under one namespace.
-pub struct FrozenTable {
+pub(crate) struct FrozenTable {
     /// Namespace of the groups.
     pub namespace: i64,
     /// The groups.
@@ -56,7 +56,7 @@ pub struct FrozenTable {
 
 /// Groups of a table that are written together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// Number of the segment in its table.
     pub number: u32,
     /// Its groups.
@@ -64,21 +64,21 @@ pub struct Segment {
 }
 
 /// Groups of a table.
-pub enum Contents {
+pub(crate) enum Contents {
     Table(Table),
     /// A copy of each segment.
     Snapshots(Vec<SegmentSnapshot>),
 }
 
 /// The groups of a segment.
-pub struct SegmentSnapshot {
+pub(crate) struct SegmentSnapshot {
     keys: Vec<ArrayRef>,
     states: StateSnapshots,
 }
 
 impl Contents {
     /// Copies some segments of a table.
-    pub fn snapshot(table: &mut Table, segments: &[Segment]) -> Result<Self, crate::Error> {
+    pub(crate) fn snapshot(table: &mut Table, segments: &[Segment]) -> Result<Self, crate::Error> {
         let snapshot = segments.iter().map(|segment| {
             let select = Select::Range(segment.groups.clone());
             Ok(SegmentSnapshot {
@@ -90,7 +90,7 @@ impl Contents {
     }
 
     /// Returns the bytes held.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         match self {
             Self::Table(table) => table.size(),
             Self::Snapshots(snapshots) => {
@@ -106,12 +106,12 @@ impl Contents {
 
 impl FrozenTable {
     /// Returns the number of groups to be written as blocks.
-    pub fn block_groups(&self) -> usize {
+    pub(crate) fn block_groups(&self) -> usize {
         self.segments.iter().map(|segment| segment.groups.len()).sum()
     }
 
     /// Returns the key columns of some groups of a segment, counted from its first.
-    pub fn keys(&self, segment: usize, some: Range<usize>) -> Result<Vec<ArrayRef>, crate::Error> {
+    pub(crate) fn keys(&self, segment: usize, some: Range<usize>) -> Result<Vec<ArrayRef>, crate::Error> {
         match &self.contents {
             Contents::Snapshots(snapshots) => Select::Range(some).take(&snapshots[segment].keys),
             Contents::Table(table) => {
@@ -149,12 +149,12 @@ fn read_table(table: &mut Table, groups: &[u32]) -> Result<KeysAndStates, millst
 }
 
 /// Returns the number of a table's groups per block.
-pub fn block_rows(table: &Table) -> usize {
+pub(crate) fn block_rows(table: &Table) -> usize {
     rows_per_block(table.size(), table.len())
 }
 
 /// A flush of tables, one after the other.
-pub struct TableFlush {
+pub(crate) struct TableFlush {
     /// Tables to be written, the next one last.
     tables: Vec<FrozenTable>,
     blocks: Option<Blocks>,
@@ -178,7 +178,7 @@ struct Blocks {
 
 impl TableFlush {
     /// Creates a flush of tables, which are written in this order.
-    pub fn new(mut tables: Vec<FrozenTable>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
+    pub(crate) fn new(mut tables: Vec<FrozenTable>, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
         for frozen in &mut tables {
             if let Contents::Table(table) = &mut frozen.contents {
                 table.freeze();

@@ -14,7 +14,7 @@ const BUCKETS_PER_GAP: i64 = 64;
 const BUCKET_MAX: i64 = 1 << 60;
 
 /// Session slots by the time at which they expire.
-pub struct ExpiryQueue {
+pub(super) struct ExpiryQueue {
     bucket_us: i64,
     /// Slots of buckets after `heap_until`.
     buckets: BTreeMap<i64, Vec<u32>>,
@@ -26,7 +26,7 @@ pub struct ExpiryQueue {
 
 impl ExpiryQueue {
     /// Creates an empty queue for sessions of this gap, in microseconds.
-    pub fn new(gap: i64) -> Self {
+    pub(super) fn new(gap: i64) -> Self {
         Self {
             bucket_us: (gap / BUCKETS_PER_GAP).max(1),
             buckets: BTreeMap::new(),
@@ -36,17 +36,17 @@ impl ExpiryQueue {
     }
 
     /// Returns the number of buckets in half a gap.
-    pub fn buckets_per_half_gap(&self, gap: i64) -> i64 {
+    pub(super) fn buckets_per_half_gap(&self, gap: i64) -> i64 {
         gap / 2 / self.bucket_us
     }
 
     /// Returns the bucket of a time.
-    pub fn bucket_of(&self, time: i64) -> i64 {
+    pub(super) fn bucket_of(&self, time: i64) -> i64 {
         time.div_euclid(self.bucket_us).clamp(-BUCKET_MAX, BUCKET_MAX)
     }
 
     /// Returns the first time of a bucket.
-    pub fn bucket_start(&self, bucket: i64) -> i64 {
+    pub(super) fn bucket_start(&self, bucket: i64) -> i64 {
         match bucket {
             bucket if bucket <= -BUCKET_MAX => i64::MIN,
             bucket if bucket > BUCKET_MAX => i64::MAX,
@@ -55,7 +55,7 @@ impl ExpiryQueue {
     }
 
     /// Returns the last time of a bucket.
-    pub fn bucket_end(&self, bucket: i64) -> i64 {
+    pub(super) fn bucket_end(&self, bucket: i64) -> i64 {
         if bucket >= BUCKET_MAX {
             return i64::MAX;
         }
@@ -67,7 +67,7 @@ impl ExpiryQueue {
     }
 
     /// Adds a slot whose session ends at `end`.
-    pub fn push(&mut self, slot: u32, end: i64) {
+    pub(super) fn push(&mut self, slot: u32, end: i64) {
         let bucket = self.bucket_of(end);
         if bucket <= self.heap_until {
             self.heap.push(Reverse((end, slot)));
@@ -78,7 +78,7 @@ impl ExpiryQueue {
 
     /// Removes and returns a slot whose session ends at `time` or before. `end_of` returns the present end of a slot's
     /// session, or `None` if the session is closed.
-    pub fn pop_expired(&mut self, time: i64, end_of: impl Fn(u32) -> Option<i64>) -> Option<u32> {
+    pub(super) fn pop_expired(&mut self, time: i64, end_of: impl Fn(u32) -> Option<i64>) -> Option<u32> {
         loop {
             if let Some(Reverse((end, slot))) = self.heap.peek().copied()
                 && end <= time
@@ -104,7 +104,7 @@ impl ExpiryQueue {
     }
 
     /// Returns the slots queued in buckets up to this one.
-    pub fn slots_until(&self, bucket: i64) -> impl Iterator<Item = u32> {
+    pub(super) fn slots_until(&self, bucket: i64) -> impl Iterator<Item = u32> {
         let near = self.heap.iter().map(|Reverse((_, slot))| *slot);
         near.chain(
             self.buckets
@@ -114,7 +114,7 @@ impl ExpiryQueue {
     }
 
     /// Returns the first bucket with a queued slot.
-    pub fn next_bucket(&self) -> Option<i64> {
+    pub(super) fn next_bucket(&self) -> Option<i64> {
         match self.heap.peek() {
             Some(Reverse((end, _))) => Some(self.bucket_of(*end)),
             None => self.buckets.keys().next().copied(),
@@ -122,13 +122,13 @@ impl ExpiryQueue {
     }
 
     /// Removes all slots.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.buckets.clear();
         self.heap.clear();
     }
 
     /// Returns the bytes held.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         let buckets: usize = self
             .buckets
             .values()

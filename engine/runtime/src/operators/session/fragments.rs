@@ -23,12 +23,12 @@ use crate::operators::keyed_state::{
 const ORDER_BYTES: usize = size_of::<u16>() + size_of::<u32>() + size_of::<i64>() + size_of::<bool>();
 
 /// Returns the namespace of the fragments that end in a bucket.
-pub fn namespace_of(bucket: i64) -> i64 {
+pub(super) fn namespace_of(bucket: i64) -> i64 {
     if bucket >= 0 { bucket + 3 } else { bucket }
 }
 
 /// Returns the bucket of a namespace of fragments.
-pub fn bucket_of(namespace: i64) -> i64 {
+pub(super) fn bucket_of(namespace: i64) -> i64 {
     if namespace > DEFERRED_INDEX {
         namespace - 3
     } else {
@@ -37,7 +37,7 @@ pub fn bucket_of(namespace: i64) -> i64 {
 }
 
 /// Fragments of sessions, by columns.
-pub struct Fragments {
+pub(super) struct Fragments {
     /// Key columns.
     pub keys: Vec<ArrayRef>,
     /// First and last times, then partial states.
@@ -52,19 +52,19 @@ pub struct Fragments {
 
 impl Fragments {
     /// Returns the number of fragments.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.key_groups.len()
     }
 
     /// Returns the bytes held.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         let columns = self.keys.iter().chain(&self.values);
         columns.map(|column| column.get_array_memory_size()).sum::<usize>() + self.len() * ORDER_BYTES
     }
 }
 
 /// A flush of fragments and their index entries, encoded off the slot thread.
-pub struct FragmentFlush {
+pub(super) struct FragmentFlush {
     fragments: Fragments,
     /// Fragments by key group, `is_deferred`, bucket and first time; empty until the first chunk.
     order: Vec<u32>,
@@ -81,7 +81,7 @@ pub struct FragmentFlush {
 
 impl FragmentFlush {
     /// Creates a flush whose blocks are numbered from `number` on. There are at most as many blocks as fragments.
-    pub fn new(
+    pub(super) fn new(
         fragments: Fragments,
         number: u64,
         format: &Arc<RowFormat>,

@@ -17,19 +17,19 @@ use crate::Error;
 use crate::operators::keyed_state::{CHUNK_BYTES, RowFormat, rows_by_key_group, rows_per_block, take_rows};
 
 /// Namespace of segment 0, far above those of fragments.
-pub const LOG_NAMESPACES: i64 = 1 << 62;
+pub(super) const LOG_NAMESPACES: i64 = 1 << 62;
 /// Last byte of the key of a block of tombstones.
 const TOMBSTONE: u8 = 0;
 /// Bytes per entry of everything but its columns.
 const ORDER_BYTES: usize = size_of::<i64>() + size_of::<u32>() + size_of::<u16>();
 
 /// Returns true if the namespace is that of a segment.
-pub fn is_log_namespace(namespace: i64) -> bool {
+pub(super) fn is_log_namespace(namespace: i64) -> bool {
     namespace >= LOG_NAMESPACES / 2
 }
 
 /// Returns the number of a block, and true if it is one of tombstones.
-pub fn read_key(key: &[u8]) -> Result<(u64, bool), Error> {
+pub(super) fn read_key(key: &[u8]) -> Result<(u64, bool), Error> {
     let read = key
         .split_first_chunk()
         .map(|(number, rest)| (u64::from_be_bytes(*number), rest));
@@ -41,7 +41,7 @@ pub fn read_key(key: &[u8]) -> Result<(u64, bool), Error> {
 }
 
 /// A flush of versions or tombstones, by key group, then by segment.
-pub struct LogFlush {
+pub(super) struct LogFlush {
     encoding: Encoding,
     columns: Vec<ArrayRef>,
     key_groups: Vec<u16>,
@@ -63,7 +63,7 @@ enum Encoding {
 
 impl LogFlush {
     /// Creates a flush of versions whose blocks are numbered from `number` on.
-    pub fn versions(
+    pub(super) fn versions(
         format: &Arc<RowFormat>,
         keys: Vec<ArrayRef>,
         values: Vec<ArrayRef>,
@@ -81,7 +81,7 @@ impl LogFlush {
     }
 
     /// Creates a flush of tombstones for the sessions of these numbers, whose blocks are numbered from `number` on.
-    pub fn tombstones(
+    pub(super) fn tombstones(
         codec: &Arc<BlockCodec>,
         sessions: Arc<Int64Array>,
         key_groups: Vec<u16>,

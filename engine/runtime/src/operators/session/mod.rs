@@ -59,7 +59,7 @@ struct Inline {
 }
 
 /// The operator of session windows.
-pub struct SessionAggregate {
+pub(super) struct SessionAggregate {
     spec: Arc<TableSpec>,
     keys: Vec<usize>,
     time: TimeAttribute,
@@ -83,7 +83,7 @@ pub struct SessionAggregate {
 
 impl SessionAggregate {
     /// Creates the operator, with the sessions of the checkpoint it resumes from.
-    pub fn new(
+    pub(super) fn new(
         name: &str,
         node: &graph::WindowAggregate,
         input: &SchemaRef,

@@ -13,11 +13,11 @@ const NONE: u32 = u32::MAX;
 /// Number of slots below which memory of closed sessions is never reclaimed.
 const REBUILD_SLOTS_MIN: usize = 16_384;
 /// Sessions copied at once. The keys of all sessions may be more than one array can hold.
-pub const COPY_SESSIONS_MAX: usize = 1 << 20;
+pub(super) const COPY_SESSIONS_MAX: usize = 1 << 20;
 
 /// The bounds and the state of a session.
 #[derive(Clone, Copy)]
-pub struct Session {
+pub(super) struct Session {
     /// Time of the first row.
     pub first: i64,
     /// Time of the last row, or later for a deferred session.
@@ -38,7 +38,7 @@ pub struct Session {
 }
 
 /// All sessions in memory, by slot, and the sessions of each key as a linked list.
-pub struct OpenSessions {
+pub(super) struct OpenSessions {
     spec: Arc<TableSpec>,
     gap: i64,
     index: Box<dyn GroupIndex>,
@@ -59,7 +59,7 @@ pub struct OpenSessions {
 
 impl OpenSessions {
     /// Creates an empty set. Numbers of sessions and blocks begin at `next_number`.
-    pub fn new(spec: &Arc<TableSpec>, gap: i64, next_number: u64) -> Result<Self, Error> {
+    pub(super) fn new(spec: &Arc<TableSpec>, gap: i64, next_number: u64) -> Result<Self, Error> {
         Ok(Self {
             spec: Arc::clone(spec),
             gap,
@@ -76,56 +76,56 @@ impl OpenSessions {
     }
 
     /// Returns the first of `count` numbers that are never used again.
-    pub fn take_numbers(&mut self, count: usize) -> u64 {
+    pub(super) fn take_numbers(&mut self, count: usize) -> u64 {
         let first = self.next_number;
         self.next_number += count as u64;
         first
     }
 
     /// Returns the next number.
-    pub fn next_number(&self) -> u64 {
+    pub(super) fn next_number(&self) -> u64 {
         self.next_number
     }
 
     /// Returns the number of open sessions.
-    pub fn open_count(&self) -> usize {
+    pub(super) fn open_count(&self) -> usize {
         self.open_count
     }
 
     /// Returns the slots of all open sessions, ascending.
-    pub fn open_slots(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn open_slots(&self) -> impl Iterator<Item = u32> {
         (0..self.sessions.len() as u32).filter(|slot| self.get(*slot).is_open)
     }
 
     /// Returns the session of a slot.
-    pub fn get(&self, slot: u32) -> &Session {
+    pub(super) fn get(&self, slot: u32) -> &Session {
         &self.sessions[slot as usize]
     }
 
     /// Returns the session of a slot.
-    pub fn get_mut(&mut self, slot: u32) -> &mut Session {
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Session {
         &mut self.sessions[slot as usize]
     }
 
     /// Returns the time at which a session ends: a gap after its last row.
-    pub fn end_of(&self, slot: u32) -> i64 {
+    pub(super) fn end_of(&self, slot: u32) -> i64 {
         self.get(slot).last.saturating_add(self.gap)
     }
 
     /// Returns the expiry bucket in which a session ends.
-    pub fn bucket_of(&self, slot: u32) -> i64 {
+    pub(super) fn bucket_of(&self, slot: u32) -> i64 {
         self.expiry_queue.bucket_of(self.end_of(slot))
     }
 
     /// Returns the dense key number of each row in `groups`.
-    pub fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
+    pub(super) fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error> {
         self.index.intern(keys, rows, groups)?;
         self.heads.resize(self.index.len(), NONE);
         Ok(())
     }
 
     /// Opens a session and returns its slot.
-    pub fn open(&mut self, key: u32, first: i64, last: i64) -> u32 {
+    pub(super) fn open(&mut self, key: u32, first: i64, last: i64) -> u32 {
         let slot = self.sessions.len() as u32;
         let number = self.take_numbers(1);
         self.sessions.push(Session {
@@ -148,7 +148,7 @@ impl OpenSessions {
 
     /// Returns the session of a row, extended by it; `None` if no session is within a gap of the row.
     #[inline]
-    pub fn extend(&mut self, key: u32, time: i64) -> Option<u32> {
+    pub(super) fn extend(&mut self, key: u32, time: i64) -> Option<u32> {
         let head = self.heads[key as usize];
         if head != NONE {
             let session = &mut self.sessions[head as usize];
@@ -165,7 +165,7 @@ impl OpenSessions {
 
     /// Marks a session as changed since it was last written to the log.
     #[inline]
-    pub fn mark_dirty(&mut self, slot: u32) {
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
         let session = &mut self.sessions[slot as usize];
         if !session.is_dirty {
             session.is_dirty = true;
@@ -176,7 +176,7 @@ impl OpenSessions {
     /// Returns the key's session within a gap of `first..=last`, extended to cover it; `None` if there is no such
     /// session. Several such sessions become one: the others are closed, and their partial states are merged by
     /// [`OpenSessions::merge_absorbed`].
-    pub fn extend_or_merge(&mut self, key: u32, mut first: i64, mut last: i64) -> Option<u32> {
+    pub(super) fn extend_or_merge(&mut self, key: u32, mut first: i64, mut last: i64) -> Option<u32> {
         debug_assert!(first <= last);
         let near = |session: &Session, first: i64, last: i64| {
             first <= session.last.saturating_add(self.gap) && session.first <= last.saturating_add(self.gap)
@@ -220,7 +220,7 @@ impl OpenSessions {
     }
 
     /// Accumulates rows into the sessions of these slots. Absorbed sessions must be merged afterwards.
-    pub fn update(&mut self, arguments: &[Argument], slots: &[u32]) -> Result<(), Error> {
+    pub(super) fn update(&mut self, arguments: &[Argument], slots: &[u32]) -> Result<(), Error> {
         let count = self.sessions.len();
         for (accumulator, argument) in self.accumulators.iter_mut().zip(arguments) {
             accumulator.update(&argument.values, argument.filter.as_ref(), slots, count)?;
@@ -229,7 +229,7 @@ impl OpenSessions {
     }
 
     /// Merges partial states into the sessions of these slots. Absorbed sessions must be merged afterwards.
-    pub fn merge_states(&mut self, states: &[ArrayRef], slots: &[u32]) -> Result<(), Error> {
+    pub(super) fn merge_states(&mut self, states: &[ArrayRef], slots: &[u32]) -> Result<(), Error> {
         let states = self.spec.split_states(states);
         let count = self.sessions.len();
         for (accumulator, states) in self.accumulators.iter_mut().zip(&states) {
@@ -240,7 +240,7 @@ impl OpenSessions {
 
     /// Merges the partial states of absorbed sessions into the sessions that absorbed them. Returns the absorbed
     /// sessions.
-    pub fn merge_absorbed(&mut self) -> Result<Vec<u32>, Error> {
+    pub(super) fn merge_absorbed(&mut self) -> Result<Vec<u32>, Error> {
         if self.absorbed.is_empty() {
             return Ok(Vec::new());
         }
@@ -269,7 +269,7 @@ impl OpenSessions {
     }
 
     /// Takes up to `sessions_max` sessions that end at `time` or before from the queue.
-    pub fn pop_expired(&mut self, time: i64, sessions_max: usize) -> Vec<u32> {
+    pub(super) fn pop_expired(&mut self, time: i64, sessions_max: usize) -> Vec<u32> {
         let (sessions, gap) = (&self.sessions, self.gap);
         let end_of = |slot: u32| {
             let session = &sessions[slot as usize];
@@ -285,7 +285,7 @@ impl OpenSessions {
     }
 
     /// Returns key columns, results, starts and ends of sessions.
-    pub fn results(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
+    pub(super) fn results(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
         let select = Select::Indices(slots);
         let mut columns = self.keys(slots)?;
         for accumulator in &mut self.accumulators {
@@ -299,13 +299,13 @@ impl OpenSessions {
     }
 
     /// Returns the key columns of sessions.
-    pub fn keys(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
+    pub(super) fn keys(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
         let keys: Vec<u32> = slots.iter().map(|slot| self.get(*slot).key).collect();
         self.index.keys(&Select::Indices(&keys))
     }
 
     /// Returns first times, last times and partial states of sessions.
-    pub fn states(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
+    pub(super) fn states(&mut self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
         let column = |value: fn(&Session) -> i64| -> ArrayRef {
             let sessions = slots.iter().map(|slot| self.get(*slot));
             Arc::new(Int64Array::from_iter_values(sessions.map(value)))
@@ -319,7 +319,7 @@ impl OpenSessions {
     }
 
     /// Closes a session and removes it from its key's list.
-    pub fn close(&mut self, slot: u32) {
+    pub(super) fn close(&mut self, slot: u32) {
         let session = self.sessions[slot as usize];
         debug_assert!(session.is_open, "a session is closed once");
         self.sessions[slot as usize].is_open = false;
@@ -336,19 +336,19 @@ impl OpenSessions {
     }
 
     /// Returns the open sessions that have changed since the last call.
-    pub fn take_dirty(&mut self) -> Vec<u32> {
+    pub(super) fn take_dirty(&mut self) -> Vec<u32> {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.retain(|slot| self.get(*slot).is_open && self.get(*slot).is_dirty);
         dirty
     }
 
     /// Forgets which sessions have changed: all of them are being written.
-    pub fn clear_dirty(&mut self) {
+    pub(super) fn clear_dirty(&mut self) {
         self.dirty.clear();
     }
 
     /// Reclaims the memory of closed sessions once they are the majority.
-    pub fn reclaim(&mut self) -> Result<(), Error> {
+    pub(super) fn reclaim(&mut self) -> Result<(), Error> {
         if self.sessions.len() < REBUILD_SLOTS_MIN || self.open_count * 2 > self.sessions.len() {
             return Ok(());
         }
@@ -357,7 +357,7 @@ impl OpenSessions {
     }
 
     /// Removes all sessions but these, and all keys without a session.
-    pub fn retain(&mut self, retained: &[u32]) -> Result<(), Error> {
+    pub(super) fn retain(&mut self, retained: &[u32]) -> Result<(), Error> {
         debug_assert!(
             self.absorbed.is_empty(),
             "absorbed sessions are merged before slots change"
@@ -401,7 +401,7 @@ impl OpenSessions {
     }
 
     /// Returns the bytes held.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.index.size()
             + self.heads.capacity() * size_of::<u32>()
             + self.sessions.capacity() * size_of::<Session>()
@@ -416,7 +416,7 @@ impl OpenSessions {
 
     /// Checks that the keys' lists have the open sessions, each once, and that every open session is in the queue.
     #[cfg(debug_assertions)]
-    pub fn check(&self) {
+    pub(super) fn check(&self) {
         let mut listed = vec![false; self.sessions.len()];
         for (key, head) in self.heads.iter().enumerate() {
             let mut at = *head;

@@ -19,7 +19,7 @@ const READ_AHEAD_DIVISOR: usize = 2;
 const STEPS_MAX: usize = 16;
 
 /// A reload of some buckets.
-pub struct Reload {
+pub(super) struct Reload {
     /// Last bucket of the reload.
     until: i64,
     scan: PrefixScan,
@@ -28,7 +28,7 @@ pub struct Reload {
 }
 
 /// The result of a call to [`SessionAggregate::reload_expiring`].
-pub enum ReloadProgress {
+pub(super) enum ReloadProgress {
     /// Nothing has to be reloaded for the present watermark.
     UpToDate,
     /// A reload is finished.

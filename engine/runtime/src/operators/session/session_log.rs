@@ -32,12 +32,12 @@ const VERSIONS_PER_SESSION_MAX: usize = 2;
 const COMPACTION_VERSIONS_MIN: usize = 65_536;
 
 /// Returns the segment of a bucket.
-pub fn segment_of(bucket: i64) -> i64 {
+pub(super) fn segment_of(bucket: i64) -> i64 {
     bucket.div_euclid(SEGMENT_BUCKETS)
 }
 
 /// Counts of the log's contents, and the tombstones that are not written yet.
-pub struct SessionLog {
+pub(super) struct SessionLog {
     segments: BTreeMap<i64, Segment>,
     /// Closed sessions that have a version, since the last write.
     closed: Vec<ClosedSessions>,
@@ -59,7 +59,7 @@ struct ClosedSessions {
 }
 
 /// Versions of sessions, by columns.
-pub struct Versions {
+pub(super) struct Versions {
     /// Key columns.
     pub keys: Vec<ArrayRef>,
     /// Number, first and last time, then partial states.
@@ -71,7 +71,7 @@ pub struct Versions {
 }
 
 /// Sessions read from the log.
-pub struct StoredSessions {
+pub(super) struct StoredSessions {
     /// Key columns.
     pub keys: Vec<ArrayRef>,
     /// As in [`Versions`].
@@ -80,7 +80,7 @@ pub struct StoredSessions {
 
 impl SessionLog {
     /// Creates the log of a store without versions.
-    pub fn new() -> Result<Self, Error> {
+    pub(super) fn new() -> Result<Self, Error> {
         Ok(Self {
             segments: BTreeMap::new(),
             closed: Vec::new(),
@@ -90,14 +90,14 @@ impl SessionLog {
     }
 
     /// Returns true if the log has too many versions for `open` sessions once `dirty` more are appended.
-    pub fn needs_compaction(&self, dirty: usize, open: usize) -> bool {
+    pub(super) fn needs_compaction(&self, dirty: usize, open: usize) -> bool {
         let entries: usize = self.segments.values().map(|segment| segment.entries).sum();
         entries + dirty > (open * VERSIONS_PER_SESSION_MAX).max(COMPACTION_VERSIONS_MIN)
     }
 
     /// Records closed sessions whose versions are in these segments or earlier ones. Tombstones are written by
     /// [`SessionLog::take_tombstones`].
-    pub fn note_closed(&mut self, keys: Vec<ArrayRef>, numbers: Vec<u64>, segments: Vec<i64>) {
+    pub(super) fn note_closed(&mut self, keys: Vec<ArrayRef>, numbers: Vec<u64>, segments: Vec<i64>) {
         debug_assert_eq!(numbers.len(), segments.len());
         self.closed_count += numbers.len();
         self.closed.push(ClosedSessions {
@@ -108,12 +108,12 @@ impl SessionLog {
     }
 
     /// Returns the number of closed sessions without a tombstone.
-    pub fn closed_count(&self) -> usize {
+    pub(super) fn closed_count(&self) -> usize {
         self.closed_count
     }
 
     /// Deletes the segments before this one.
-    pub fn delete_before(&mut self, segment: i64, store: &mut Store) -> Result<(), Error> {
+    pub(super) fn delete_before(&mut self, segment: i64, store: &mut Store) -> Result<(), Error> {
         let remaining = self.segments.split_off(&segment);
         let expired = std::mem::replace(&mut self.segments, remaining);
         let (Some((first, _)), Some((last, _))) = (expired.first_key_value(), expired.last_key_value()) else {
@@ -125,7 +125,7 @@ impl SessionLog {
     }
 
     /// Deletes everything.
-    pub fn clear(&mut self, store: &mut Store) -> Result<(), Error> {
+    pub(super) fn clear(&mut self, store: &mut Store) -> Result<(), Error> {
         self.closed.clear();
         self.closed_count = 0;
         self.delete_before(i64::MAX, store)
@@ -133,7 +133,7 @@ impl SessionLog {
 
     /// Returns a flush of tombstones for the closed sessions, except those whose segments are deleted; `None` if none
     /// remain. Blocks are numbered from `number` on; there are at most as many as closed sessions.
-    pub fn take_tombstones(
+    pub(super) fn take_tombstones(
         &mut self,
         number: u64,
         format: &RowFormat,
@@ -176,7 +176,7 @@ impl SessionLog {
     }
 
     /// Returns a flush of versions. Blocks are numbered from `number` on; there are at most as many as versions.
-    pub fn append(
+    pub(super) fn append(
         &mut self,
         versions: Versions,
         number: u64,
@@ -204,7 +204,7 @@ impl SessionLog {
     }
 
     /// Reads the segments of a key group: the newest version of each session without a tombstone, block by block.
-    pub fn read_key_group(
+    pub(super) fn read_key_group(
         &mut self,
         store: &Store,
         group: KeyGroup,

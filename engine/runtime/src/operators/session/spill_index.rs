@@ -22,20 +22,20 @@ use crate::operators::keyed_state::{KeyGroupSet, PrefixScan, RowFormat, SCAN_BLO
 use crate::operators::table::{GroupIndex, Select, UNKNOWN, new_group_index};
 
 /// Namespace of the index.
-pub const INDEX: i64 = 1;
+pub(super) const INDEX: i64 = 1;
 /// Namespace of the index of deferred sessions.
-pub const DEFERRED_INDEX: i64 = 2;
+pub(super) const DEFERRED_INDEX: i64 = 2;
 const SIGN: u64 = 1 << 63;
 
 /// Creates the encoding of index blocks.
-pub fn codec(key_fields: &[FieldRef]) -> Result<Arc<BlockCodec>, Error> {
+pub(super) fn codec(key_fields: &[FieldRef]) -> Result<Arc<BlockCodec>, Error> {
     let mut types: Vec<DataType> = key_fields.iter().map(|field| field.data_type().clone()).collect();
     types.push(DataType::Int64);
     Ok(Arc::new(BlockCodec::new(&types)?))
 }
 
 /// Returns the key of a block of fragments that end in `bucket`, the earliest of which begins at `least_first`.
-pub fn block_key(bucket: i64, least_first: i64, number: u64) -> [u8; 24] {
+pub(super) fn block_key(bucket: i64, least_first: i64, number: u64) -> [u8; 24] {
     let mut key = [0; 24];
     key[..8].copy_from_slice(&(bucket as u64 ^ SIGN).to_be_bytes());
     key[8..16].copy_from_slice(&(least_first as u64 ^ SIGN).to_be_bytes());
@@ -60,7 +60,7 @@ fn read_key(key: &[u8]) -> Result<(i64, i64), Error> {
 }
 
 /// The purpose of a lookup, which decides the namespaces that are read.
-pub enum LookupScope<'a> {
+pub(super) enum LookupScope<'a> {
     /// For sessions about to be emitted. Of the index of deferred sessions only expired blocks are read, in the key
     /// groups that were reloaded.
     Closing { reloaded: &'a KeyGroupSet },
@@ -70,7 +70,7 @@ pub enum LookupScope<'a> {
 
 /// A spilled fragment of a key that was looked up.
 #[derive(Clone, Copy)]
-pub struct SpilledFragment {
+pub(super) struct SpilledFragment {
     key_number: u32,
     /// First time of the fragment.
     pub first: i64,
@@ -79,7 +79,7 @@ pub struct SpilledFragment {
 }
 
 /// A lookup of many keys, by one bounded scan step after the other.
-pub struct IndexLookup {
+pub(super) struct IndexLookup {
     /// The keys, and for each the time until which fragments must begin to be relevant.
     keys: Vec<ArrayRef>,
     until: Vec<i64>,
@@ -119,7 +119,7 @@ struct Probe {
 impl IndexLookup {
     /// Creates a lookup of `keys`; for each key, of the fragments that begin at the corresponding time of `until` or
     /// before. Of the key groups of `keys`, those in `groups` are scanned.
-    pub fn new(
+    pub(super) fn new(
         format: &RowFormat,
         key_fields: &[FieldRef],
         keys: Vec<ArrayRef>,
@@ -189,7 +189,7 @@ impl IndexLookup {
     }
 
     /// Scans some more of the index. Requires a settled store. Returns true while there is more to scan.
-    pub fn step(&mut self, store: &Store, codec: &BlockCodec) -> Result<bool, Error> {
+    pub(super) fn step(&mut self, store: &Store, codec: &BlockCodec) -> Result<bool, Error> {
         let Some(prefix) = self.scan.prefix() else {
             return Ok(false);
         };
@@ -256,7 +256,7 @@ impl IndexLookup {
     }
 
     /// Returns the result, once everything has been scanned.
-    pub fn finish(mut self) -> LookupResult {
+    pub(super) fn finish(mut self) -> LookupResult {
         debug_assert!(self.scan.prefix().is_none(), "a lookup ends after the whole scan");
         self.found.sort_unstable_by_key(|fragment| fragment.key_number);
         LookupResult {
@@ -268,7 +268,7 @@ impl IndexLookup {
 }
 
 /// The spilled fragments of the keys that were looked up.
-pub struct LookupResult {
+pub(super) struct LookupResult {
     key_numbers: Vec<u32>,
     /// Ordered by key number.
     found: Vec<SpilledFragment>,
@@ -278,7 +278,7 @@ pub struct LookupResult {
 
 impl LookupResult {
     /// Returns the fragments of the key in this row of the looked-up keys.
-    pub fn fragments(&self, row: usize) -> &[SpilledFragment] {
+    pub(super) fn fragments(&self, row: usize) -> &[SpilledFragment] {
         let number = self.key_numbers[row];
         let start = self.found.partition_point(|fragment| fragment.key_number < number);
         let rest = &self.found[start..];
@@ -287,7 +287,7 @@ impl LookupResult {
 }
 
 /// A deletion of index blocks.
-pub struct IndexDeletion(pub Vec<(KeyPrefix, Vec<u8>)>);
+pub(super) struct IndexDeletion(pub Vec<(KeyPrefix, Vec<u8>)>);
 
 impl FlushSource for IndexDeletion {
     fn next_chunk(&mut self) -> Result<Option<WriteChunk>, millstream_state::Error> {

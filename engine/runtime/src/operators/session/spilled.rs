@@ -49,7 +49,7 @@ const RETAINED_DIVISOR: usize = 4;
 const STEPS_MAX: usize = 16;
 
 /// The spilled sessions, and the reload in progress.
-pub struct SpilledSessions {
+pub(super) struct SpilledSessions {
     /// By the bucket in which their fragments end.
     pub(super) buckets: BTreeMap<i64, SpilledBucket>,
     /// Last bucket that has been reloaded.
@@ -60,7 +60,7 @@ pub struct SpilledSessions {
 }
 
 /// The spilled fragments that end in one bucket.
-pub struct SpilledBucket {
+pub(super) struct SpilledBucket {
     /// Key groups that have some.
     pub(super) groups: KeyGroupSet,
     /// Estimate of the bytes they take in memory; `None` after a restore.
@@ -69,7 +69,7 @@ pub struct SpilledBucket {
 
 impl SpilledSessions {
     /// Creates an empty set of spilled sessions.
-    pub fn new(loaded_until: i64, limit_bytes: usize) -> Self {
+    pub(super) fn new(loaded_until: i64, limit_bytes: usize) -> Self {
         Self {
             buckets: BTreeMap::new(),
             loaded_until,
@@ -79,7 +79,7 @@ impl SpilledSessions {
     }
 
     /// Adds the fragments of a key prefix that a restore found in the store.
-    pub fn add_restored(&mut self, prefix: KeyPrefix) {
+    pub(super) fn add_restored(&mut self, prefix: KeyPrefix) {
         let bucket = self
             .buckets
             .entry(bucket_of(prefix.namespace))
@@ -91,13 +91,13 @@ impl SpilledSessions {
     }
 
     /// Returns the first bucket with spilled fragments.
-    pub fn next_bucket(&self) -> Option<i64> {
+    pub(super) fn next_bucket(&self) -> Option<i64> {
         self.buckets.keys().next().copied()
     }
 
     /// Checks that all spilled fragments end after the loaded buckets, unless a reload is in progress.
     #[cfg(debug_assertions)]
-    pub fn check(&self) {
+    pub(super) fn check(&self) {
         let first = self.next_bucket();
         assert!(
             self.reload.is_some() || first.is_none_or(|first| first > self.loaded_until),
@@ -277,7 +277,7 @@ impl SessionAggregate {
 }
 
 /// A lookup of the late rows of a batch.
-pub struct LateLookup {
+pub(super) struct LateLookup {
     /// The late rows, ascending.
     pub rows: Vec<u32>,
     /// The lookup of the sessions that these rows would have.

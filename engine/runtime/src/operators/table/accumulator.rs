@@ -11,7 +11,7 @@ use super::state_snapshot::{ColumnSnapshot, StateSnapshot};
 use crate::Error;
 
 /// One aggregate's values for all groups of a table.
-pub trait Accumulator: Send {
+pub(crate) trait Accumulator: Send {
     /// Updates the aggregate by input rows. `groups[i]` is the group of row `i`, below `group_count`. Rows for which
     /// `filter` is not true are ignored.
     fn update(

@@ -14,7 +14,7 @@ use super::numeric_accumulators::{Average, Count, DecimalSum, FoldOperation, Max
 use crate::Error;
 
 /// Returns true for `count(*)`, which the SQL layer spells `count(1)`: its argument need not be evaluated.
-pub fn counts_rows(function: &AggregateFunctionExpr) -> bool {
+pub(super) fn counts_rows(function: &AggregateFunctionExpr) -> bool {
     function.fun().name() == "count"
         && !function.is_distinct()
         && function.expressions().iter().all(|argument| {
@@ -25,7 +25,7 @@ pub fn counts_rows(function: &AggregateFunctionExpr) -> bool {
 }
 
 /// Makes the accumulator for an aggregate call.
-pub fn new_accumulator(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>, Error> {
+pub(crate) fn new_accumulator(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>, Error> {
     let function = &spec.aggregate.function;
     let arguments = function.expressions().len();
     let plain = !function.is_distinct() && function.order_bys().is_empty() && arguments == 1;

@@ -28,7 +28,7 @@ const NUMBERED: u64 = 1 << 32;
 const GROUPS_MAX: usize = (1 << (u64::BITS - CODE_BITS)) - 1;
 
 /// The accumulator of `COUNT(DISTINCT x)`.
-pub struct CountDistinct {
+pub(super) struct CountDistinct {
     /// Item field of the list in the state schema.
     item: FieldRef,
     /// Index of the values that are not their own codes.
@@ -43,7 +43,7 @@ pub struct CountDistinct {
 
 impl CountDistinct {
     /// Makes the accumulator of a call, or returns `None` if its state is not a list of values that this one supports.
-    pub fn for_call(spec: &AggregateSpec) -> Result<Option<Box<dyn Accumulator>>, Error> {
+    pub(super) fn for_call(spec: &AggregateSpec) -> Result<Option<Box<dyn Accumulator>>, Error> {
         let [state] = spec.state_fields.as_slice() else {
             return Ok(None);
         };

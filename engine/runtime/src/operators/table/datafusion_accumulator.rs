@@ -29,7 +29,7 @@ const LIVE_BYTES_MAX: usize = 32 << 20;
 const SEGMENTS_MAX: usize = 64;
 
 /// An accumulator of DataFusion.
-pub struct DataFusionAccumulator {
+pub(super) struct DataFusionAccumulator {
     function: Arc<AggregateFunctionExpr>,
     /// Accumulator of the groups in `touched`, in that order.
     live: Box<dyn GroupsAccumulator>,
@@ -45,7 +45,7 @@ pub struct DataFusionAccumulator {
 const SETTLED: u32 = u32::MAX;
 
 impl DataFusionAccumulator {
-    pub fn new(function: Arc<AggregateFunctionExpr>) -> Result<Self, Error> {
+    pub(super) fn new(function: Arc<AggregateFunctionExpr>) -> Result<Self, Error> {
         Ok(Self {
             live: make(&function)?,
             live_bytes_max: LIVE_BYTES_MAX,

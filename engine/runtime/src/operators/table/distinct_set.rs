@@ -14,26 +14,26 @@ const CHUNK_PAIRS: usize = 16_384;
 
 /// A set of pairs.
 #[derive(Default)]
-pub struct DistinctSet {
+pub(super) struct DistinctSet {
     slots: Vec<u64>,
     list: DistinctList,
 }
 
 /// Pairs in the order of their insertion.
 #[derive(Clone, Default)]
-pub struct DistinctList {
+pub(super) struct DistinctList {
     chunks: Vec<Arc<Vec<u64>>>,
     last: Vec<u64>,
 }
 
 impl DistinctList {
     /// Returns the number of pairs.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.chunks.len() * CHUNK_PAIRS + self.last.len()
     }
 
     /// Returns the pairs in the order of their insertion.
-    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         let chunks = self.chunks.iter().flat_map(|chunk| chunk.iter());
         chunks.chain(&self.last).copied()
     }
@@ -47,14 +47,14 @@ impl DistinctList {
     }
 
     /// Returns the bytes of the list.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         (self.chunks.len() * CHUNK_PAIRS + self.last.capacity()) * size_of::<u64>()
     }
 }
 
 impl DistinctSet {
     /// Reserves slots for `more` pairs, so that inserting them does not resize the table.
-    pub fn reserve(&mut self, more: usize) {
+    pub(super) fn reserve(&mut self, more: usize) {
         let count = self.slots_for(more);
         if count == self.slots.len() {
             return;
@@ -80,7 +80,7 @@ impl DistinctSet {
 
     /// Inserts a pair, for which there must be a free slot. Returns true if it was not in the set.
     #[inline]
-    pub fn insert(&mut self, pair: u64) -> bool {
+    pub(super) fn insert(&mut self, pair: u64) -> bool {
         let mask = self.slots.len() - 1;
         let mut at = place_of(pair, self.slots.len());
         loop {
@@ -96,22 +96,22 @@ impl DistinctSet {
     }
 
     /// Returns the pairs.
-    pub fn list(&self) -> &DistinctList {
+    pub(super) fn list(&self) -> &DistinctList {
         &self.list
     }
 
     /// Returns the bytes of the set.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.slots.capacity() * size_of::<u64>() + self.list.size()
     }
 
     /// Returns the bytes needed in addition for `more` pairs.
-    pub fn growth(&self, more: usize) -> usize {
+    pub(super) fn growth(&self, more: usize) -> usize {
         (self.slots_for(more) - self.slots.len() + more) * size_of::<u64>()
     }
 
     /// Removes all pairs.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.slots.fill(EMPTY);
         self.list.chunks.clear();
         self.list.last.clear();

@@ -21,10 +21,10 @@ use super::integers::integer_width;
 use crate::Error;
 
 /// Stands for the group of a key that is not in an index.
-pub const UNKNOWN: u32 = u32::MAX;
+pub(crate) const UNKNOWN: u32 = u32::MAX;
 
 /// A dense numbering of distinct keys. Groups are numbered from 0 in the order of their first appearance.
-pub trait GroupIndex: Send {
+pub(crate) trait GroupIndex: Send {
     /// Replaces `groups` by the group of each row, adding groups for new keys. All key columns have `rows` rows.
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, groups: &mut Vec<u32>) -> Result<(), Error>;
 
@@ -56,7 +56,7 @@ pub trait GroupIndex: Send {
 }
 
 /// Returns the bytes that a vector needs in addition when `more` elements are pushed one by one.
-pub fn vec_growth<T>(vec: &Vec<T>, more: usize) -> usize {
+pub(super) fn vec_growth<T>(vec: &Vec<T>, more: usize) -> usize {
     let needed = vec.len() + more;
     if needed <= vec.capacity() {
         return 0;
@@ -65,7 +65,7 @@ pub fn vec_growth<T>(vec: &Vec<T>, more: usize) -> usize {
 }
 
 /// Makes the index for keys of these types.
-pub fn new_group_index(fields: &[FieldRef]) -> Result<Box<dyn GroupIndex>, Error> {
+pub(crate) fn new_group_index(fields: &[FieldRef]) -> Result<Box<dyn GroupIndex>, Error> {
     Ok(match fields {
         [] => Box::new(SingleGroup { used: false }),
         [field] if integer_width(field.data_type()).is_some() => Box::new(IntegerIndex::new(field.data_type())),

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use crate::Error;
 
 /// Returns the width in bytes of an integer-like type, or `None` for other types.
-pub fn integer_width(data_type: &DataType) -> Option<usize> {
+pub(super) fn integer_width(data_type: &DataType) -> Option<usize> {
     match data_type {
         DataType::Int64
         | DataType::UInt64
@@ -21,7 +21,7 @@ pub fn integer_width(data_type: &DataType) -> Option<usize> {
 }
 
 /// Returns the values of an integer-like column as `i64`, borrowed if they are 8 bytes wide.
-pub fn integer_values(array: &ArrayRef, width: usize) -> ScalarBuffer<i64> {
+pub(super) fn integer_values(array: &ArrayRef, width: usize) -> ScalarBuffer<i64> {
     let data = array.to_data();
     if width == 8 {
         ScalarBuffer::new(data.buffers()[0].clone(), data.offset(), data.len())
@@ -32,7 +32,11 @@ pub fn integer_values(array: &ArrayRef, width: usize) -> ScalarBuffer<i64> {
 }
 
 /// Makes a column of an integer-like type.
-pub fn from_integers(data_type: &DataType, values: Vec<i64>, nulls: Option<NullBuffer>) -> Result<ArrayRef, Error> {
+pub(super) fn from_integers(
+    data_type: &DataType,
+    values: Vec<i64>,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef, Error> {
     let len = values.len();
     let buffer = match integer_width(data_type) {
         Some(4) => Buffer::from_vec(values.into_iter().map(|value| value as i32).collect::<Vec<i32>>()),

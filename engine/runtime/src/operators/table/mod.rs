@@ -24,21 +24,21 @@ use arrow_select::take::take_arrays;
 use datafusion::physical_expr::PhysicalExprRef;
 use millstream_graph::Aggregate;
 
-pub use self::accumulator::Accumulator;
-pub use self::accumulator_factory::new_accumulator;
-pub use self::group_index::{GroupIndex, UNKNOWN, new_group_index};
-pub use self::state_snapshot::StateSnapshots;
+pub(super) use self::accumulator::Accumulator;
+pub(super) use self::accumulator_factory::new_accumulator;
+pub(super) use self::group_index::{GroupIndex, UNKNOWN, new_group_index};
+pub(super) use self::state_snapshot::StateSnapshots;
 use crate::Error;
 
 /// Some groups of a table.
-pub enum Select<'a> {
+pub(super) enum Select<'a> {
     Range(Range<usize>),
     Indices(&'a [u32]),
 }
 
 impl Select<'_> {
     /// Returns the number of groups.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Range(range) => range.len(),
             Self::Indices(indices) => indices.len(),
@@ -46,7 +46,7 @@ impl Select<'_> {
     }
 
     /// Returns the numbers of the groups.
-    pub fn iter(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+    pub(super) fn iter(&self) -> Box<dyn Iterator<Item = u32> + '_> {
         match self {
             Self::Range(range) => Box::new(range.start as u32..range.end as u32),
             Self::Indices(indices) => Box::new(indices.iter().copied()),
@@ -54,7 +54,7 @@ impl Select<'_> {
     }
 
     /// Returns the selected rows of columns.
-    pub fn take(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>, Error> {
+    pub(super) fn take(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>, Error> {
         Ok(match self {
             Self::Range(range) => columns
                 .iter()
@@ -65,7 +65,7 @@ impl Select<'_> {
     }
 
     /// Returns the selected elements of a slice that is indexed by group.
-    pub fn gather<T: Copy>(&self, values: &[T]) -> Vec<T> {
+    pub(super) fn gather<T: Copy>(&self, values: &[T]) -> Vec<T> {
         match self {
             Self::Range(range) => values[range.clone()].to_vec(),
             Self::Indices(indices) => indices.iter().map(|index| values[*index as usize]).collect(),
@@ -74,13 +74,13 @@ impl Select<'_> {
 }
 
 /// The keys and aggregates of a table, shared by all tables of an operator.
-pub struct TableSpec {
+pub(super) struct TableSpec {
     pub key_fields: Vec<FieldRef>,
     pub aggregates: Vec<AggregateSpec>,
 }
 
 /// One aggregate, and properties derived from it.
-pub struct AggregateSpec {
+pub(super) struct AggregateSpec {
     pub aggregate: Aggregate,
     /// Expressions of the values of an update: the arguments, then the ordering.
     arguments: Vec<PhysicalExprRef>,
@@ -90,7 +90,7 @@ pub struct AggregateSpec {
 
 impl TableSpec {
     /// Makes the specification of tables with these keys and aggregates.
-    pub fn new(key_fields: Vec<FieldRef>, aggregates: &[Aggregate]) -> Result<Arc<Self>, Error> {
+    pub(super) fn new(key_fields: Vec<FieldRef>, aggregates: &[Aggregate]) -> Result<Arc<Self>, Error> {
         let aggregates = aggregates
             .iter()
             .map(|aggregate| {
@@ -112,12 +112,12 @@ impl TableSpec {
     }
 
     /// Returns the number of partial state columns of all aggregates.
-    pub fn state_width(&self) -> usize {
+    pub(super) fn state_width(&self) -> usize {
         self.aggregates.iter().map(|spec| spec.state_fields.len()).sum()
     }
 
     /// Returns the schema of a stored row: keys, then partial states.
-    pub fn stored_schema(&self) -> SchemaRef {
+    pub(super) fn stored_schema(&self) -> SchemaRef {
         let states = self
             .aggregates
             .iter()
@@ -127,7 +127,7 @@ impl TableSpec {
     }
 
     /// Evaluates the arguments of all aggregates for a batch of input rows.
-    pub fn arguments(&self, batch: &RecordBatch) -> Result<Vec<Argument>, Error> {
+    pub(super) fn arguments(&self, batch: &RecordBatch) -> Result<Vec<Argument>, Error> {
         self.aggregates
             .iter()
             .map(|spec| {
@@ -149,7 +149,7 @@ impl TableSpec {
     }
 
     /// Splits the state columns of all aggregates, in order, by aggregate.
-    pub fn split_states(&self, mut columns: &[ArrayRef]) -> Vec<Vec<ArrayRef>> {
+    pub(super) fn split_states(&self, mut columns: &[ArrayRef]) -> Vec<Vec<ArrayRef>> {
         self.aggregates
             .iter()
             .map(|spec| {
@@ -163,14 +163,14 @@ impl TableSpec {
 
 /// The evaluated input of one aggregate for one batch.
 #[derive(Clone)]
-pub struct Argument {
+pub(super) struct Argument {
     pub values: Vec<ArrayRef>,
     pub filter: Option<BooleanArray>,
 }
 
 impl Argument {
     /// Returns the argument with every column replaced, such as by some of its rows.
-    pub fn map(&self, mut replace: impl FnMut(&ArrayRef) -> Result<ArrayRef, Error>) -> Result<Self, Error> {
+    pub(super) fn map(&self, mut replace: impl FnMut(&ArrayRef) -> Result<ArrayRef, Error>) -> Result<Self, Error> {
         let values = self.values.iter().map(&mut replace).collect::<Result<_, _>>()?;
         let filter = match &self.filter {
             None => None,
@@ -184,13 +184,13 @@ impl Argument {
 }
 
 /// Converts each row to a partial state of its own. Used instead of pre-aggregation when keys hardly repeat.
-pub struct RowStates {
+pub(super) struct RowStates {
     accumulators: Vec<Box<dyn Accumulator>>,
     groups: Vec<u32>,
 }
 
 impl RowStates {
-    pub fn new(spec: &TableSpec) -> Result<Self, Error> {
+    pub(super) fn new(spec: &TableSpec) -> Result<Self, Error> {
         Ok(Self {
             accumulators: spec.aggregates.iter().map(new_accumulator).collect::<Result<_, _>>()?,
             groups: Vec::new(),
@@ -198,7 +198,7 @@ impl RowStates {
     }
 
     /// Returns the state columns of all aggregates, in order.
-    pub fn convert(&mut self, arguments: &[Argument], rows: usize) -> Result<Vec<ArrayRef>, Error> {
+    pub(super) fn convert(&mut self, arguments: &[Argument], rows: usize) -> Result<Vec<ArrayRef>, Error> {
         self.groups.clear();
         self.groups.extend(0..rows as u32);
         let mut columns = Vec::new();
@@ -212,13 +212,13 @@ impl RowStates {
 }
 
 /// Groups and their accumulators.
-pub struct Table {
+pub(super) struct Table {
     groups: Box<dyn GroupIndex>,
     accumulators: Vec<Box<dyn Accumulator>>,
 }
 
 impl Table {
-    pub fn new(spec: &Arc<TableSpec>) -> Result<Self, Error> {
+    pub(super) fn new(spec: &Arc<TableSpec>) -> Result<Self, Error> {
         Ok(Self {
             groups: new_group_index(&spec.key_fields)?,
             accumulators: spec.aggregates.iter().map(new_accumulator).collect::<Result<_, _>>()?,
@@ -226,21 +226,21 @@ impl Table {
     }
 
     /// Reserves memory for about `groups` more groups.
-    pub fn reserve(&mut self, groups: usize) {
+    pub(super) fn reserve(&mut self, groups: usize) {
         self.groups.reserve(groups);
     }
 
     /// Returns the number of groups.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.groups.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Updates the aggregates by input rows. Replaces `groups` by the group of each row.
-    pub fn update(
+    pub(super) fn update(
         &mut self,
         keys: &[ArrayRef],
         arguments: &[Argument],
@@ -256,7 +256,7 @@ impl Table {
     }
 
     /// Merges partial states: `states` are the state columns by aggregate. Replaces `groups` by the group of each row.
-    pub fn merge(
+    pub(super) fn merge(
         &mut self,
         keys: &[ArrayRef],
         states: &[Vec<ArrayRef>],
@@ -272,7 +272,12 @@ impl Table {
     }
 
     /// Merges some groups of another table with the same specification.
-    pub fn merge_table(&mut self, other: &mut Self, range: Range<usize>, groups: &mut Vec<u32>) -> Result<(), Error> {
+    pub(super) fn merge_table(
+        &mut self,
+        other: &mut Self,
+        range: Range<usize>,
+        groups: &mut Vec<u32>,
+    ) -> Result<(), Error> {
         let select = Select::Range(range);
         let keys = other.keys(&select)?;
         let states = other.states(&select)?;
@@ -280,12 +285,12 @@ impl Table {
     }
 
     /// Returns the key columns of some groups.
-    pub fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+    pub(super) fn keys(&self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
         self.groups.keys(select)
     }
 
     /// Returns the partial states of some groups, by aggregate.
-    pub fn states(&mut self, select: &Select<'_>) -> Result<Vec<Vec<ArrayRef>>, Error> {
+    pub(super) fn states(&mut self, select: &Select<'_>) -> Result<Vec<Vec<ArrayRef>>, Error> {
         self.accumulators
             .iter_mut()
             .map(|accumulator| accumulator.state(select))
@@ -293,7 +298,7 @@ impl Table {
     }
 
     /// Takes a snapshot of the partial states of some groups, for another thread to read.
-    pub fn snapshot_states(&mut self, select: &Select<'_>) -> Result<StateSnapshots, Error> {
+    pub(super) fn snapshot_states(&mut self, select: &Select<'_>) -> Result<StateSnapshots, Error> {
         let states = self
             .accumulators
             .iter_mut()
@@ -302,7 +307,7 @@ impl Table {
     }
 
     /// Returns the results of some groups, one column per aggregate.
-    pub fn results(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+    pub(super) fn results(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
         self.accumulators
             .iter_mut()
             .map(|accumulator| accumulator.evaluate(select))
@@ -310,7 +315,7 @@ impl Table {
     }
 
     /// Returns the bytes of the table.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.groups.size()
             + self
                 .accumulators
@@ -321,7 +326,7 @@ impl Table {
 
     /// Returns the bytes needed in addition for `groups` more groups, including those of the group index while it is
     /// being resized.
-    pub fn growth(&self, groups: usize) -> usize {
+    pub(super) fn growth(&self, groups: usize) -> usize {
         let accumulators = self.accumulators.iter().map(|accumulator| accumulator.growth(groups));
         match self.groups.growth(groups) + accumulators.sum::<usize>() {
             0 => 0,
@@ -330,12 +335,12 @@ impl Table {
     }
 
     /// Releases the memory that only updates need. The table must only be read from now on.
-    pub fn freeze(&mut self) {
+    pub(super) fn freeze(&mut self) {
         self.groups.freeze();
     }
 
     /// Removes all groups and keeps the allocations.
-    pub fn clear(&mut self) -> Result<(), Error> {
+    pub(super) fn clear(&mut self) -> Result<(), Error> {
         self.groups.clear();
         for accumulator in &mut self.accumulators {
             accumulator.clear()?;

@@ -19,7 +19,7 @@ use super::{Accumulator, Select};
 use crate::Error;
 
 /// A fold of numbers.
-pub trait FoldOperation: Send {
+pub(super) trait FoldOperation: Send {
     /// Returns the value before the first.
     fn initial<N: ArrowNativeTypeOp>() -> N;
     /// Folds a value into the former result.
@@ -27,14 +27,14 @@ pub trait FoldOperation: Send {
 }
 
 /// The sum. Wraps on integer overflow, as in Flink and DataFusion.
-pub struct Sum;
+pub(super) struct Sum;
 /// The sum of decimals, NULL if it has more digits than its type, as in Flink. On overflow of the 128 bits it becomes
 /// the greatest integer, which is not a valid decimal, and stays so.
-pub struct DecimalSum;
+pub(super) struct DecimalSum;
 /// The minimum.
-pub struct Min;
+pub(super) struct Min;
 /// The maximum.
-pub struct Max;
+pub(super) struct Max;
 
 impl FoldOperation for Sum {
     fn initial<N: ArrowNativeTypeOp>() -> N {
@@ -101,7 +101,7 @@ fn counted(array: Option<&dyn Array>, filter: Option<&BooleanArray>) -> Option<N
 }
 
 /// Sum, minimum or maximum.
-pub struct NumericAccumulator<T: ArrowPrimitiveType, O> {
+pub(super) struct NumericAccumulator<T: ArrowPrimitiveType, O> {
     data_type: DataType,
     values: Vec<T::Native>,
     /// By group: true if it has had a value. `None` if all have.
@@ -113,7 +113,7 @@ impl<T: ArrowPrimitiveType, O: FoldOperation> NumericAccumulator<T, O>
 where
     T::Native: ArrowNativeTypeOp,
 {
-    pub fn new(data_type: &DataType) -> Self {
+    pub(super) fn new(data_type: &DataType) -> Self {
         Self {
             data_type: data_type.clone(),
             values: Vec::new(),
@@ -228,7 +228,7 @@ where
 
 /// The number of rows, or of values that are not NULL.
 #[derive(Default)]
-pub struct Count {
+pub(super) struct Count {
     counts: Vec<i64>,
 }
 
@@ -289,7 +289,7 @@ impl Accumulator for Count {
 
 /// The average of floating-point numbers; integers are converted.
 #[derive(Default)]
-pub struct Average {
+pub(super) struct Average {
     counts: Vec<u64>,
     sums: Vec<f64>,
 }

@@ -10,7 +10,7 @@ use super::Select;
 use crate::Error;
 
 /// A snapshot of the partial states of one aggregate for some groups, which are numbered from 0 in the snapshot.
-pub trait StateSnapshot: Send {
+pub(crate) trait StateSnapshot: Send {
     /// Returns the state columns of some groups.
     fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error>;
 
@@ -19,11 +19,11 @@ pub trait StateSnapshot: Send {
 }
 
 /// Snapshots of all aggregates of a table, in order.
-pub struct StateSnapshots(pub(super) Vec<Box<dyn StateSnapshot>>);
+pub(crate) struct StateSnapshots(pub(super) Vec<Box<dyn StateSnapshot>>);
 
 impl StateSnapshots {
     /// Returns the state columns of all aggregates, for some groups.
-    pub fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
+    pub(crate) fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {
         let mut columns = Vec::new();
         for states in &mut self.0 {
             columns.extend(states.read(select)?);
@@ -32,7 +32,7 @@ impl StateSnapshots {
     }
 
     /// Returns the bytes of the snapshots.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.0.iter().map(|states| states.size()).sum()
     }
 }
@@ -44,7 +44,7 @@ impl From<Vec<ArrayRef>> for StateSnapshots {
 }
 
 /// A snapshot as columns with a row for each group.
-pub struct ColumnSnapshot(pub Vec<ArrayRef>);
+pub(super) struct ColumnSnapshot(pub Vec<ArrayRef>);
 
 impl StateSnapshot for ColumnSnapshot {
     fn read(&mut self, select: &Select<'_>) -> Result<Vec<ArrayRef>, Error> {

@@ -18,7 +18,7 @@ use crate::operators::window_panes::{FireBudget, ReadProgress, StoredWindow};
 const SCAN_ROWS: usize = 8_192;
 
 /// A window that is being fired.
-pub enum Firing {
+pub(crate) enum Firing {
     /// Its panes are being merged.
     Merge(Merging),
     /// Groups are being emitted, the next one is `next`.
@@ -29,7 +29,7 @@ pub enum Firing {
 
 impl Firing {
     /// Returns the bytes held besides panes and the cumulative prefix.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         match self {
             Self::Merge(merging) => merging.size(),
             Self::Emit {
@@ -43,7 +43,7 @@ impl Firing {
 }
 
 /// The table with the groups of a window.
-pub enum GroupSource {
+pub(crate) enum GroupSource {
     /// The pane of a slice, which later windows need too.
     Pane(i64),
     Owned(Table),
@@ -51,7 +51,7 @@ pub enum GroupSource {
 }
 
 /// A window that is fired from the store.
-pub struct StoredFiring {
+pub(crate) struct StoredFiring {
     end: i64,
     stored: StoredWindow,
     /// The groups of the current key group.

@@ -26,7 +26,7 @@ const GROUPS_MAX: usize = 16_384;
 const OUTPUT_PERCENT_MAX: usize = 60;
 
 /// The operator of local pre-aggregation: phase `Local`.
-pub struct LocalAggregate {
+pub(crate) struct LocalAggregate {
     layout: Layout,
     /// By slice end.
     tables: BTreeMap<i64, Table>,
@@ -40,7 +40,7 @@ pub struct LocalAggregate {
 
 impl LocalAggregate {
     /// Creates the operator.
-    pub fn new(node: &graph::WindowAggregate, input: &SchemaRef, output: &SchemaRef) -> Result<Self, Error> {
+    pub(crate) fn new(node: &graph::WindowAggregate, input: &SchemaRef, output: &SchemaRef) -> Result<Self, Error> {
         let layout = Layout::new(node, input, output)?;
         Ok(Self {
             row_states: RowStates::new(&layout.spec)?,

@@ -23,7 +23,7 @@ const MERGE_GROUPS: usize = 8_192;
 const RUN_SLICES_MIN: i64 = 9;
 
 /// The runs that have been merged.
-pub struct Runs {
+pub(super) struct Runs {
     /// Length of a run; 0 where there are none.
     length: i64,
     offset: i64,
@@ -33,7 +33,7 @@ pub struct Runs {
 
 impl Runs {
     /// Creates the runs of these windows.
-    pub fn new(slices: &Slices) -> Self {
+    pub(super) fn new(slices: &Slices) -> Self {
         let (length, offset) = match *slices {
             Slices::Hop { size, slide, offset } if size / slide >= RUN_SLICES_MIN => {
                 let slices_per_run = ((size / slide) as u64).isqrt() as i64;
@@ -59,7 +59,7 @@ impl Runs {
     }
 
     /// Drops the run of a slice that has changed.
-    pub fn invalidate(&mut self, slice_end: i64) {
+    pub(super) fn invalidate(&mut self, slice_end: i64) {
         if !self.tables.is_empty() {
             let run_start = floor(slice_end.saturating_sub(1), self.length, self.offset);
             self.tables.remove(&run_start.saturating_add(self.length));
@@ -67,7 +67,7 @@ impl Runs {
     }
 
     /// Drops the runs that no window after the one that starts at `start` contains completely.
-    pub fn expire(&mut self, start: i64) {
+    pub(super) fn expire(&mut self, start: i64) {
         while let Some(first) = self.tables.first_entry() {
             if first.key().saturating_sub(self.length) > start {
                 break;
@@ -77,18 +77,18 @@ impl Runs {
     }
 
     /// Drops all runs.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.tables.clear();
     }
 
     /// Returns the bytes held.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.tables.values().map(Table::size).sum()
     }
 }
 
 /// The merged slices of a cumulating window's period, from its start on.
-pub struct CumulativePrefix {
+pub(super) struct CumulativePrefix {
     /// Start of the period.
     pub start: i64,
     /// End of the last merged slice.
@@ -105,7 +105,7 @@ enum Part {
 }
 
 /// A merge of the parts of a window.
-pub struct Merging {
+pub(crate) struct Merging {
     /// End of the window.
     pub end: i64,
     /// The groups merged so far.
@@ -155,12 +155,12 @@ impl Merging {
     }
 
     /// Returns the bytes held.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.merged.size() + self.run.as_ref().map_or(0, |run| run.table.size())
     }
 
     /// Returns true if all parts are merged.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.parts.is_empty()
     }
 

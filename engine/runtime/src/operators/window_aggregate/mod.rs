@@ -32,13 +32,13 @@ use arrow_select::concat::concat_batches;
 use millstream_graph::{self as graph, Phase, Port, TimeAttribute, Window};
 
 use self::firing::Firing;
-pub use self::local::LocalAggregate;
+pub(super) use self::local::LocalAggregate;
 use self::merging::{CumulativePrefix, Runs};
-pub use self::output::{WindowOutput, conform};
+pub(super) use self::output::{WindowOutput, conform};
 use self::pane_format::PaneFormat;
 use self::pane_table::PaneTable;
-pub use self::slice_assignment::{RowSelection, RowTime, SliceAssignment, emit_late, micros};
-pub use self::slices::Slices;
+pub(super) use self::slice_assignment::{RowSelection, RowTime, SliceAssignment, emit_late, micros};
+pub(super) use self::slices::Slices;
 use super::OperatorContext;
 use super::table::{Select, Table, TableSpec};
 use super::window_panes::{FireBudget, WindowOperator, WindowPanes};
@@ -109,7 +109,7 @@ impl Layout {
 }
 
 /// The operator of tumbling, hopping, cumulating and attached windows: phases `Single` and `Final`.
-pub struct WindowAggregate {
+pub(super) struct WindowAggregate {
     layout: Layout,
     /// By slice end.
     panes: WindowPanes<PaneTable>,
@@ -136,7 +136,7 @@ pub struct WindowAggregate {
 
 impl WindowAggregate {
     /// Creates the operator, with the panes of the checkpoint it resumes from.
-    pub fn new(
+    pub(super) fn new(
         name: &str,
         node: &graph::WindowAggregate,
         input: &SchemaRef,

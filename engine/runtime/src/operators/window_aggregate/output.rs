@@ -10,7 +10,7 @@ use arrow_array::RecordBatch;
 use crate::Error;
 
 /// The layout of output batches.
-pub struct WindowOutput {
+pub(crate) struct WindowOutput {
     schema: SchemaRef,
     /// True if the last key column is the window's start.
     start_is_key: bool,
@@ -18,28 +18,28 @@ pub struct WindowOutput {
 
 impl WindowOutput {
     /// Creates the layout of batches with this schema.
-    pub fn new(schema: SchemaRef, start_is_key: bool) -> Self {
+    pub(crate) fn new(schema: SchemaRef, start_is_key: bool) -> Self {
         Self { schema, start_is_key }
     }
 
     /// Returns the schema of output batches.
-    pub fn schema(&self) -> &SchemaRef {
+    pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     /// Returns true if the last key column is the window's start.
-    pub fn start_is_key(&self) -> bool {
+    pub(crate) fn start_is_key(&self) -> bool {
         self.start_is_key
     }
 
     /// Returns the number of key columns before the partial states.
-    pub fn partial_keys(&self, keys: usize) -> usize {
+    pub(crate) fn partial_keys(&self, keys: usize) -> usize {
         keys - usize::from(self.start_is_key)
     }
 
     /// Returns a batch of rows of the window, or slice, from `start` to `end`. `start` is ignored if it is among the
     /// keys.
-    pub fn batch(
+    pub(crate) fn batch(
         &self,
         mut keys: Vec<ArrayRef>,
         values: impl IntoIterator<Item = ArrayRef>,
@@ -61,7 +61,7 @@ impl WindowOutput {
 }
 
 /// Returns a batch of these columns, which are cast to the types of the schema where they differ.
-pub fn conform(schema: &SchemaRef, mut columns: Vec<ArrayRef>) -> Result<RecordBatch, Error> {
+pub(crate) fn conform(schema: &SchemaRef, mut columns: Vec<ArrayRef>) -> Result<RecordBatch, Error> {
     for (column, field) in columns.iter_mut().zip(schema.fields()) {
         if column.data_type() != field.data_type() {
             *column = cast(column, field.data_type())?;

@@ -27,7 +27,7 @@ const SEGMENT_GROUPS_PER_KEY_GROUP: usize = 256;
 const DENSE_GROUPS: usize = 4;
 
 /// The format of panes in the store.
-pub struct PaneFormat {
+pub(super) struct PaneFormat {
     spec: Arc<TableSpec>,
     format: Arc<RowFormat>,
     key_groups: KeyGroupRange,
@@ -36,7 +36,7 @@ pub struct PaneFormat {
 
 /// Frozen parts of panes.
 #[derive(Default)]
-pub struct FrozenPanes {
+pub(super) struct FrozenPanes {
     /// Groups to be written as rows.
     pub rows: Vec<FrozenRows>,
     /// Groups to be written as blocks.
@@ -61,12 +61,12 @@ impl PaneFormat {
     }
 
     /// Returns the number of groups of a segment.
-    pub fn segment_groups(&self) -> usize {
+    pub(super) fn segment_groups(&self) -> usize {
         self.segment_groups
     }
 
     /// Copies the dirty groups of a pane, to be written as rows.
-    pub fn freeze_rows(&self, slice_end: i64, pane: &mut PaneTable) -> Result<FrozenRows, Error> {
+    pub(super) fn freeze_rows(&self, slice_end: i64, pane: &mut PaneTable) -> Result<FrozenRows, Error> {
         let all = 0..pane.table.len();
         let select = match &pane.dirty {
             DirtyGroups::All => Select::Range(all),
@@ -86,7 +86,7 @@ impl PaneFormat {
     }
 
     /// Copies the segments of a pane that have dirty groups, to be written as blocks.
-    pub fn freeze_blocks(&self, slice_end: i64, pane: &mut PaneTable) -> Result<FrozenTable, Error> {
+    pub(super) fn freeze_blocks(&self, slice_end: i64, pane: &mut PaneTable) -> Result<FrozenTable, Error> {
         let segments = pane.dirty.segments(self.segment_groups, pane.table.len());
         let contents = Contents::snapshot(&mut pane.table, &segments)?;
         let mut frozen = FrozenTable {
@@ -108,7 +108,7 @@ impl PaneFormat {
 
     /// Converts an evicted pane to a table to be written. It has neither segments nor changed groups if everything is
     /// in the store already.
-    pub fn freeze_evicted(&self, slice_end: i64, pane: PaneTable) -> FrozenTable {
+    pub(super) fn freeze_evicted(&self, slice_end: i64, pane: PaneTable) -> FrozenTable {
         let groups = pane.table.len();
         // New groups of a table that was written as rows are one segment.
         let new_groups = |written: usize| {
@@ -146,7 +146,7 @@ impl PaneFormat {
     }
 
     /// Returns the key groups that have groups among the blocks of a table, and perhaps more.
-    pub fn key_groups(&self, frozen: &FrozenTable) -> Result<Vec<u16>, Error> {
+    pub(super) fn key_groups(&self, frozen: &FrozenTable) -> Result<Vec<u16>, Error> {
         if frozen.block_groups() >= self.key_groups.count() * DENSE_GROUPS {
             return Ok((self.key_groups.start..self.key_groups.end).collect());
         }
@@ -160,7 +160,7 @@ impl PaneFormat {
     }
 
     /// Queues frozen panes, in the order of their slices.
-    pub fn write(&self, frozen: FrozenPanes, spill: &mut Spill) -> Result<(), Error> {
+    pub(super) fn write(&self, frozen: FrozenPanes, spill: &mut Spill) -> Result<(), Error> {
         let FrozenPanes { mut rows, mut tables } = frozen;
         if !rows.is_empty() {
             rows.sort_by_key(|rows| rows.namespace);
@@ -176,7 +176,12 @@ impl PaneFormat {
     }
 
     /// Merges the partial states of entries into a table. `groups` is scratch.
-    pub fn merge_stored(&self, stored: &StoredPanes, table: &mut Table, groups: &mut Vec<u32>) -> Result<(), Error> {
+    pub(super) fn merge_stored(
+        &self,
+        stored: &StoredPanes,
+        table: &mut Table,
+        groups: &mut Vec<u32>,
+    ) -> Result<(), Error> {
         if !stored.keys.is_empty() {
             let rows = stored.keys.len();
             let keys = self.format.decode_keys(&stored.keys)?;
@@ -193,7 +198,7 @@ impl PaneFormat {
 
 /// Entries of panes read from the store.
 #[derive(Default)]
-pub struct StoredPanes {
+pub(super) struct StoredPanes {
     keys: StoredRows,
     values: StoredRows,
     blocks: StoredRows,
@@ -201,7 +206,7 @@ pub struct StoredPanes {
 
 impl StoredPanes {
     /// Adds an entry.
-    pub fn push(&mut self, key: &[u8], value: &[u8]) {
+    pub(super) fn push(&mut self, key: &[u8], value: &[u8]) {
         if is_block(key) {
             self.blocks.push(value);
             return;

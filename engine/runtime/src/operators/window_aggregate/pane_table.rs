@@ -18,7 +18,7 @@ const BLOCK_GROWTH_MAX: usize = 4;
 const ROW_OVERHEAD_BYTES: usize = 256;
 
 /// The groups of a slice.
-pub struct PaneTable {
+pub(crate) struct PaneTable {
     /// Groups and their accumulators.
     pub table: Table,
     /// Groups that have changed since they were last written.
@@ -32,7 +32,7 @@ pub struct PaneTable {
 
 /// The form in which a table that stays in memory has been written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum StoredLayout {
+pub(crate) enum StoredLayout {
     /// This number of groups, from the first on, as rows. Later changes of these groups must replace the rows.
     Rows(usize),
     /// All groups, in blocks of this number of rows. Changes replace whole segments.
@@ -40,14 +40,14 @@ pub enum StoredLayout {
 }
 
 /// Groups that differ from their state in the store.
-pub enum DirtyGroups {
+pub(crate) enum DirtyGroups {
     All,
     Listed { marks: Vec<bool>, groups: Vec<u32> },
 }
 
 /// The way in which a checkpoint treats a pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckpointAction {
+pub(crate) enum CheckpointAction {
     /// Nothing has changed.
     Skip,
     WriteRows,
@@ -57,7 +57,7 @@ pub enum CheckpointAction {
 
 impl DirtyGroups {
     /// Returns the empty set, for a table of this many groups.
-    pub fn none(group_count: usize) -> Self {
+    pub(crate) fn none(group_count: usize) -> Self {
         Self::Listed {
             marks: vec![false; group_count],
             groups: Vec::new(),
@@ -73,7 +73,7 @@ impl DirtyGroups {
     }
 
     /// Returns the segments of `segment_groups` groups that have dirty ones, of a table with `group_count` groups.
-    pub fn segments(&self, segment_groups: usize, group_count: usize) -> Vec<Segment> {
+    pub(crate) fn segments(&self, segment_groups: usize, group_count: usize) -> Vec<Segment> {
         let segment = |number: usize| Segment {
             number: number as u32,
             groups: number * segment_groups..group_count.min((number + 1) * segment_groups),
@@ -90,7 +90,7 @@ impl DirtyGroups {
     }
 
     /// Marks groups of a table with `group_count` groups as dirty.
-    pub fn mark(&mut self, touched: &[u32], group_count: usize) {
+    pub(crate) fn mark(&mut self, touched: &[u32], group_count: usize) {
         let Self::Listed { marks, groups } = self else {
             return;
         };
@@ -114,7 +114,7 @@ impl DirtyGroups {
 
 impl PaneTable {
     /// Creates an empty table, to be written under this epoch.
-    pub fn new(spec: &Arc<TableSpec>, epoch: u32) -> Result<Self, Error> {
+    pub(crate) fn new(spec: &Arc<TableSpec>, epoch: u32) -> Result<Self, Error> {
         Ok(Self {
             table: Table::new(spec)?,
             dirty: DirtyGroups::All,
@@ -124,7 +124,7 @@ impl PaneTable {
     }
 
     /// Returns the cheapest way to write the changes. `is_stored` is true if the store has other rows of the slice.
-    pub fn checkpoint_action(&self, is_stored: bool, segment_groups: usize) -> CheckpointAction {
+    pub(crate) fn checkpoint_action(&self, is_stored: bool, segment_groups: usize) -> CheckpointAction {
         let groups = self.table.len();
         let dirty = self.dirty.count(groups);
         let segments = self.dirty.segments(segment_groups, groups);
@@ -146,7 +146,7 @@ impl PaneTable {
     }
 
     /// Returns true if groups have become much larger since their blocks were laid out.
-    pub fn has_outgrown_blocks(&self) -> bool {
+    pub(crate) fn has_outgrown_blocks(&self) -> bool {
         match self.layout {
             StoredLayout::Blocks(rows) => block_rows(&self.table) * BLOCK_GROWTH_MAX < rows,
             StoredLayout::Rows(_) => false,
@@ -154,7 +154,7 @@ impl PaneTable {
     }
 
     /// Estimates the bytes of the copy that an action makes.
-    pub fn copy_bytes(&self, action: CheckpointAction, segment_groups: usize) -> usize {
+    pub(crate) fn copy_bytes(&self, action: CheckpointAction, segment_groups: usize) -> usize {
         let groups = self.table.len();
         let copied = match (action, self.layout) {
             (CheckpointAction::WriteRows, StoredLayout::Rows(_)) => self.dirty.count(groups),

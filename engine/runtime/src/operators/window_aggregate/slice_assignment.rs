@@ -20,7 +20,7 @@ use crate::operators::table::Argument;
 
 /// The source of a row's slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowTime {
+pub(crate) enum RowTime {
     /// A column with the row's event time.
     Event(usize),
     /// Processing time.
@@ -31,7 +31,7 @@ pub enum RowTime {
 
 /// Some rows of a batch.
 #[derive(Debug, Clone)]
-pub enum RowSelection {
+pub(crate) enum RowSelection {
     All,
     Range(usize, usize),
     Listed(UInt32Array),
@@ -51,7 +51,7 @@ impl RowSelection {
     }
 
     /// Returns the number of selected rows, of `total` rows.
-    pub fn count(&self, total: usize) -> usize {
+    pub(crate) fn count(&self, total: usize) -> usize {
         match self {
             Self::All => total,
             Self::Range(_, len) => *len,
@@ -60,7 +60,7 @@ impl RowSelection {
     }
 
     /// Returns the selected rows of a column.
-    pub fn take(&self, array: &ArrayRef) -> Result<ArrayRef, Error> {
+    pub(crate) fn take(&self, array: &ArrayRef) -> Result<ArrayRef, Error> {
         Ok(match self {
             Self::All => array.clone(),
             Self::Range(start, len) => array.slice(*start, *len),
@@ -69,20 +69,20 @@ impl RowSelection {
     }
 
     /// Returns the selected rows of the arguments of aggregates.
-    pub fn take_arguments(&self, arguments: &[Argument]) -> Result<Vec<Argument>, Error> {
+    pub(crate) fn take_arguments(&self, arguments: &[Argument]) -> Result<Vec<Argument>, Error> {
         let taken = arguments.iter().map(|argument| argument.map(|array| self.take(array)));
         taken.collect()
     }
 
     /// Returns the selected rows of columns.
-    pub fn take_all(&self, arrays: &[ArrayRef]) -> Result<Vec<ArrayRef>, Error> {
+    pub(crate) fn take_all(&self, arrays: &[ArrayRef]) -> Result<Vec<ArrayRef>, Error> {
         arrays.iter().map(|array| self.take(array)).collect()
     }
 }
 
 /// The rows of a batch by slice.
 #[derive(Debug)]
-pub struct SliceAssignment {
+pub(crate) struct SliceAssignment {
     /// Ends of slices, and the rows of each.
     pub slices: Vec<(i64, RowSelection)>,
     /// Rows whose windows have all fired, or without a time.
@@ -90,7 +90,7 @@ pub struct SliceAssignment {
 }
 
 /// Returns a time column in microseconds, and its NULLs if there are any.
-pub fn micros(array: &ArrayRef) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>), Error> {
+pub(crate) fn micros(array: &ArrayRef) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>), Error> {
     let converted;
     let array = match array.data_type() {
         DataType::Timestamp(TimeUnit::Microsecond, _) => array,
@@ -113,7 +113,12 @@ pub fn micros(array: &ArrayRef) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>
 }
 
 /// Emits late rows, if there are any, at the port for late rows of an input.
-pub fn emit_late(input: usize, batch: &RecordBatch, late: Vec<u32>, out: &mut dyn Collector) -> Result<(), Error> {
+pub(crate) fn emit_late(
+    input: usize,
+    batch: &RecordBatch,
+    late: Vec<u32>,
+    out: &mut dyn Collector,
+) -> Result<(), Error> {
     if !late.is_empty() {
         out.emit(Port::Late(input), take_record_batch(batch, &UInt32Array::from(late))?);
     }
@@ -128,7 +133,13 @@ fn bounds(values: &[i64]) -> (i64, i64) {
 
 impl SliceAssignment {
     /// Assigns the rows of a batch when all windows up to `fired` have fired. `now` is the processing time.
-    pub fn new(slices: &Slices, time: RowTime, batch: &RecordBatch, now: Timestamp, fired: i64) -> Result<Self, Error> {
+    pub(crate) fn new(
+        slices: &Slices,
+        time: RowTime,
+        batch: &RecordBatch,
+        now: Timestamp,
+        fired: i64,
+    ) -> Result<Self, Error> {
         let total = batch.num_rows();
         let one = |slice_end: i64| Self {
             slices: vec![(slice_end, RowSelection::All)],

@@ -13,7 +13,7 @@ use crate::Error;
 
 /// The windows of an operator, as slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slices {
+pub(crate) enum Slices {
     Tumble {
         size: i64,
         offset: i64,
@@ -40,7 +40,7 @@ pub(super) fn floor(time: i64, length: i64, offset: i64) -> i64 {
 
 impl Slices {
     /// Creates the slices of a window. Returns an error if the window's size is not a multiple of its slide or step.
-    pub fn new(window: &Window) -> Result<Self, Error> {
+    pub(crate) fn new(window: &Window) -> Result<Self, Error> {
         let slices = match *window {
             Window::Tumble { size, offset } => Self::Tumble { size, offset },
             Window::Hop { size, slide, offset } => Self::Hop { size, slide, offset },
@@ -82,18 +82,18 @@ impl Slices {
     }
 
     /// Returns start and end of the slice that contains a time.
-    pub fn slice_of(&self, time: i64) -> (i64, i64) {
+    pub(crate) fn slice_of(&self, time: i64) -> (i64, i64) {
         let start = floor(time, self.length(), self.offset());
         (start, start.saturating_add(self.length()))
     }
 
     /// Returns the start of a slice.
-    pub fn slice_start(&self, slice_end: i64) -> i64 {
+    pub(crate) fn slice_start(&self, slice_end: i64) -> i64 {
         slice_end.saturating_sub(self.length())
     }
 
     /// Returns the end of the last window that contains a slice. No window needs the slice after it has fired.
-    pub fn last_window(&self, slice_end: i64) -> i64 {
+    pub(crate) fn last_window(&self, slice_end: i64) -> i64 {
         match *self {
             Self::Tumble { .. } | Self::Attached => slice_end,
             Self::Hop { size, slide, .. } => slice_end.saturating_add(size - slide),
@@ -104,7 +104,7 @@ impl Slices {
     }
 
     /// Returns the end of the first window after `fired` that contains a slice, if there is one.
-    pub fn next_window(&self, slice_end: i64, fired: i64) -> Option<i64> {
+    pub(crate) fn next_window(&self, slice_end: i64, fired: i64) -> Option<i64> {
         let next = if slice_end > fired {
             slice_end
         } else {
@@ -118,7 +118,7 @@ impl Slices {
     }
 
     /// Returns the start of the window that ends at `end`. Its slices end in `(start, end]`.
-    pub fn window_start(&self, end: i64) -> i64 {
+    pub(crate) fn window_start(&self, end: i64) -> i64 {
         match *self {
             Self::Tumble { size, .. } | Self::Hop { size, .. } => end.saturating_sub(size),
             Self::Cumulate { size, offset, .. } => floor(end.saturating_sub(1), size, offset),
@@ -129,7 +129,7 @@ impl Slices {
     /// Returns the slice for a row of slice `slice_end` when all windows up to `fired` have fired, or `None` if the row
     /// is late. A row of a slice that a cumulating window has emitted goes to the next slice of its period, because all
     /// windows that have not fired contain both.
-    pub fn open_slice(&self, slice_end: i64, fired: i64) -> Option<i64> {
+    pub(crate) fn open_slice(&self, slice_end: i64, fired: i64) -> Option<i64> {
         if self.last_window(slice_end) <= fired {
             return None;
         }
@@ -140,7 +140,7 @@ impl Slices {
     }
 
     /// Returns the ends of all windows that contain a time, ascending.
-    pub fn windows_of(&self, time: i64) -> impl Iterator<Item = i64> + use<> {
+    pub(crate) fn windows_of(&self, time: i64) -> impl Iterator<Item = i64> + use<> {
         let (_, first) = self.slice_of(time);
         let last = self.last_window(first);
         let step = self.length().max(1);

@@ -14,7 +14,7 @@ use crate::Error;
 const CONCAT_ROWS_MAX: usize = 16_384;
 
 /// Rows, numbered from 0.
-pub struct BatchedRows {
+pub(super) struct BatchedRows {
     schema: SchemaRef,
     /// Batches that are not readable yet, the next one last.
     pending: Vec<RecordBatch>,
@@ -25,7 +25,7 @@ pub struct BatchedRows {
 
 impl BatchedRows {
     /// Creates the rows of these batches, none of which is readable yet.
-    pub fn new(schema: &SchemaRef, mut batches: Vec<RecordBatch>) -> Self {
+    pub(super) fn new(schema: &SchemaRef, mut batches: Vec<RecordBatch>) -> Self {
         batches.reverse();
         Self {
             schema: schema.clone(),
@@ -36,17 +36,17 @@ impl BatchedRows {
     }
 
     /// Returns the number of readable rows.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.starts[self.batches.len()]
     }
 
     /// Returns true if all rows are readable.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.pending.is_empty()
     }
 
     /// Makes some more rows readable, and returns them as a batch; `None` if all were readable.
-    pub fn advance(&mut self) -> Result<Option<&RecordBatch>, Error> {
+    pub(super) fn advance(&mut self) -> Result<Option<&RecordBatch>, Error> {
         let mut merged = Vec::new();
         let mut rows = 0;
         while let Some(batch) = self
@@ -68,7 +68,7 @@ impl BatchedRows {
     }
 
     /// Returns up to `rows_max` rows from `from` on that are in one batch.
-    pub fn slice(&self, from: usize, rows_max: usize) -> RecordBatch {
+    pub(super) fn slice(&self, from: usize, rows_max: usize) -> RecordBatch {
         let batch = self.batch_of(from);
         let offset = from - self.starts[batch];
         let rows = rows_max.min(self.starts[batch + 1] - from);
@@ -76,7 +76,7 @@ impl BatchedRows {
     }
 
     /// Returns the columns of these rows.
-    pub fn take(&self, rows: &UInt32Array) -> Result<Vec<ArrayRef>, Error> {
+    pub(super) fn take(&self, rows: &UInt32Array) -> Result<Vec<ArrayRef>, Error> {
         if let [batch] = self.batches.as_slice() {
             return Ok(take_arrays(batch.columns(), rows, None)?);
         }
@@ -97,12 +97,12 @@ impl BatchedRows {
     }
 
     /// Returns the schema of the rows.
-    pub fn schema(&self) -> &SchemaRef {
+    pub(super) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     /// Returns the bytes held.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         let batches = self.batches.iter().chain(&self.pending);
         batches.map(RecordBatch::get_array_memory_size).sum()
     }

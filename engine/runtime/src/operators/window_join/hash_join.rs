@@ -24,7 +24,7 @@ const PROBE_ROWS: usize = 8_192;
 const NONE: u32 = u32::MAX;
 
 /// The kind and the condition of a join, the same for all windows of an operator.
-pub struct JoinSpec {
+pub(super) struct JoinSpec {
     /// The type of join.
     pub join_type: JoinType,
     /// Columns that must be equal: left, right.
@@ -37,7 +37,7 @@ pub struct JoinSpec {
 
 impl JoinSpec {
     /// Creates the description of a join.
-    pub fn new(
+    pub(super) fn new(
         join_type: JoinType,
         on: Vec<(usize, usize)>,
         filter: Option<PhysicalExprRef>,
@@ -63,7 +63,7 @@ impl JoinSpec {
 }
 
 /// Two sets of rows that are being joined.
-pub struct HashJoin {
+pub(super) struct HashJoin {
     left: BatchedRows,
     right: BatchedRows,
     on: Vec<(usize, usize)>,
@@ -106,7 +106,7 @@ fn keys_of(batch: &RecordBatch, columns: impl Iterator<Item = usize>) -> (Vec<Ar
 
 impl HashJoin {
     /// Creates a join on the equality of these columns: those of the spec, and the windows' starts where they differ.
-    pub fn new(on: Vec<(usize, usize)>, left: BatchedRows, right: BatchedRows) -> Result<Self, Error> {
+    pub(super) fn new(on: Vec<(usize, usize)>, left: BatchedRows, right: BatchedRows) -> Result<Self, Error> {
         let fields: Vec<FieldRef> = on
             .iter()
             .map(|(_, column)| Arc::clone(&right.schema().fields()[*column]))
@@ -131,7 +131,7 @@ impl HashJoin {
     }
 
     /// Returns the bytes held.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.left.size()
             + self.right.size()
             + self.index.size()
@@ -179,12 +179,12 @@ impl HashJoin {
     }
 
     /// Returns true if all rows have been returned.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.phase == Phase::Done
     }
 
     /// Does a step and returns the next rows, at most `rows_max`; possibly none although the join is not done.
-    pub fn step(&mut self, spec: &JoinSpec, rows_max: usize) -> Result<Option<RecordBatch>, Error> {
+    pub(super) fn step(&mut self, spec: &JoinSpec, rows_max: usize) -> Result<Option<RecordBatch>, Error> {
         match self.phase {
             Phase::Build => {
                 self.build()?;

@@ -50,7 +50,7 @@ struct Side {
 
 /// Rows of both sides of one window.
 #[derive(Default)]
-pub struct BufferedRows {
+pub(super) struct BufferedRows {
     sides: [Vec<RecordBatch>; 2],
     /// Number of each side's batches that are in the store.
     written: [usize; 2],
@@ -83,7 +83,7 @@ impl PaneState for BufferedRows {
 }
 
 /// A window that is being fired.
-pub struct Firing {
+pub(super) struct Firing {
     end: i64,
     join: Option<HashJoin>,
     /// The scan of a stored window, and the rows read of the current key group.
@@ -92,7 +92,7 @@ pub struct Firing {
 }
 
 /// The operator of window joins.
-pub struct WindowJoin {
+pub(super) struct WindowJoin {
     spec: JoinSpec,
     sides: [Side; 2],
     output: SchemaRef,
@@ -103,7 +103,7 @@ pub struct WindowJoin {
 
 impl WindowJoin {
     /// Creates the operator, with the windows of the checkpoint it resumes from.
-    pub fn new(
+    pub(super) fn new(
         name: &str,
         node: &graph::WindowJoin,
         inputs: [&SchemaRef; 2],

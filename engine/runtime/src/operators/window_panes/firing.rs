@@ -10,7 +10,7 @@ const WORK_MAX: usize = 65_536;
 const STEP_WORK: usize = WORK_MAX / 16;
 
 /// The rows that a call may still emit, and the work it may still do.
-pub struct FireBudget {
+pub(crate) struct FireBudget {
     rows: usize,
     work: usize,
 }
@@ -24,22 +24,22 @@ impl FireBudget {
     }
 
     /// Returns the number of rows that may still be emitted.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Counts emitted rows.
-    pub fn spend_rows(&mut self, rows: usize) {
+    pub(crate) fn spend_rows(&mut self, rows: usize) {
         self.rows = self.rows.saturating_sub(rows);
     }
 
     /// Counts merged groups, or entries read from the store.
-    pub fn spend_work(&mut self, units: usize) {
+    pub(crate) fn spend_work(&mut self, units: usize) {
         self.work = self.work.saturating_sub(units);
     }
 
     /// Counts a step of unknown cost.
-    pub fn spend_step(&mut self) {
+    pub(crate) fn spend_step(&mut self) {
         self.spend_work(STEP_WORK);
     }
 
@@ -49,7 +49,7 @@ impl FireBudget {
 }
 
 /// An operator that fires windows of panes.
-pub trait WindowOperator {
+pub(crate) trait WindowOperator {
     /// The part of a pane that is in memory.
     type State: PaneState;
     /// A window that is being fired, and the point that has been reached.

@@ -18,8 +18,8 @@ use std::ops::{Deref, DerefMut, RangeInclusive};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use self::firing::{FireBudget, WindowOperator};
-pub use self::stored_window::{ReadProgress, StoredWindow};
+pub(super) use self::firing::{FireBudget, WindowOperator};
+pub(super) use self::stored_window::{ReadProgress, StoredWindow};
 use super::keyed_state::KeyGroupSet;
 use super::spill::{MemoryGrant, Spill};
 use super::{OperatorContext, inline};
@@ -27,7 +27,7 @@ use crate::Error;
 use crate::operator::{Snapshot, WATERMARK_MIN};
 
 /// The part of a pane that is in memory.
-pub trait PaneState {
+pub(super) trait PaneState {
     /// Returns the bytes held. Called several times per batch.
     fn size(&self) -> usize;
 
@@ -36,7 +36,7 @@ pub trait PaneState {
 }
 
 /// The state of one window or slice.
-pub struct Pane<S> {
+pub(super) struct Pane<S> {
     /// The part in memory.
     pub state: S,
     /// True if the store has rows of the pane that are not in `state`.
@@ -46,7 +46,7 @@ pub struct Pane<S> {
 }
 
 /// The panes of an operator, by their end, and its store.
-pub struct WindowPanes<S> {
+pub(super) struct WindowPanes<S> {
     panes: BTreeMap<i64, Pane<S>>,
     /// Sum of the sizes of all states.
     bytes: usize,
@@ -67,7 +67,7 @@ struct Inline<N> {
 }
 
 /// The answer to [`WindowPanes::request_memory`].
-pub enum PaneMemory {
+pub(super) enum PaneMemory {
     Granted,
     /// Queued writes will release memory; the waker is called when they are done.
     Wait,
@@ -79,7 +79,7 @@ impl<S: PaneState> WindowPanes<S> {
     /// Creates the panes of an operator, and restores those of the checkpoint it resumes from. `new_state` creates an
     /// empty state, given the greatest number of the restored inline states. Returns that number as well, `None`
     /// without a checkpoint.
-    pub fn restore<N: DeserializeOwned + Ord + Copy>(
+    pub(super) fn restore<N: DeserializeOwned + Ord + Copy>(
         context: OperatorContext,
         inline_version: u8,
         new_state: impl Fn(N) -> Result<S, Error>,
@@ -116,12 +116,12 @@ impl<S: PaneState> WindowPanes<S> {
     }
 
     /// Returns the pane that ends here.
-    pub fn get(&self, end: i64) -> Option<&Pane<S>> {
+    pub(super) fn get(&self, end: i64) -> Option<&Pane<S>> {
         self.panes.get(&end)
     }
 
     /// Returns the pane that ends here, for a change that is accounted for when the reference is dropped.
-    pub fn get_mut(&mut self, end: i64) -> Option<PaneMut<'_, S>> {
+    pub(super) fn get_mut(&mut self, end: i64) -> Option<PaneMut<'_, S>> {
         let pane = self.panes.get_mut(&end)?;
         Some(PaneMut {
             bytes_before: pane.state.size(),
@@ -132,7 +132,7 @@ impl<S: PaneState> WindowPanes<S> {
 
     /// Returns the pane that ends here, with the state of `new_state` if there was none, for a change that is accounted
     /// for when the reference is dropped.
-    pub fn get_or_insert_with(
+    pub(super) fn get_or_insert_with(
         &mut self,
         end: i64,
         new_state: impl FnOnce() -> Result<S, Error>,
@@ -160,29 +160,29 @@ impl<S: PaneState> WindowPanes<S> {
     }
 
     /// Returns the end of the first pane.
-    pub fn first_end(&self) -> Option<i64> {
+    pub(super) fn first_end(&self) -> Option<i64> {
         self.panes.keys().next().copied()
     }
 
     /// Returns the ends of all panes, ascending.
-    pub fn ends(&self) -> impl Iterator<Item = i64> {
+    pub(super) fn ends(&self) -> impl Iterator<Item = i64> {
         self.panes.keys().copied()
     }
 
     /// Returns the ends of the panes in a range, ascending.
-    pub fn ends_in(&self, range: RangeInclusive<i64>) -> impl Iterator<Item = i64> {
+    pub(super) fn ends_in(&self, range: RangeInclusive<i64>) -> impl Iterator<Item = i64> {
         self.panes.range(range).map(|(end, _)| *end)
     }
 
     /// Returns true if any of these panes has rows in the store that are not in memory.
-    pub fn any_stored(&self, ends: impl IntoIterator<Item = i64>) -> bool {
+    pub(super) fn any_stored(&self, ends: impl IntoIterator<Item = i64>) -> bool {
         ends.into_iter()
             .any(|end| self.get(end).is_some_and(|pane| pane.is_stored))
     }
 
     /// Removes a pane that no window needs any more. Its rows in the store are deleted later. Panes must be removed in
     /// ascending order.
-    pub fn remove(&mut self, end: i64) -> Option<Pane<S>> {
+    pub(super) fn remove(&mut self, end: i64) -> Option<Pane<S>> {
         let pane = self.panes.remove(&end)?;
         self.bytes -= pane.state.size();
         self.spill.mark_expired(end, &pane.key_groups);
@@ -191,7 +191,7 @@ impl<S: PaneState> WindowPanes<S> {
 
     /// Removes a pane's state from memory and returns it, for the caller to write. `empty` takes its place. Returns
     /// `None` if there is nothing in memory.
-    pub fn evict(&mut self, end: i64, empty: impl FnOnce() -> Result<S, Error>) -> Result<Option<S>, Error> {
+    pub(super) fn evict(&mut self, end: i64, empty: impl FnOnce() -> Result<S, Error>) -> Result<Option<S>, Error> {
         let mut pane = self.get_mut(end).expect("evicted panes are open");
         if pane.state.is_empty() {
             return Ok(None);
@@ -203,14 +203,14 @@ impl<S: PaneState> WindowPanes<S> {
     }
 
     /// Records key groups that have rows of a pane in the store from now on.
-    pub fn note_written(&mut self, end: i64, groups: impl IntoIterator<Item = u16>) {
+    pub(super) fn note_written(&mut self, end: i64, groups: impl IntoIterator<Item = u16>) {
         if let Some(pane) = self.panes.get_mut(&end) {
             pane.key_groups.extend(groups);
         }
     }
 
     /// Deletes the rows of a pane in the store, from the key groups that have some.
-    pub fn delete_stored(&mut self, end: i64) -> Result<(), Error> {
+    pub(super) fn delete_stored(&mut self, end: i64) -> Result<(), Error> {
         let groups = self.get(end).map(|pane| pane.key_groups.to_vec()).unwrap_or_default();
         if !groups.is_empty() {
             self.spill.store.delete_namespace(end, &groups)?;
@@ -220,14 +220,14 @@ impl<S: PaneState> WindowPanes<S> {
 
     /// Returns a scan of the rows that these panes have in the store, which begins when all writes queued so far are
     /// done.
-    pub fn read_stored(&mut self, ends: &[i64]) -> StoredWindow {
+    pub(super) fn read_stored(&mut self, ends: &[i64]) -> StoredWindow {
         self.spill.wait_for_store();
         let key_groups = |end: &i64| self.get(*end).map(|pane| pane.key_groups.clone()).unwrap_or_default();
         StoredWindow::new(ends.iter().map(|end| (*end, key_groups(end))).collect())
     }
 
     /// Returns the bytes of all states.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         debug_assert_eq!(
             self.bytes,
             self.panes.values().map(|pane| pane.state.size()).sum::<usize>(),
@@ -239,7 +239,7 @@ impl<S: PaneState> WindowPanes<S> {
     /// Requests memory for the panes, for `other_bytes` that the operator holds besides, and for `headroom` bytes that
     /// its next calls will need. If panes must be evicted, the largest ones are chosen, until half of the memory is
     /// released.
-    pub fn request_memory(&mut self, other_bytes: usize, headroom: usize) -> Result<PaneMemory, Error> {
+    pub(super) fn request_memory(&mut self, other_bytes: usize, headroom: usize) -> Result<PaneMemory, Error> {
         let held = self.size() + other_bytes;
         Ok(match self.spill.request_memory(held, headroom)? {
             MemoryGrant::Granted => PaneMemory::Granted,
@@ -253,35 +253,35 @@ impl<S: PaneState> WindowPanes<S> {
     }
 
     /// Shrinks the reservation to the bytes of all states and `other_bytes`.
-    pub fn release_memory(&mut self, other_bytes: usize) {
+    pub(super) fn release_memory(&mut self, other_bytes: usize) {
         let held = self.size() + other_bytes;
         self.spill.shrink_to(held);
     }
 
     /// Returns the time until which windows have fired: all windows that end here or before.
-    pub fn fired(&self) -> i64 {
+    pub(super) fn fired(&self) -> i64 {
         self.fired
     }
 
     /// Returns the time until which windows are complete: all windows that end here or before.
-    pub fn complete(&self) -> i64 {
+    pub(super) fn complete(&self) -> i64 {
         self.complete
     }
 
     /// Makes windows complete that end at `time` or before.
-    pub fn set_complete(&mut self, time: i64) {
+    pub(super) fn set_complete(&mut self, time: i64) {
         self.complete = self.complete.max(time);
     }
 
     /// Records that all windows that end here or before have fired.
-    pub fn set_fired(&mut self, end: i64) {
+    pub(super) fn set_fired(&mut self, end: i64) {
         debug_assert!(end >= self.fired, "windows fire in ascending order");
         self.fired = end;
     }
 
     /// Returns the operator's part of a checkpoint: everything queued so far, and the inline state with the operator's
     /// `number`.
-    pub fn snapshot<N: Serialize>(
+    pub(super) fn snapshot<N: Serialize>(
         &mut self,
         checkpoint: u64,
         number: N,
@@ -296,7 +296,7 @@ impl<S: PaneState> WindowPanes<S> {
 }
 
 /// A pane that may be changed. Its memory is accounted for when the reference is dropped.
-pub struct PaneMut<'a, S: PaneState> {
+pub(super) struct PaneMut<'a, S: PaneState> {
     pane: &'a mut Pane<S>,
     bytes_before: usize,
     bytes: &'a mut usize,

@@ -8,7 +8,7 @@ use crate::operators::keyed_state::{KeyGroupSet, PrefixScan};
 
 /// A scan of the rows of some panes, one key group after the other. Thus all rows of a key are read before those of a
 /// key in another key group, and only one key group is in memory at a time.
-pub struct StoredWindow {
+pub(crate) struct StoredWindow {
     /// Ends of the panes, and the key groups that have rows of each.
     panes: Vec<(i64, KeyGroupSet)>,
     /// Key groups that have not been read, the next one last.
@@ -19,7 +19,7 @@ pub struct StoredWindow {
 
 /// The result of a step of a [`StoredWindow`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadProgress {
+pub(crate) enum ReadProgress {
     /// The current key group has more rows.
     More,
     /// The current key group has been read completely.
@@ -30,7 +30,7 @@ pub enum ReadProgress {
 
 impl StoredWindow {
     /// Creates a scan of panes with these ends, which have rows in these key groups.
-    pub fn new(panes: Vec<(i64, KeyGroupSet)>) -> Self {
+    pub(crate) fn new(panes: Vec<(i64, KeyGroupSet)>) -> Self {
         let mut key_groups = KeyGroupSet::default();
         for (_, groups) in &panes {
             key_groups.extend(groups.iter());
@@ -44,7 +44,7 @@ impl StoredWindow {
 
     /// Passes up to `entries_max` entries of the current key group to `visit`, pane by pane, in key order. Requires a
     /// settled store.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         store: &Store,
         entries_max: usize,

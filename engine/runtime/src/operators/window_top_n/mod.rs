@@ -36,7 +36,7 @@ const INLINE_VERSION: u8 = 2;
 const SCAN_ROWS: usize = 8_192;
 
 /// A window that is being fired.
-pub struct Firing {
+pub(super) struct Firing {
     end: i64,
     /// The rows to emit: all of them, or those of a key group.
     ranked: RankedRows,
@@ -47,7 +47,7 @@ pub struct Firing {
 }
 
 /// The operator of top-N per window.
-pub struct WindowTopN {
+pub(super) struct WindowTopN {
     node: graph::WindowTopN,
     ranking: Ranking,
     output: SchemaRef,
@@ -62,7 +62,7 @@ pub struct WindowTopN {
 
 impl WindowTopN {
     /// Creates the operator, with the windows of the checkpoint it resumes from.
-    pub fn new(
+    pub(super) fn new(
         name: &str,
         node: &graph::WindowTopN,
         input: &SchemaRef,

@@ -12,7 +12,7 @@ use crate::operators::table::Select;
 use crate::operators::window_panes::PaneState;
 
 /// Copies the partitions of a window that have changed since they were last written; `None` if there are none.
-pub fn dirty_rows(end: i64, ranked: &RankedRows, format: &RowFormat) -> Result<Option<FrozenRows>, Error> {
+pub(super) fn dirty_rows(end: i64, ranked: &RankedRows, format: &RowFormat) -> Result<Option<FrozenRows>, Error> {
     let rows = ranked.next_rows(&mut Cursor::default(), 0, usize::MAX, true);
     match rows.len() {
         0 => Ok(None),
@@ -21,7 +21,7 @@ pub fn dirty_rows(end: i64, ranked: &RankedRows, format: &RowFormat) -> Result<O
 }
 
 /// Returns the key groups of all partitions.
-pub fn key_groups(ranked: &RankedRows, format: &RowFormat) -> Result<Vec<u16>, Error> {
+pub(super) fn key_groups(ranked: &RankedRows, format: &RowFormat) -> Result<Vec<u16>, Error> {
     let partitions = ranked.partitions();
     let keys = partitions.keys(&Select::Range(0..partitions.len()))?;
     format.key_groups(&keys, partitions.len())
@@ -40,7 +40,7 @@ fn frozen_rows(end: i64, ranked: &RankedRows, rows: &RowRefs, format: &RowFormat
 }
 
 /// A flush of the rows of an evicted window, encoded off the slot thread.
-pub struct RankedRowFlush {
+pub(super) struct RankedRowFlush {
     end: i64,
     ranked: RankedRows,
     cursor: Cursor,
@@ -51,7 +51,7 @@ pub struct RankedRowFlush {
 
 impl RankedRowFlush {
     /// Creates a flush of the window that ends here.
-    pub fn new(end: i64, ranked: RankedRows, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
+    pub(super) fn new(end: i64, ranked: RankedRows, format: &Arc<RowFormat>, memory: &MemoryBudget) -> Self {
         let mut reservation = memory.reservation();
         reservation.force_resize(ranked.size());
         Self {

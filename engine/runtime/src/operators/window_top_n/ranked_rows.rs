@@ -24,7 +24,7 @@ const BATCHES_MAX: usize = 1_024;
 const RANKED_ROW_BYTES: usize = 96;
 
 /// The order and the partitions of rows.
-pub struct Ranking {
+pub(crate) struct Ranking {
     /// Schema of the rows.
     pub input: SchemaRef,
     /// Columns of the partition.
@@ -48,14 +48,14 @@ struct RankedRow {
 
 /// A position in ranked rows: a partition, and a rank (from 0) in it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     partition: usize,
     rank: usize,
 }
 
 /// References to some ranked rows: partition, rank from 0, and batch and row of each.
 #[derive(Default)]
-pub struct RowRefs {
+pub(crate) struct RowRefs {
     /// Partition of each row.
     pub partitions: Vec<u32>,
     /// Rank of each row, from 0.
@@ -65,13 +65,13 @@ pub struct RowRefs {
 
 impl RowRefs {
     /// Returns the number of rows.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 }
 
 /// The first rows of each partition so far.
-pub struct RankedRows {
+pub(crate) struct RankedRows {
     /// Epoch under which the rows are written; other rows of the window in the store have earlier ones.
     pub epoch: u32,
     partitions: Box<dyn GroupIndex>,
@@ -87,7 +87,7 @@ pub struct RankedRows {
 
 impl RankedRows {
     /// Creates an empty set, to be written under this epoch.
-    pub fn new(ranking: &Ranking, epoch: u32) -> Result<Self, Error> {
+    pub(crate) fn new(ranking: &Ranking, epoch: u32) -> Result<Self, Error> {
         Ok(Self {
             epoch,
             partitions: new_group_index(&ranking.partition_fields)?,
@@ -101,7 +101,7 @@ impl RankedRows {
     }
 
     /// Ranks the rows of a batch. `groups` is scratch.
-    pub fn insert(&mut self, ranking: &Ranking, rows: RecordBatch, groups: &mut Vec<u32>) -> Result<(), Error> {
+    pub(crate) fn insert(&mut self, ranking: &Ranking, rows: RecordBatch, groups: &mut Vec<u32>) -> Result<(), Error> {
         let columns = ranking.partition.iter();
         let partition: Vec<ArrayRef> = columns.map(|column| rows.column(*column).clone()).collect();
         self.partitions.intern(&partition, rows.num_rows(), groups)?;
@@ -177,7 +177,7 @@ impl RankedRows {
     }
 
     /// Returns the next rows from a cursor on, at most `rows_max`, of ranks from `from` (0-based) on; none at the end.
-    pub fn next_rows(&self, cursor: &mut Cursor, from: usize, rows_max: usize, only_dirty: bool) -> RowRefs {
+    pub(crate) fn next_rows(&self, cursor: &mut Cursor, from: usize, rows_max: usize, only_dirty: bool) -> RowRefs {
         let mut rows = RowRefs::default();
         while let Some(ranked) = self.ranked.get(cursor.partition) {
             let rank = cursor.rank.max(from);
@@ -199,7 +199,7 @@ impl RankedRows {
     }
 
     /// Returns the columns of some rows.
-    pub fn gather(&self, rows: &RowRefs) -> Result<Vec<ArrayRef>, Error> {
+    pub(crate) fn gather(&self, rows: &RowRefs) -> Result<Vec<ArrayRef>, Error> {
         let width = self.batches.first().map_or(0, RecordBatch::num_columns);
         (0..width)
             .map(|column| {
@@ -210,17 +210,17 @@ impl RankedRows {
     }
 
     /// Returns the index of partitions by their key columns.
-    pub fn partitions(&self) -> &dyn GroupIndex {
+    pub(crate) fn partitions(&self) -> &dyn GroupIndex {
         self.partitions.as_ref()
     }
 
     /// Records that everything has been written.
-    pub fn mark_clean(&mut self) {
+    pub(crate) fn mark_clean(&mut self) {
         self.dirty.fill(false);
     }
 
     /// Estimates the bytes of a copy of the dirty partitions.
-    pub fn dirty_bytes(&self) -> usize {
+    pub(crate) fn dirty_bytes(&self) -> usize {
         let dirty = self.dirty.iter().filter(|dirty| **dirty).count();
         self.batch_bytes / self.ranked.len().max(1) * dirty
     }

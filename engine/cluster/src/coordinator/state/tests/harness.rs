@@ -8,18 +8,18 @@ use millstream_proto::v1;
 use super::super::*;
 
 /// A state machine, the time, and what was commanded, in words.
-pub struct Harness {
+pub(super) struct Harness {
     pub state: State,
     pub now_us: i64,
     pub journal: Vec<Change>,
 }
 
 impl Harness {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(Limits::default())
     }
 
-    pub fn with(limits: Limits) -> Self {
+    pub(super) fn with(limits: Limits) -> Self {
         let (state, commands) = State::restore(Ledger::default(), limits, 1, 0);
         assert!(commands.is_empty());
         Self {
@@ -30,7 +30,7 @@ impl Harness {
     }
 
     /// A job `a` that runs on one worker as attempt `x`; the journal has all of that.
-    pub fn running() -> Self {
+    pub(super) fn running() -> Self {
         let mut harness = Self::new();
         harness.attach("w", 2);
         harness.submit("a", Some(1));
@@ -40,7 +40,7 @@ impl Harness {
         harness
     }
 
-    pub fn record(name: &str, parallelism: Option<u32>) -> Box<Record> {
+    pub(super) fn record(name: &str, parallelism: Option<u32>) -> Box<Record> {
         Box::new(Record {
             name: name.into(),
             resolved: Arc::new(v1::ResolvedJob::default()),
@@ -61,13 +61,13 @@ impl Harness {
     }
 
     /// Something happens; the answer is what is commanded, journalled transitions aside.
-    pub fn event(&mut self, event: Event) -> String {
+    pub(super) fn event(&mut self, event: Event) -> String {
         self.now_us += 1;
         let commands = self.state.on_event(event, self.now_us);
         self.words(commands)
     }
 
-    pub fn words(&mut self, commands: Vec<Command>) -> String {
+    pub(super) fn words(&mut self, commands: Vec<Command>) -> String {
         let mut words = Vec::new();
         for command in commands {
             match command {
@@ -86,7 +86,7 @@ impl Harness {
         words.join(", ")
     }
 
-    pub fn request(&mut self, request: Request) -> String {
+    pub(super) fn request(&mut self, request: Request) -> String {
         match self.state.request(request, self.now_us) {
             Ok(change) => {
                 self.journal.push(change.clone());
@@ -96,17 +96,17 @@ impl Harness {
         }
     }
 
-    pub fn submit(&mut self, name: &str, parallelism: Option<u32>) -> String {
+    pub(super) fn submit(&mut self, name: &str, parallelism: Option<u32>) -> String {
         self.request(Request::Submit(Self::record(name, parallelism)))
     }
 
-    pub fn drain(&mut self, worker: &str, undo: bool) -> String {
+    pub(super) fn drain(&mut self, worker: &str, undo: bool) -> String {
         let worker = worker.to_string();
         self.request(Request::Drain { worker, undo })
     }
 
     /// The journal has all that was commanded so far.
-    pub fn journalled(&mut self) {
+    pub(super) fn journalled(&mut self) {
         for change in self.journal.clone() {
             if let Change::Transition { .. } = &change {
                 assert_eq!(self.event(Event::Applied(change)), "");
@@ -114,28 +114,28 @@ impl Harness {
         }
     }
 
-    pub fn run_of(&self, job: &str) -> RunId {
+    pub(super) fn run_of(&self, job: &str) -> RunId {
         self.state.jobs[job].run.as_ref().expect("a run").id
     }
 
-    pub fn wants(&mut self, job: &str) -> String {
+    pub(super) fn wants(&mut self, job: &str) -> String {
         let (job, run) = (job.to_string(), self.run_of(job));
         self.event(Event::SlotsWanted { job, run })
     }
 
-    pub fn returns(&mut self, job: &str) -> String {
+    pub(super) fn returns(&mut self, job: &str) -> String {
         let run = self.state.jobs[job].run.as_ref().expect("a run");
         let (run, lease) = (run.id, run.lease.expect("slots"));
         let job = job.to_string();
         self.event(Event::SlotsReturned { job, run, lease })
     }
 
-    pub fn runs(&mut self, job: &str) -> String {
+    pub(super) fn runs(&mut self, job: &str) -> String {
         let (job, run) = (job.to_string(), self.run_of(job));
         self.event(Event::Running { job, run })
     }
 
-    pub fn ends(&mut self, job: &str, end: End) -> String {
+    pub(super) fn ends(&mut self, job: &str, end: End) -> String {
         let (job, run) = (job.to_string(), self.run_of(job));
         self.event(Event::Ended {
             job,
@@ -145,11 +145,11 @@ impl Harness {
         })
     }
 
-    pub fn attach(&mut self, worker: &str, slots: u32) -> String {
+    pub(super) fn attach(&mut self, worker: &str, slots: u32) -> String {
         self.attach_with(worker, slots, &[])
     }
 
-    pub fn attach_with(&mut self, worker: &str, slots: u32, running: &[&str]) -> String {
+    pub(super) fn attach_with(&mut self, worker: &str, slots: u32, running: &[&str]) -> String {
         let (worker, incarnation) = (worker.to_string(), "1".to_string());
         let attached = self.event(Event::Attached {
             worker: worker.clone(),
@@ -165,7 +165,7 @@ impl Harness {
             .join(", ")
     }
 
-    pub fn reach(&mut self, worker: &str, found: Result<(), String>) -> String {
+    pub(super) fn reach(&mut self, worker: &str, found: Result<(), String>) -> String {
         let (worker, incarnation) = (worker.to_string(), "1".to_string());
         self.event(Event::Reached {
             worker,
@@ -175,7 +175,7 @@ impl Harness {
     }
 
     /// The attempt's tasks run.
-    pub fn places(&mut self, job: &str, attempt: &str) -> String {
+    pub(super) fn places(&mut self, job: &str, attempt: &str) -> String {
         let run = self.state.jobs[job].run.as_ref().expect("a run");
         let slots = self
             .state
@@ -188,20 +188,20 @@ impl Harness {
     }
 
     /// The same, with the id of each slot's region.
-    pub fn places_each(&mut self, job: &str, attempts: &[&str]) -> String {
+    pub(super) fn places_each(&mut self, job: &str, attempts: &[&str]) -> String {
         let (job, run) = (job.to_string(), self.run_of(job));
         let attempts = attempts.iter().map(|attempt| attempt.to_string()).collect();
         self.event(Event::Placed { job, run, attempts })
     }
 
     /// A region needs a place.
-    pub fn displaces(&mut self, job: &str, region: &[usize]) -> String {
+    pub(super) fn displaces(&mut self, job: &str, region: &[usize]) -> String {
         let (job, run, region) = (job.to_string(), self.run_of(job), region.to_vec());
         self.event(Event::RelocationWanted { job, run, region })
     }
 
     /// It has one, and begins again as this.
-    pub fn relocates(&mut self, job: &str, region: &[usize], attempt: &str) -> String {
+    pub(super) fn relocates(&mut self, job: &str, region: &[usize], attempt: &str) -> String {
         let (job, run, region, attempt) = (job.to_string(), self.run_of(job), region.to_vec(), attempt.to_string());
         self.event(Event::Relocated {
             job,
@@ -211,7 +211,7 @@ impl Harness {
         })
     }
 
-    pub fn lose(&mut self, worker: &str) -> String {
+    pub(super) fn lose(&mut self, worker: &str) -> String {
         self.event(Event::Lost {
             worker: worker.into(),
             incarnation: "1".into(),
@@ -219,25 +219,25 @@ impl Harness {
         })
     }
 
-    pub fn tick(&mut self) -> String {
+    pub(super) fn tick(&mut self) -> String {
         self.now_us = self.state.next_tick_us().unwrap_or(self.now_us);
         self.event(Event::Tick)
     }
 
     #[track_caller]
-    pub fn is(&self, job: &str, status: Status, reason: &str) {
+    pub(super) fn is(&self, job: &str, status: Status, reason: &str) {
         let now = self.state.jobs[job].record.current();
         assert_eq!(now.status, status, "{now:?}");
         assert!(now.reason.contains(reason), "{now:?}");
     }
 
     /// Returns the state machine of a new coordinator with this journal, and its first commands.
-    pub fn successor(&self) -> (Harness, String) {
+    pub(super) fn successor(&self) -> (Harness, String) {
         self.successor_as_of(self.journal.len())
     }
 
     /// A new coordinator over the first `count` changes of the journal; the others were not written in time.
-    pub fn successor_as_of(&self, changes: usize) -> (Harness, String) {
+    pub(super) fn successor_as_of(&self, changes: usize) -> (Harness, String) {
         use millstream_state::log::State as _;
         let mut ledger = Ledger::default();
         for change in &self.journal[..changes] {

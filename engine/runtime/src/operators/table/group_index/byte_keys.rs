@@ -8,7 +8,7 @@ use crate::operators::table::Select;
 
 /// Many byte strings in one buffer.
 #[derive(Default)]
-pub struct ByteKeys {
+pub(super) struct ByteKeys {
     bytes: Vec<u8>,
     /// End of each key in `bytes`.
     pub ends: Vec<usize>,
@@ -16,14 +16,14 @@ pub struct ByteKeys {
 
 impl ByteKeys {
     #[inline]
-    pub fn get(&self, group: u32) -> &[u8] {
+    pub(super) fn get(&self, group: u32) -> &[u8] {
         let group = group as usize;
         let start = if group == 0 { 0 } else { self.ends[group - 1] };
         &self.bytes[start..self.ends[group]]
     }
 
     /// Returns some keys, concatenated, and the end of each.
-    pub fn gather(&self, select: &Select<'_>) -> (Vec<u8>, Vec<usize>) {
+    pub(super) fn gather(&self, select: &Select<'_>) -> (Vec<u8>, Vec<usize>) {
         if let Select::Range(range) = select {
             // Consecutive keys are already concatenated.
             let start = range.start.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -44,31 +44,31 @@ impl ByteKeys {
     }
 
     #[inline]
-    pub fn push(&mut self, key: &[u8]) -> u32 {
+    pub(super) fn push(&mut self, key: &[u8]) -> u32 {
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len());
         (self.ends.len() - 1) as u32
     }
 
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
     }
 }
 
 /// An index of byte strings: a hash table of hash and group, with the bytes beside it.
-pub struct ByteTable {
+pub(super) struct ByteTable {
     table: HashTable<(u64, u32)>,
     hasher: RandomState,
     pub keys: ByteKeys,
 }
 
 impl ByteTable {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             table: HashTable::new(),
             // Fixed seeds for reproducible runs; group numbers do not depend on the hash.
@@ -78,7 +78,7 @@ impl ByteTable {
     }
 
     #[inline]
-    pub fn group_of(&mut self, key: &[u8]) -> u32 {
+    pub(super) fn group_of(&mut self, key: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(key);
         let keys = &mut self.keys;
         match self.table.entry(
@@ -96,22 +96,22 @@ impl ByteTable {
     }
 
     #[inline]
-    pub fn lookup(&self, key: &[u8]) -> u32 {
+    pub(super) fn lookup(&self, key: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(key);
         let is_same = |(other, group): &(u64, u32)| *other == hash && self.keys.get(*group) == key;
         self.table.find(hash, is_same).map_or(UNKNOWN, |(_, group)| *group)
     }
 
-    pub fn reserve(&mut self, groups: usize) {
+    pub(super) fn reserve(&mut self, groups: usize) {
         self.table.reserve(groups, |(hash, _)| *hash);
         self.keys.ends.reserve(groups);
     }
 
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.table.capacity() * (size_of::<(u64, u32)>() + 1) + self.keys.size()
     }
 
-    pub fn growth(&self, groups: usize) -> usize {
+    pub(super) fn growth(&self, groups: usize) -> usize {
         let held = self.keys.ends.len();
         let table = match held + groups <= self.table.capacity() {
             true => 0,
@@ -122,11 +122,11 @@ impl ByteTable {
         table + vec_growth(&self.keys.ends, groups) + vec_growth(&self.keys.bytes, bytes)
     }
 
-    pub fn freeze(&mut self) {
+    pub(super) fn freeze(&mut self) {
         self.table = HashTable::new();
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.table.clear();
         self.keys.clear();
     }

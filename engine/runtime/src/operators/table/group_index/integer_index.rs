@@ -11,7 +11,7 @@ use crate::operators::table::integers::{from_integers, integer_values, integer_w
 
 /// The index of one integer-like key column: a hash table with linear probing. Key and group are in one slot, so a
 /// look-up in a table larger than the caches costs one cache miss.
-pub struct IntegerIndex {
+pub(super) struct IntegerIndex {
     data_type: DataType,
     width: usize,
     slots: Vec<IntegerSlot>,
@@ -31,7 +31,7 @@ const EMPTY: u32 = UNKNOWN;
 const SLOTS_MIN: usize = 16;
 
 impl IntegerIndex {
-    pub fn new(data_type: &DataType) -> Self {
+    pub(super) fn new(data_type: &DataType) -> Self {
         Self {
             data_type: data_type.clone(),
             width: integer_width(data_type).expect("chosen by its width"),

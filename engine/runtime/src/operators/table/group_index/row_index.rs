@@ -12,14 +12,14 @@ use crate::operators::table::Select;
 
 /// The index of any key columns, through Arrow's row format. Floats are compared as in SQL: both zeros are equal, and
 /// so are all NaNs; the key encoding of the store agrees.
-pub struct RowIndex {
+pub(super) struct RowIndex {
     converter: RowConverter,
     table: ByteTable,
     rows: Option<arrow_row::Rows>,
 }
 
 impl RowIndex {
-    pub fn new(fields: &[FieldRef]) -> Result<Self, Error> {
+    pub(super) fn new(fields: &[FieldRef]) -> Result<Self, Error> {
         let sort_fields = fields
             .iter()
             .map(|field| SortField::new(field.data_type().clone()))

@@ -11,13 +11,13 @@ use crate::Error;
 use crate::operators::table::Select;
 
 /// The index of one string key column.
-pub struct StringIndex {
+pub(super) struct StringIndex {
     table: ByteTable,
     null_group: Option<u32>,
 }
 
 impl StringIndex {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             table: ByteTable::new(),
             null_group: None,
