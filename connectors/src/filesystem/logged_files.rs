@@ -5,6 +5,8 @@
 //! same order. A chunk of a text format holds encoded records without header and compression; a chunk of Parquet holds
 //! one Arrow IPC stream.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -3,6 +3,8 @@
 //! A committable is a version byte (1) and then, in bincode's standard encoding, a list of [`PendingFile`]. One of
 //! version 2 records files that a checkpoint has left open: see [`LoggedFiles`].
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use serde::{Deserialize, Serialize};
 
 use super::logged_files::{self, LoggedFiles};

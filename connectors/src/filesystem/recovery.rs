@@ -1,6 +1,8 @@
 //! Publishing of the files that a restored checkpoint has left open: they are written anew from the log of their
 //! content.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;

@@ -6,6 +6,8 @@
 //!
 //! A position is a version byte (1) and then, in bincode's standard encoding, the fields of [`Position`] in order.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use serde::{Deserialize, Serialize};
 
 use super::location::FileEntry;

@@ -1,5 +1,7 @@
 //! The decoding loop shared by all formats that are parsed record by record.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use super::column_builder::BatchBuilder;
 use super::parse_error::ParseError;
 use super::parse_error_counter::ParseErrorCounter;
