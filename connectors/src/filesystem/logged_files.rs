@@ -96,7 +96,10 @@ impl LoggedFiles {
             .flat_map(|file| &file.chunks)
             .find(|chunk| !is_in_segment(chunk))
         {
-            Some(chunk) => Err(damaged(format!("{chunk:?} is outside of the segments"))),
+            Some(chunk) => Err(damaged(format!(
+                "the {} bytes at {} of segment {} are outside of the segments",
+                chunk.length, chunk.offset, chunk.segment
+            ))),
             None => Ok(Self {
                 in_progress_suffix,
                 files,
