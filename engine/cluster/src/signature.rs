@@ -5,7 +5,7 @@
 //! description.
 
 use arrow_schema::DataType;
-use millstream_graph::{JobGraph, NodeIndex, Operator, sql_type};
+use millstream_graph::{JobGraph, NodeIndex, Operator, Phase, Window, WindowColumns, sql_type};
 use millstream_proto::spec::format_duration_ms;
 
 /// Returns the signature of an operator's state: a line that changes exactly when the operator could no longer read
@@ -39,9 +39,9 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
                 })
                 .collect();
             format!(
-                "aggregate {:?} {:?} keys [{}] calls [{}]",
-                aggregate.window,
-                aggregate.phase,
+                "aggregate {} {} keys [{}] calls [{}]",
+                window_form(&aggregate.window),
+                phase_form(aggregate.phase),
                 input_types(0, &aggregate.keys).join(", "),
                 calls.join(", ")
             )
@@ -51,19 +51,49 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
                 let columns: Vec<usize> = (0..join.joined_columns[input]).collect();
                 input_types(input, &columns).join(", ")
             };
-            format!("join on {:?} left [{}] right [{}]", join.on, all(0), all(1))
+            let on: Vec<String> = join
+                .on
+                .iter()
+                .map(|(left, right)| format!("({left}, {right})"))
+                .collect();
+            format!("join on [{}] left [{}] right [{}]", on.join(", "), all(0), all(1))
         }
         Operator::WindowTopN(top) => {
             let columns = graph.nodes[node].output.schema.fields().len();
+            let by: Vec<String> = top.partition.iter().map(usize::to_string).collect();
             format!(
-                "top {}..={} by {:?} of [{}]",
+                "top {}..={} by [{}] of [{}]",
                 top.from,
                 top.to,
-                top.partition,
+                by.join(", "),
                 input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
             )
         }
         _ => String::new(),
+    }
+}
+
+/// Returns the form of a window in signatures.
+fn window_form(window: &Window) -> String {
+    match window {
+        Window::Tumble { size, offset } => format!("Tumble {{ size: {size}, offset: {offset} }}"),
+        Window::Hop { size, slide, offset } => format!("Hop {{ size: {size}, slide: {slide}, offset: {offset} }}"),
+        Window::Cumulate { size, step, offset } => {
+            format!("Cumulate {{ size: {size}, step: {step}, offset: {offset} }}")
+        }
+        Window::Session { gap } => format!("Session {{ gap: {gap} }}"),
+        Window::Attached(WindowColumns { start, end }) => {
+            format!("Attached(WindowColumns {{ start: {start}, end: {end} }})")
+        }
+    }
+}
+
+/// Returns the form of a phase in signatures.
+fn phase_form(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Single => "Single",
+        Phase::Local => "Local",
+        Phase::Final => "Final",
     }
 }
 
@@ -260,6 +290,42 @@ fn split_outside<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_and_phases_have_the_form_that_checkpoints_contain() {
+        let forms = [
+            (
+                Window::Tumble { size: 60, offset: -5 },
+                "Tumble { size: 60, offset: -5 }",
+            ),
+            (
+                Window::Hop {
+                    size: 60,
+                    slide: 20,
+                    offset: 0,
+                },
+                "Hop { size: 60, slide: 20, offset: 0 }",
+            ),
+            (
+                Window::Cumulate {
+                    size: 60,
+                    step: 20,
+                    offset: 0,
+                },
+                "Cumulate { size: 60, step: 20, offset: 0 }",
+            ),
+            (Window::Session { gap: 10 }, "Session { gap: 10 }"),
+            (
+                Window::Attached(WindowColumns { start: 1, end: 2 }),
+                "Attached(WindowColumns { start: 1, end: 2 })",
+            ),
+        ];
+        for (window, form) in forms {
+            assert_eq!(window_form(&window), form);
+        }
+        let phases = [Phase::Single, Phase::Local, Phase::Final].map(phase_form);
+        assert_eq!(phases, ["Single", "Local", "Final"]);
+    }
 
     #[test]
     fn signatures_are_described_in_terms_of_sql() {
