@@ -31,6 +31,7 @@ pub fn name(data_type: &DataType) -> String {
         DataType::Timestamp(_, None) => "TIMESTAMP".into(),
         DataType::Timestamp(_, Some(_)) => "TIMESTAMP_LTZ".into(),
         DataType::Binary => "BYTES".into(),
+        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".into(),
         DataType::List(item) => format!("ARRAY<{}>", name(item.data_type())),
         DataType::Struct(fields) => {
             let fields: Vec<String> = fields

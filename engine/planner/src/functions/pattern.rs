@@ -1,11 +1,10 @@
-//! Regular expressions: `REGEXP`, `REGEXP_EXTRACT`, `REGEXP_REPLACE`.
+//! Regular expressions: `REGEXP`, `REGEXP_EXTRACT`, `REGEXP_REPLACE`, those of [`search`], and `SIMILAR TO`.
 //!
 //! Patterns follow the `regex` crate, which has most of Java's syntax but no look-around and no back-references, and
 //! matches in linear time. An invalid pattern gives NULL, as in Flink; a constant one is an error when the pipeline is
-//! planned or its first rows are computed. Simple patterns, which are common in queries, are matched without the regex
+//! planned. Simple patterns, which are common in queries, are matched without the regex
 //! automaton ([`literal_matcher`]).
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -15,19 +14,48 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
-use regex::{CaptureLocations, Regex};
+use regex::{CaptureLocations, NoExpand, Regex};
 
 use super::scalar::{Scalar, Texts, array, array_result, boolean, strings, utf8};
 use literal_matcher::LiteralMatcher;
 
 mod literal_matcher;
+mod search;
+mod similar;
 
 pub(super) fn all() -> Vec<Scalar> {
-    vec![
-        Scalar::infallible("regexp_extract", text_text_maybe_integer, utf8, extract),
-        Scalar::fallible("regexp_replace", strings::<3>, utf8, replace),
-        Scalar::infallible("$regexp", strings::<2>, boolean, matches),
-    ]
+    let pattern: fn(&ScalarFunctionArgs) -> Result<()> = |arguments| check_pattern(arguments, 1);
+    let mut all = vec![
+        Scalar::infallible("regexp_extract", text_text_maybe_integer, utf8, extract).checked_by(pattern),
+        Scalar::fallible("regexp_replace", strings::<3>, utf8, replace).checked_by(pattern),
+        Scalar::infallible("$regexp", strings::<2>, boolean, matches).checked_by(pattern),
+    ];
+    all.extend(search::all());
+    all.extend(similar::all());
+    all
+}
+
+/// Checks a constant pattern.
+fn check_pattern(arguments: &ScalarFunctionArgs, index: usize) -> Result<()> {
+    if let Some(pattern) = Texts::of(arguments, index)?.constant()
+        && let Err(error) = compiled(pattern)
+    {
+        let reason = reason(&error);
+        if reason.starts_with("look-around") || reason.starts_with("backreferences") {
+            return exec_err!(
+                "the regular expression `{pattern}` is not supported: {reason}; patterns are matched in linear time"
+            );
+        }
+        return exec_err!("the regular expression `{pattern}` is not valid: {reason}");
+    }
+    Ok(())
+}
+
+/// Returns the reason why a pattern is invalid, in one line.
+fn reason(error: &regex::Error) -> String {
+    let error = error.to_string();
+    let reason = error.lines().last().unwrap_or(&error);
+    reason.trim_start_matches("error: ").to_owned()
 }
 
 fn text_text_maybe_integer(given: &[DataType]) -> Result<Vec<DataType>> {
@@ -108,18 +136,7 @@ fn compiled(pattern: &str) -> std::result::Result<Rc<Pattern>, regex::Error> {
 impl<'a> Patterns<'a> {
     fn of(arguments: &'a ScalarFunctionArgs, index: usize) -> Result<Self> {
         let texts = Texts::of(arguments, index)?;
-        let mut last = None;
-        if let Some(pattern) = texts.constant() {
-            match compiled(pattern) {
-                Ok(compiled) => last = Some((pattern, Some(compiled))),
-                Err(error) => {
-                    let error = error.to_string();
-                    let reason = error.lines().last().unwrap_or(&error).trim_start_matches("error: ");
-                    return exec_err!("the regular expression `{pattern}` is not valid: {reason}");
-                }
-            }
-        }
-        Ok(Self { texts, last })
+        Ok(Self { texts, last: None })
     }
 
     fn get(&mut self, row: usize) -> Option<&Pattern> {
@@ -181,19 +198,16 @@ impl Groups {
     }
 }
 
-/// `REGEXP_REPLACE(text, pattern, replacement)`: replaces every match; `$1` stands for a group.
+/// `REGEXP_REPLACE(text, pattern, replacement)`: replaces every match. The replacement is plain text, as in Flink.
 fn replace(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let (texts, replacements) = (Texts::of(arguments, 0)?, Texts::of(arguments, 2)?);
     let mut patterns = Patterns::of(arguments, 1)?;
     let mut result = StringBuilder::with_capacity(arguments.number_rows, 16 * arguments.number_rows);
     for row in 0..arguments.number_rows {
         let replaced = match (texts.get(row), patterns.get(row), replacements.get(row)) {
-            (Some(text), Some(pattern), Some(replacement)) => Some(
-                pattern
-                    .regex
-                    .replace_all(text, braced(replacement).as_ref())
-                    .into_owned(),
-            ),
+            (Some(text), Some(pattern), Some(replacement)) => {
+                Some(pattern.regex.replace_all(text, NoExpand(replacement)).into_owned())
+            }
             _ => None,
         };
         result.append_option(replaced);
@@ -201,44 +215,16 @@ fn replace(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     array_result(result.finish())
 }
 
-/// Converts Java's references to groups: `$1x` is group 1 followed by `x`, which the `regex` crate spells `${1}x`.
-fn braced(replacement: &str) -> Cow<'_, str> {
-    if !replacement.contains(['$', '\\']) {
-        return Cow::Borrowed(replacement);
-    }
-    let mut result = String::with_capacity(replacement.len() + 4);
-    let mut characters = replacement.chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => match characters.next() {
-                Some('$') => result.push_str("$$"),
-                Some(other) => result.push(other),
-                None => result.push('\\'),
-            },
-            '$' => match characters.peek() {
-                Some(digit) if digit.is_ascii_digit() => {
-                    result.push_str("${");
-                    result.push(*digit);
-                    result.push('}');
-                    characters.next();
-                }
-                Some('{') => result.push('$'),
-                _ => result.push_str("$$"),
-            },
-            other => result.push(other),
-        }
-    }
-    Cow::Owned(result)
-}
-
-/// `REGEXP(text, pattern)`: true if a part of the text matches.
+/// `REGEXP(text, pattern)`: true if a part of the text matches. As in Flink, nothing matches an empty or invalid
+/// pattern.
 fn matches(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let texts = Texts::of(arguments, 0)?;
     let mut patterns = Patterns::of(arguments, 1)?;
     let result: BooleanArray = (0..arguments.number_rows)
         .map(|row| {
             let text = texts.get(row)?;
-            Some(patterns.get(row)?.is_match(text))
+            let is_empty = patterns.texts.get(row)?.is_empty();
+            Some(!is_empty && patterns.get(row).is_some_and(|pattern| pattern.is_match(text)))
         })
         .collect();
     array_result(result)

@@ -8,10 +8,23 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 use super::builtin::{self, PartialState};
 use super::scalar::{Fallibility, Scalar};
-use super::{arrays, clock, comparable, decimals, json, numbers, pattern, rewrites, text, time};
+use super::{
+    arrays, clock, comparable, decimals, encodings, format, json, numbers, pattern, rewrites, strings, text, time,
+};
 
 /// Names that the SQL planner knows without a function.
-const SYNTAX: &[&str] = &["grouping", "struct", "row", "array", "map", "unnest"];
+const SYNTAX: &[&str] = &[
+    "grouping",
+    "struct",
+    "row",
+    "array",
+    "map",
+    "unnest",
+    "json_object",
+    "json_array",
+    "json_objectagg",
+    "json_arrayagg",
+];
 
 /// Properties of a scalar function that planning depends on.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +63,9 @@ fn own_scalars() -> Vec<Scalar> {
         arrays::all(),
         clock::all(),
         text::all(),
+        strings::all(),
+        encodings::all(),
+        format::all(),
         pattern::all(),
         time::all(),
         json::all(),

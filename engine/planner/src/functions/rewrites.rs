@@ -38,6 +38,9 @@ struct Rewrite {
     apply: fn(&Call<'_>) -> Option<Expr>,
 }
 
+/// Numbers of bits of the digests of `SHA2`.
+const SHA2_BITS: [&str; 4] = ["224", "256", "384", "512"];
+
 const REWRITES: &[Rewrite] = &[
     Rewrite {
         names: &["mod"],
@@ -101,6 +104,18 @@ const REWRITES: &[Rewrite] = &[
         },
     },
     Rewrite {
+        names: &["instr"],
+        apply: |call| match call.arguments.len() {
+            3 | 4 => Some(call.to("$instr", call.arguments.clone())),
+            _ => None,
+        },
+    },
+    // DataFusion's functions of these names have other encodings: base64 and hexadecimal digits.
+    Rewrite {
+        names: &["encode", "decode"],
+        apply: |call| Some(call.to(&format!("${}", call.name), call.arguments.clone())),
+    },
+    Rewrite {
         names: &["sha224", "sha256", "sha384", "sha512"],
         apply: |call| match call.arguments.as_slice() {
             [_] => {
@@ -112,18 +127,29 @@ const REWRITES: &[Rewrite] = &[
     },
     Rewrite {
         names: &["sha2"],
-        apply: |call| match call.arguments.as_slice() {
-            [
-                value,
-                Expr::Value(ValueWithSpan {
-                    value: Value::Number(bits, _),
-                    ..
-                }),
-            ] if matches!(bits.as_str(), "224" | "256" | "384" | "512") => {
+        apply: |call| {
+            let [value, bits] = call.arguments.as_slice() else {
+                return None;
+            };
+            let digest = |bits: &str| {
                 let digest = call.to(&format!("$sha{bits}"), vec![value.clone()]);
-                Some(call.to("encode", vec![digest, text("hex")]))
+                call.to("encode", vec![digest, text("hex")])
+            };
+            if let Expr::Value(ValueWithSpan {
+                value: Value::Number(bits, _),
+                ..
+            }) = bits
+            {
+                return SHA2_BITS.contains(&bits.as_str()).then(|| digest(bits));
             }
-            _ => None,
+            let equal = |written: &str| {
+                let number = Expr::value(Value::Number(written.to_owned(), false));
+                binary(nested(bits.clone()), BinaryOperator::Eq, number)
+            };
+            SHA2_BITS
+                .iter()
+                .rev()
+                .fold(None, |otherwise, bits| Some(case(equal(bits), digest(bits), otherwise)))
         },
     },
     Rewrite {
@@ -270,6 +296,21 @@ pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Exp
     }
     let (_, arguments) = call_parts(function)?;
     (rewrite.apply)(&Call { name, arguments, span })
+}
+
+/// Returns what a call of a function of this lower-case name takes, if its constant arguments are invalid.
+pub(crate) fn invalid_constant(name: &str, function: &Function) -> Option<&'static str> {
+    let (_, arguments) = call_parts(function).filter(|_| name == "sha2")?;
+    match arguments.as_slice() {
+        [
+            _,
+            Expr::Value(ValueWithSpan {
+                value: Value::Number(bits, _),
+                ..
+            }),
+        ] if !SHA2_BITS.contains(&bits.as_str()) => Some("takes 224, 256, 384 or 512 as the number of bits"),
+        _ => None,
+    }
 }
 
 /// Completes the call of an aggregate of this lower-case name with Flink's defaults.

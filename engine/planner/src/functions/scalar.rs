@@ -50,6 +50,8 @@ pub(crate) struct Scalar {
     /// Returns the type of the result.
     returns: fn(&[DataType]) -> DataType,
     body: fn(&ScalarFunctionArgs) -> Result<ColumnarValue>,
+    /// Checks constant arguments while planning, in addition to the body.
+    check: fn(&ScalarFunctionArgs) -> Result<()>,
 }
 
 impl Scalar {
@@ -70,6 +72,7 @@ impl Scalar {
             accepts,
             returns,
             body,
+            check: |_| Ok(()),
         }
     }
 
@@ -95,6 +98,13 @@ impl Scalar {
     /// Declares that the result depends on the equality or order of arguments, or of their elements.
     pub(super) fn comparing(mut self) -> Self {
         self.is_comparing = true;
+        self
+    }
+
+    /// Sets a check of constant arguments while planning. The body is not stricter with constants, which may be results
+    /// of other expressions.
+    pub(super) fn checked_by(mut self, check: fn(&ScalarFunctionArgs) -> Result<()>) -> Self {
+        self.check = check;
         self
     }
 
@@ -206,6 +216,7 @@ pub(crate) fn check_constants(call: &ScalarFunction, schema: &DFSchema) -> Resul
         return_field: Arc::new(Field::new("", (function.returns)(&types), true)),
         config_options: Arc::default(),
     };
+    (function.check)(&arguments)?;
     (function.body)(&arguments).map(drop)
 }
 

@@ -119,7 +119,7 @@ fn percent_encoded(text: &str) -> String {
     result
 }
 
-/// Decodes a text; returns `None` if it is not encoded correctly.
+/// Decodes a text; returns `None` if a `%` is not followed by two digits. Bytes without a character become U+FFFD.
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -135,7 +135,7 @@ fn percent_decoded(text: &str) -> Option<String> {
             other => *other,
         });
     }
-    String::from_utf8(bytes).ok()
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// `PARSE_URL(url, part[, key])`: NULL where the part is missing.
@@ -269,7 +269,7 @@ fn characters(text: &str, start: i64, length: i64) -> &str {
     &text[byte(first)..byte(last)]
 }
 
-/// `SPLIT_INDEX(text, separator, n)`: part `n`, from 0; NULL if there is none.
+/// `SPLIT_INDEX(text, separator, n)`: part `n`, from 0; NULL if there is none. An empty separator is space.
 fn split_index(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let codes;
     let separators = if *arguments.arg_fields[1].data_type() == DataType::Int64 {
@@ -313,6 +313,9 @@ fn parts(texts: &StringArray, separator: u8, index: i64) -> StringArray {
     let index = usize::try_from(index).ok();
     for text in texts {
         result.append_option(text.zip(index).and_then(|(text, index)| {
+            if text.is_empty() {
+                return None;
+            }
             let part = part_between(text.as_bytes(), separator, index)?;
             text.get(part)
         }));
@@ -322,8 +325,12 @@ fn parts(texts: &StringArray, separator: u8, index: i64) -> StringArray {
 
 fn part<'a>(text: &'a str, separator: &str, index: i64) -> Option<&'a str> {
     let index = usize::try_from(index).ok()?;
+    if text.is_empty() {
+        // As in Flink, an empty text has no part, not even an empty one.
+        return None;
+    }
     match separator.as_bytes() {
-        [] => (index == 0).then_some(text),
+        [] => text.split(char::is_whitespace).nth(index),
         // A separator of one byte, the usual case, has a fast path.
         [byte] => part_between(text.as_bytes(), *byte, index).and_then(|part| text.get(part)),
         _ => text.split(separator).nth(index),

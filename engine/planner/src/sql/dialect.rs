@@ -1,5 +1,5 @@
-//! Flink's dialect for the stock parser: characters of identifiers, two additional expressions (`TABLE name [PARTITION
-//! BY ...]` as a function's argument and `JSON_VALUE(... RETURNING type ...)`), and one that the stock parser reads
+//! Flink's dialect for the stock parser: characters of identifiers, additional expressions (`TABLE name [PARTITION BY
+//! ...]` as a function's argument, and SQL/JSON, see [`super::json_syntax`]), and one that the stock parser reads
 //! differently (`IS DISTINCT FROM`).
 //!
 //! Statements that the stock parser does not know (DDL, `SET`, statement sets) are read by [`super::script`].
@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::json_syntax;
 use crate::ast::call;
 
 /// Name of the function that represents `TABLE name` in the parsed tree. Users cannot write it.
@@ -78,18 +79,13 @@ impl Dialect for FlinkDialect {
         if word.quote_style.is_some() {
             return None;
         }
-        let followed_by_parenthesis = parser.peek_nth_token(1).token == Token::LParen;
-        if word.keyword == Keyword::TABLE && !followed_by_parenthesis {
+        if word.keyword == Keyword::TABLE && parser.peek_nth_token(1).token != Token::LParen {
             return Some(table_argument(parser));
         }
-        let is_json = word.value.eq_ignore_ascii_case("JSON_VALUE") || word.value.eq_ignore_ascii_case("JSON_QUERY");
-        if is_json && followed_by_parenthesis {
-            return Some(json_function(parser));
-        }
-        None
+        json_syntax::function(parser)
     }
 
-    /// Parses `IS [NOT] DISTINCT FROM`. The stock parser would take everything that follows as the right side,
+    /// Parses `IS [NOT] JSON` and `IS [NOT] DISTINCT FROM`. Of the latter, the stock parser would take everything that follows as the right side,
     /// including `AND` and `OR`.
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
         let distinct = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
@@ -97,7 +93,7 @@ impl Dialect for FlinkDialect {
         } else if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
             Expr::IsNotDistinctFrom
         } else {
-            return None;
+            return json_syntax::is_json(parser, left);
         };
         let right = parser.parse_subexpr(self.prec_value(Precedence::Eq));
         Some(right.map(|right| distinct(Box::new(left.clone()), Box::new(right))))
@@ -147,65 +143,5 @@ fn column(parser: &mut Parser) -> Result<Expr, ParserError> {
         Expr::Identifier(parts.remove(0))
     } else {
         Expr::CompoundIdentifier(parts)
-    })
-}
-
-/// Parses `JSON_VALUE(json, path [RETURNING type] [... ON EMPTY] [... ON ERROR])` and `JSON_QUERY`.
-///
-/// Supported are the default behaviours (`NULL ON EMPTY`, `NULL ON ERROR`, `WITHOUT WRAPPER`) and `RETURNING`, which
-/// becomes a cast that yields NULL on failure.
-fn json_function(parser: &mut Parser) -> Result<Expr, ParserError> {
-    let name = parser.parse_identifier()?;
-    parser.expect_token(&Token::LParen)?;
-    let arguments = parser.parse_comma_separated(Parser::parse_expr)?;
-    let mut returning = None;
-    loop {
-        let token = parser.peek_token();
-        let Token::Word(word) = &token.token else { break };
-        match word.value.to_ascii_uppercase().as_str() {
-            "RETURNING" => {
-                parser.next_token();
-                returning = Some(parser.parse_data_type()?);
-            }
-            "NULL" => {
-                parser.next_token();
-                parser.expect_keyword_is(Keyword::ON)?;
-                let target = parser.parse_identifier()?;
-                if !target.value.eq_ignore_ascii_case("EMPTY") && !target.value.eq_ignore_ascii_case("ERROR") {
-                    return Err(ParserError::ParserError(format!(
-                        "Expected: ON EMPTY or ON ERROR, found: ON {target}{}",
-                        token.span.start
-                    )));
-                }
-            }
-            "WITHOUT" => {
-                parser.next_token();
-                for word in ["ARRAY", "WRAPPER"] {
-                    let next = parser.peek_token();
-                    if matches!(&next.token, Token::Word(found) if found.value.eq_ignore_ascii_case(word)) {
-                        parser.next_token();
-                    }
-                }
-            }
-            other => {
-                return Err(ParserError::ParserError(format!(
-                    "{name}: `{other} ...` is not supported; values that are missing or malformed give NULL (`NULL ON \
-                     EMPTY NULL ON ERROR`){}",
-                    token.span.start
-                )));
-            }
-        }
-    }
-    parser.expect_token(&Token::RParen)?;
-    let function = call(name, arguments);
-    Ok(match returning {
-        None => function,
-        Some(data_type) => Expr::Cast {
-            kind: datafusion::sql::sqlparser::ast::CastKind::TryCast,
-            expr: Box::new(function),
-            data_type,
-            array: false,
-            format: None,
-        },
     })
 }

@@ -21,6 +21,7 @@ mod dialect;
 mod error_spans;
 mod group_windows;
 mod interval;
+mod json_syntax;
 mod output_names;
 mod query;
 mod redact;

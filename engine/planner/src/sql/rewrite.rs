@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArguments, Ident, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, TypedString, Value, ValueWithSpan, VisitMut, VisitorMut,
+    TableFactor, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -207,10 +207,24 @@ impl VisitorMut for Rewrite<'_> {
                     ));
                 }
             }
-            Expr::SimilarTo { .. } => self.errors.push((
-                "SIMILAR TO is not supported: use LIKE, or REGEXP(text, pattern)".into(),
-                span,
-            )),
+            Expr::SimilarTo {
+                negated,
+                expr: inner,
+                pattern,
+                escape_char,
+            } => {
+                let mut arguments = vec![take(inner.as_mut()), take(pattern.as_mut())];
+                arguments.extend(escape_char.take().map(Expr::Value));
+                let is_negated = *negated;
+                let similar = call(Ident::with_span(span, "$similar"), arguments);
+                *expr = match is_negated {
+                    false => similar,
+                    true => Expr::UnaryOp {
+                        op: UnaryOperator::Not,
+                        expr: Box::new(similar),
+                    },
+                };
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -343,6 +357,11 @@ impl Rewrite<'_> {
             && let Some(value) = functions::batch_value(&lower, function, now_us)
         {
             *expr = value;
+            return;
+        }
+        if let Some(reason) = functions::invalid_constant(&lower, function) {
+            self.errors
+                .push((format!("{} {reason}", ident.value.to_ascii_uppercase()), ident.span));
             return;
         }
         functions::complete(&lower, function);

@@ -54,7 +54,7 @@ INSERT INTO out1 SELECT count(*), max(ts) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts),
 INSERT INTO out1 SELECT count(*), max(ts) FROM TUMBLE(TABLE bid, DESCRIPTOR(ts), SZE => INTERVAL '1' MINUTE);
 INSERT INTO out1 SELECT count(*), max(ts) FROM TUMBLE(TABLE bid, ts, INTERVAL '1' MINUTE);
 INSERT INTO out1 SELECT price, ts + INTERVAL '1' FROM bid;
-INSERT INTO out1 SELECT price, ts FROM bid WHERE url SIMILAR TO 'x';
+INSERT INTO out1 SELECT price, ts FROM bid WHERE url SIMILAR TO '[x';
 SELECT 1;",
         expect![[r#"
             7:50: UNION without ALL would store every row for ever, which is not supported: use UNION ALL
@@ -66,7 +66,7 @@ SELECT 1;",
             13:48: TUMBLE has no argument `SZE`; did you mean `SIZE`?; it takes (DATA, TIMECOL, SIZE, OFFSET)
             14:48: TUMBLE names its time column as DESCRIPTOR(column), not `ts`
             15:46: INTERVAL '1' needs a unit behind the quotes; write it as INTERVAL '1' SECOND
-            16:50: SIMILAR TO is not supported: use LIKE, or REGEXP(text, pattern)
+            16:1: the pattern `[x` of SIMILAR TO is not valid: a `]` is missing
             17:1: a query needs a target: write `INSERT INTO table SELECT ...`, or `EXPLAIN SELECT ...` to see its plan
         "#]],
     );
