@@ -17,6 +17,7 @@ use crate::error::Location;
 mod arrays;
 mod decimals;
 mod equality;
+mod flink_list;
 mod json;
 mod strings;
 

@@ -85,8 +85,8 @@ impl Dialect for FlinkDialect {
         json_syntax::function(parser)
     }
 
-    /// Parses `IS [NOT] JSON` and `IS [NOT] DISTINCT FROM`. Of the latter, the stock parser would take everything that follows as the right side,
-    /// including `AND` and `OR`.
+    /// Parses `IS [NOT] JSON` and `IS [NOT] DISTINCT FROM`. Of the latter, the stock parser would take everything that
+    /// follows as the right side, including `AND` and `OR`.
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
         let distinct = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
             Expr::IsDistinctFrom

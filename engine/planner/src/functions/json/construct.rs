@@ -1,9 +1,9 @@
 //! Functions that make JSON of SQL values: `JSON_STRING`, `JSON_OBJECT`, `JSON_ARRAY`, `JSON_OBJECTAGG`,
 //! `JSON_ARRAYAGG`, `JSON`, `JSON_QUOTE` and `JSON_UNQUOTE`.
 //!
-//! A constructor is a call of a function whose name begins with `$`. Its arguments are JSON texts: values are wrapped in
-//! `JSON_STRING`, results of other constructors are not, so that they are nested and not quoted. The aggregates apply a
-//! constructor to the array of a group's texts.
+//! A constructor is a call of a function whose name begins with `$`. Its arguments are JSON texts: values are
+//! wrapped in `JSON_STRING`, results of other constructors are not, so that they are nested. The aggregates apply
+//! a constructor to the array of a group's texts.
 
 use std::fmt::Write;
 
