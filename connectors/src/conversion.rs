@@ -119,7 +119,8 @@ pub(crate) fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Stri
         })
         .unwrap_or_else(|| "a value".to_owned());
     Err(format!(
-        "{value} is {from} in the file and cannot be the declared {to} without loss"
+        "{value} is {from} in the file and cannot be the declared {} without loss",
+        crate::sql_type::name(to)
     ))
 }
 

@@ -31,6 +31,7 @@ pub mod rate_limit;
 pub mod registry;
 pub mod sink;
 pub mod source;
+pub mod sql_type;
 pub mod table;
 
 pub use error::Error;

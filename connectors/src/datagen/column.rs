@@ -11,7 +11,7 @@ use arrow_schema::{DataType, FieldRef, TimeUnit};
 
 use crate::clock::now_us;
 use crate::options::Options;
-use crate::{Error, TableDefinition};
+use crate::{Error, TableDefinition, sql_type};
 
 /// Characters of random strings: lower-case hexadecimal, as in Flink.
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -66,14 +66,20 @@ impl Column {
                     return Err(wrong(
                         table,
                         field,
-                        &format!("a sequence of {data_type} is not offered; use a number or text"),
+                        &format!(
+                            "a sequence of {} is not offered; use a number or text",
+                            sql_type::name(&data_type)
+                        ),
                     ));
                 };
                 if start > end || start < low || end > high {
                     return Err(wrong(
                         table,
                         field,
-                        &format!("the sequence {start}..={end} does not fit {data_type}"),
+                        &format!(
+                            "the sequence {start}..={end} does not fit {}",
+                            sql_type::name(&data_type)
+                        ),
                     ));
                 }
                 Kind::Sequence { start, end }
@@ -114,12 +120,16 @@ impl Column {
                         return Err(wrong(
                             table,
                             field,
-                            &format!("random values of {other} are not offered"),
+                            &format!("random values of {} are not offered", sql_type::name(other)),
                         ));
                     };
                     let (min, max) = (integer("min")?.unwrap_or(low), integer("max")?.unwrap_or(high));
                     if min > max || min < low || max > high {
-                        return Err(wrong(table, field, &format!("{min}..={max} does not fit {other}")));
+                        return Err(wrong(
+                            table,
+                            field,
+                            &format!("{min}..={max} does not fit {}", sql_type::name(other)),
+                        ));
                     }
                     Kind::Integer { min, max }
                 }

@@ -25,7 +25,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use super::numbers::{is_out_of_range, parse_decimal, parse_float, parse_integer};
 use super::parse_error::{CellResult, ParseError};
 use super::{map_keys, time};
-use crate::Error;
+use crate::{Error, sql_type};
 
 /// A column under construction.
 pub(super) struct ColumnBuilder {
@@ -353,7 +353,7 @@ impl ColumnBuilder {
             Values::Struct { .. } | Values::List { .. } | Values::Map { .. } => {
                 return Err(ParseError::expected(
                     text,
-                    &format!("a value of type {}", self.field.data_type()),
+                    &format!("a value of type {}", sql_type::name(self.field.data_type())),
                 ));
             }
         }
@@ -482,7 +482,7 @@ fn unsupported(field: &Field) -> Error {
     Error::Invalid(format!(
         "column `{}`: the type {} cannot be read from or written to text",
         field.name(),
-        field.data_type()
+        sql_type::name(field.data_type())
     ))
 }
 

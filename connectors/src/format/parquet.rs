@@ -15,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::ChunkReader;
 
 use super::{FormatSpec, map_keys};
-use crate::{Error, conversion};
+use crate::{Error, conversion, sql_type};
 
 /// Reads a part of one file as batches.
 pub struct FileReader {
@@ -56,7 +56,7 @@ impl FileReader {
                             return Err(Error::Data(format!(
                                 "`{path}`: column `{}` is {found} in the file, which cannot become the declared {}",
                                 field.name(),
-                                field.data_type()
+                                sql_type::name(field.data_type())
                             )));
                         }
                         roots.push(index);

@@ -21,8 +21,8 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 pub mod clock;
 pub mod float_equality;
 mod operator;
-pub mod sql_type;
 
+pub use millstream_connectors::sql_type;
 pub use operator::{
     Aggregate, Calc, DynamicFilter, ErrorPolicy, Extreme, Operator, Phase, Sink, Source, TimeAttribute, Watermark,
     Window, WindowAggregate, WindowAssign, WindowJoin, WindowTopN,

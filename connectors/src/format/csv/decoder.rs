@@ -16,6 +16,7 @@ use crate::format::parse_error_counter::ParseErrorCounter;
 use crate::format::record_decoder::{self, RecordParser};
 use crate::format::{Decoded, Decoder, Records};
 use crate::options::Options;
+use crate::sql_type;
 
 /// Decodes CSV records.
 pub(crate) struct CsvDecoder {
@@ -53,7 +54,7 @@ impl CsvDecoder {
                     "table `{}`: column `{}`: CSV cannot represent {}; use the format json",
                     options.table(),
                     field.name(),
-                    field.data_type()
+                    sql_type::name(field.data_type())
                 )));
             }
         }

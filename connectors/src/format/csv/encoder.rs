@@ -14,6 +14,7 @@ use crate::format::text_column::{Cells, TextColumn};
 use crate::format::time::TimestampStyle;
 use crate::format::{EncodedRecords, Encoder, Framing};
 use crate::options::Options;
+use crate::sql_type;
 
 /// Encodes CSV records.
 pub(crate) struct CsvEncoder {
@@ -216,7 +217,8 @@ impl CsvEncoder {
 }
 
 fn cannot_represent(column: &TextColumn<'_>) -> String {
-    format!("CSV cannot represent {}; use the format json", column.array.data_type())
+    let found = sql_type::name(column.array.data_type());
+    format!("CSV cannot represent {found}; use the format json")
 }
 
 impl Encoder for CsvEncoder {

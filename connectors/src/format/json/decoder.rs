@@ -22,6 +22,7 @@ use crate::format::parse_error_counter::ParseErrorCounter;
 use crate::format::record_decoder::{self, RecordParser};
 use crate::format::{Decoded, Decoder, Records};
 use crate::options::Options;
+use crate::sql_type;
 use crate::{Error, SourceFields};
 
 /// Decodes JSON records.
@@ -344,7 +345,7 @@ fn parse_value(cursor: &mut Cursor<'_>, column: &mut ColumnBuilder, settings: &S
             cursor.skip_value(depth)?;
             Err(ParseError::expected(
                 &cursor.bytes[start..cursor.at],
-                &format!("a value for the type {}", column.field.data_type()),
+                &format!("a value for the type {}", sql_type::name(column.field.data_type())),
             ))
         }
     }

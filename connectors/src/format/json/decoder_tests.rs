@@ -169,9 +169,9 @@ fn bad_records_are_refused_with_the_reason() {
         ),
         (
             r#"{"id":true}"#,
-            "column `id`: `true` is not a value for the type Int64",
+            "column `id`: `true` is not a value for the type BIGINT",
         ),
-        (r#"{"ok":1}"#, "column `ok`: `1` is not a value for the type Boolean"),
+        (r#"{"ok":1}"#, "column `ok`: `1` is not a value for the type BOOLEAN"),
         (
             r#"{"at":"yesterday"}"#,
             "column `at`: `yesterday` is not a TIMESTAMP like `2024-12-31 23:59:59.123`",

@@ -12,6 +12,7 @@ use crate::format::text_column::{Cells, TextColumn};
 use crate::format::time::TimestampStyle;
 use crate::format::{EncodedRecords, Encoder, Framing};
 use crate::options::Options;
+use crate::sql_type;
 
 /// Encodes JSON records.
 pub(crate) struct JsonEncoder {
@@ -178,7 +179,7 @@ fn write_cell(column: &TextColumn<'_>, row: usize, settings: &Settings, out: &mu
                 } else if !keys.write_plain(entry, settings.style, &mut key) {
                     return Err(Error::Data(format!(
                         "a map's key of type {} cannot be written as JSON; CAST it to STRING first",
-                        keys.array.data_type()
+                        sql_type::name(keys.array.data_type())
                     )));
                 }
                 if !first {

@@ -22,17 +22,27 @@ pub fn name(data_type: &DataType) -> String {
         DataType::Int8 => "TINYINT".into(),
         DataType::Int16 => "SMALLINT".into(),
         DataType::Int32 => "INT".into(),
-        DataType::Int64 | DataType::UInt64 => "BIGINT".into(),
+        DataType::UInt8 => "SMALLINT".into(),
+        DataType::UInt16 => "INT".into(),
+        DataType::Int64 | DataType::UInt32 | DataType::UInt64 => "BIGINT".into(),
         DataType::Float32 => "FLOAT".into(),
         DataType::Float64 => "DOUBLE".into(),
-        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
-        DataType::Date32 => "DATE".into(),
-        DataType::Time64(_) => "TIME".into(),
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale)
+        | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Date32 | DataType::Date64 => "DATE".into(),
+        DataType::Time32(_) | DataType::Time64(_) => "TIME".into(),
+        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".into(),
+        DataType::Null => "NULL".into(),
         DataType::Timestamp(_, None) => "TIMESTAMP".into(),
         DataType::Timestamp(_, Some(_)) => "TIMESTAMP_LTZ".into(),
-        DataType::Binary => "BYTES".into(),
-        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".into(),
-        DataType::List(item) => format!("ARRAY<{}>", name(item.data_type())),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "BYTES".into()
+        }
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            format!("ARRAY<{}>", name(item.data_type()))
+        }
         DataType::Struct(fields) => {
             let fields: Vec<String> = fields
                 .iter()
@@ -44,8 +54,13 @@ pub fn name(data_type: &DataType) -> String {
             DataType::Struct(fields) if fields.len() == 2 => {
                 format!("MAP<{}, {}>", name(fields[0].data_type()), name(fields[1].data_type()))
             }
-            other => other.to_string(),
+            other => name(other),
         },
-        other => other.to_string(),
+        DataType::Dictionary(_, values) => name(values),
+        DataType::RunEndEncoded(_, values) => name(values.data_type()),
+        // Neither SQL nor the formats have them.
+        DataType::Float16 | DataType::Union(..) | DataType::ListView(_) | DataType::LargeListView(_) => {
+            data_type.to_string()
+        }
     }
 }
