@@ -33,12 +33,12 @@ pub(super) fn all() -> Vec<Scalar> {
     ]
 }
 
-fn list_of(element: DataType) -> DataType {
+pub(super) fn list_of(element: DataType) -> DataType {
     DataType::List(Field::new_list_field(element, true).into())
 }
 
 /// Returns the type of an array's elements; that of NULL for NULL.
-fn element_of(given: &DataType) -> Result<&DataType> {
+pub(super) fn element_of(given: &DataType) -> Result<&DataType> {
     match given {
         DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
             Ok(element.data_type())
@@ -48,8 +48,10 @@ fn element_of(given: &DataType) -> Result<&DataType> {
     }
 }
 
-fn common(left: &DataType, right: &DataType) -> Result<DataType> {
-    match type_union_coercion(left, right) {
+pub(super) fn common(left: &DataType, right: &DataType) -> Result<DataType> {
+    // Text and other types would be mixed as text.
+    let is_mixed = left.is_string() != right.is_string() && !left.is_null() && !right.is_null();
+    match type_union_coercion(left, right).filter(|_| !is_mixed) {
         Some(common) => Ok(common),
         None => plan_err!(
             "takes elements of one type, not {} and {}",
@@ -97,7 +99,12 @@ fn array_and_offsets(given: &[DataType]) -> Result<Vec<DataType>> {
 fn array_and_orders(given: &[DataType]) -> Result<Vec<DataType>> {
     match given {
         [list, orders @ ..] if orders.len() <= 2 => {
-            let mut accepted = vec![list_of(element_of(list)?.clone())];
+            let element = element_of(list)?;
+            if element.is_nested() {
+                let found = millstream_graph::sql_type::name(element);
+                return plan_err!("takes elements that have an order, not {found}");
+            }
+            let mut accepted = vec![list_of(element.clone())];
             for order in orders {
                 match order {
                     DataType::Boolean | DataType::Null => accepted.push(DataType::Boolean),

@@ -117,7 +117,6 @@ pub(super) const SCALARS: &[BuiltinScalar] = &[
     fallible("to_timestamp_seconds").internal(),
     fallible("to_unixtime").internal(),
     // Numbers.
-    fallible("abs"),
     fallible("acos").in_double(),
     fallible("acosh").internal(),
     fallible("asin").in_double(),
@@ -144,7 +143,6 @@ pub(super) const SCALARS: &[BuiltinScalar] = &[
     fallible("pi"),
     fallible("radians").in_double(),
     fallible("random").aliases(&["rand"]).internal(),
-    fallible("round"),
     fallible("sin").in_double(),
     fallible("sinh").in_double(),
     fallible("tan").in_double(),
@@ -230,6 +228,7 @@ pub(super) const SCALARS: &[BuiltinScalar] = &[
 
 /// Scalar functions of DataFusion that have the name of one of our own. They are callable by their other names only.
 pub(super) const REPLACED_SCALARS: &[&str] = &[
+    "abs",
     "array_append",
     "array_concat",
     "array_has",
@@ -255,6 +254,7 @@ pub(super) const REPLACED_SCALARS: &[&str] = &[
     "regexp_instr",
     "regexp_replace",
     "right",
+    "round",
     "rpad",
     "signum",
     "sqrt",
@@ -349,7 +349,7 @@ pub(super) const AGGREGATES: &[BuiltinAggregate] = &[
     growing_state("median").comparing(),
     constant_state("min").comparing(),
     growing_state("nth_value"),
-    growing_state("percentile_cont").comparing(),
+    growing_state("percentile_cont").comparing().aliases(&["percentile"]),
     constant_state("regr_avgx"),
     constant_state("regr_avgy"),
     constant_state("regr_count"),

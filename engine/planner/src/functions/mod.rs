@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, Operator, ScalarUDF};
 
 mod arrays;
 mod builtin;
+mod casts;
 mod civil;
 mod clock;
 mod comparable;
@@ -16,17 +17,21 @@ mod decimals;
 mod encodings;
 mod format;
 mod json;
+mod maps;
 mod numbers;
 mod pattern;
 mod registry;
 mod rewrites;
+mod rounding;
 mod scalar;
 mod strings;
 mod sums;
 mod text;
 mod time;
+mod value_text;
 
 pub(crate) use builtin::PartialState;
+pub(crate) use casts::can_convert;
 pub(crate) use clock::batch_value;
 pub(crate) use comparable::NAME as COMPARABLE;
 pub(crate) use decimals::{as_decimal, result_digits};
@@ -34,6 +39,7 @@ pub(crate) use registry::Functions;
 pub(crate) use rewrites::{complete, invalid_constant, refusal, rewrite};
 pub(crate) use scalar::{Fallibility, check_constants};
 pub(crate) use sums::sum;
+pub(crate) use value_text::has_own_text;
 
 /// Returns true for the processing-time attribute, `PROCTIME()`. A CAST of it is a value like others, as in Flink.
 pub(crate) fn is_proctime(expr: &Expr) -> bool {
@@ -44,9 +50,44 @@ pub(crate) fn is_proctime(expr: &Expr) -> bool {
     }
 }
 
-/// Returns the function of `CAST(x AS STRING)` in Flink's form.
+/// Returns the function that stands for a `CAST` or `TRY_CAST` of a query until types are coerced.
+pub(crate) fn explicit_cast(is_try: bool) -> ScalarUDF {
+    ScalarUDF::new_from_impl(casts::explicit(is_try))
+}
+
+/// Returns true for the name of a function that stands for a cast of a query.
+pub(crate) fn is_explicit_cast(name: &str) -> bool {
+    casts::EXPLICIT.contains(&name)
+}
+
+/// Returns true for the name of the function that stands for `TRY_CAST`.
+pub(crate) fn is_try_cast(name: &str) -> bool {
+    name == casts::EXPLICIT[1]
+}
+
+/// Returns the function of a cast that differs from Arrow's. Its second argument is a NULL of the wanted type.
+pub(crate) fn conversion(is_try: bool) -> ScalarUDF {
+    ScalarUDF::new_from_impl(casts::conversion(is_try))
+}
+
+/// Returns the function of `CAST(x AS STRING)` for types with [`has_own_text`].
+pub(crate) fn value_text() -> ScalarUDF {
+    ScalarUDF::new_from_impl(value_text::function())
+}
+
+/// Returns the function of `CAST(timestamp AS STRING)`.
 pub(crate) fn to_text() -> ScalarUDF {
     ScalarUDF::new_from_impl(time::to_text())
+}
+
+/// Returns the function of `array[position]`.
+pub(crate) fn element_at() -> ScalarUDF {
+    ScalarUDF::new_from_impl(maps::element_at())
+}
+
+/// Returns the function of `map[key]`.
+pub(crate) fn map_value() -> ScalarUDF {
+    ScalarUDF::new_from_impl(maps::map_value())
 }
 
 /// Returns the function of `a / b` of decimals. A third argument, NULL, may give the type of the quotient.

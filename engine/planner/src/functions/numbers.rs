@@ -1,13 +1,14 @@
 //! Numeric functions whose results differ from DataFusion's.
 //!
-//! `FLOOR`, `CEIL`, `SIGN` and `TRUNCATE` of an integer have its type; `FLOOR` and `CEIL` of a decimal have its
-//! precision and scale 0. A result that is no real number is NaN or infinite instead of an error.
+//! `FLOOR`, `CEIL`, `SIGN` and `ABS` of an integer have its type; `FLOOR` and `CEIL` of a decimal have its precision
+//! and scale 0. A result that is no real number is NaN or infinite instead of an error.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, PrimitiveArray};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type, Int64Type};
+use datafusion::arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, Float64Array};
+use datafusion::arrow::datatypes::{
+    DataType, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+};
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::functions::math;
@@ -31,20 +32,8 @@ pub(super) fn all() -> Vec<Scalar> {
             |given| integer_type_or(given, &math::ceil()),
             |arguments| round_decimals_or(arguments, &math::ceil(), |value, unit| -(-value).div_euclid(unit)),
         ),
-        Scalar::fallible(
-            "signum",
-            |given| integers_or(given, &math::signum()),
-            |given| integer_type_or(given, &math::signum()),
-            signum,
-        )
-        .aliases(&["sign"]),
-        Scalar::fallible(
-            "trunc",
-            |given| integers_or(given, &math::trunc()),
-            |given| integer_type_or(given, &math::trunc()),
-            trunc,
-        )
-        .aliases(&["truncate"]),
+        Scalar::infallible("signum", one_number, |given| given[0].clone(), signum).aliases(&["sign"]),
+        Scalar::infallible("abs", one_number, |given| given[0].clone(), abs),
         Scalar::fallible("sqrt", doubles::<1>, double, |arguments| {
             let numbers = array(arguments, 0)?;
             array_result(numbers.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::sqrt))
@@ -73,9 +62,6 @@ fn integers_or(given: &[DataType], other: &ScalarUDF) -> Result<Vec<DataType>> {
     match given {
         [number] if number.is_integer() => Ok(given.to_vec()),
         [DataType::Decimal128(..)] if is_rounding_function(other) => Ok(given.to_vec()),
-        [number, digits] if number.is_integer() && digits.is_integer() && other.name() == "trunc" => {
-            Ok(vec![number.clone(), DataType::Int64])
-        }
         _ => {
             let fields = given.iter().map(|given| Arc::new(Field::new("", given.clone(), true)));
             let taken = fields_with_udf(&fields.collect::<Vec<_>>(), other)?;
@@ -128,44 +114,62 @@ fn round_decimals_or(
     other.invoke_with_args(arguments.clone())
 }
 
-/// Applies a function to integers of any type.
-fn whole(arguments: &ScalarFunctionArgs, of: impl Fn(i64, usize) -> Option<i64>) -> Result<ColumnarValue> {
-    let numbers: ArrayRef = array(arguments, 0)?;
-    let wide = cast(&numbers, &DataType::Int64)?;
-    let wide = wide.as_primitive::<Int64Type>();
-    let rows = wide.iter().enumerate();
-    let result: PrimitiveArray<Int64Type> = rows
-        .map(|(row, number)| number.and_then(|number| of(number, row)))
-        .collect();
-    Ok(ColumnarValue::Array(cast(&result, numbers.data_type())?))
+/// Accepts one number.
+fn one_number(given: &[DataType]) -> Result<Vec<DataType>> {
+    match given {
+        [DataType::Null] => Ok(vec![DataType::Float64]),
+        [number] if number.is_unsigned_integer() => Ok(vec![DataType::Int64]),
+        [number] if number.is_numeric() => Ok(given.to_vec()),
+        [other] => plan_err!("takes a number, not {}", sql_type::name(other)),
+        _ => plan_err!("takes a number, not {} arguments", given.len()),
+    }
 }
 
+/// `SIGN(x)`, in the type of the number. A DECIMAL that has no room for a 1 before the point has a NULL instead.
 fn signum(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-    if is_integer_type(arguments) {
-        return whole(arguments, |number, _| Some(number.signum()));
-    }
-    math::signum().invoke_with_args(arguments.clone())
+    let numbers = array(arguments, 0)?;
+    Ok(ColumnarValue::Array(match numbers.data_type() {
+        DataType::Decimal128(precision, scale) => {
+            let one = 10_i128.pow(u32::try_from(*scale).unwrap_or(0));
+            let fits = i16::from(*scale) < i16::from(*precision);
+            let numbers = numbers.as_primitive::<Decimal128Type>();
+            let signs = numbers.unary_opt::<_, Decimal128Type>(|number| match number {
+                0 => Some(0),
+                number => fits.then_some(one * number.signum()),
+            });
+            Arc::new(signs.with_precision_and_scale(*precision, *scale)?)
+        }
+        DataType::Int8 => unary::<Int8Type>(&numbers, i8::signum),
+        DataType::Int16 => unary::<Int16Type>(&numbers, i16::signum),
+        DataType::Int32 => unary::<Int32Type>(&numbers, i32::signum),
+        DataType::Int64 => unary::<Int64Type>(&numbers, i64::signum),
+        DataType::Float32 => unary::<Float32Type>(&numbers, |x| if x == 0.0 || x.is_nan() { x } else { x.signum() }),
+        _ => unary::<Float64Type>(&numbers, |x| if x == 0.0 || x.is_nan() { x } else { x.signum() }),
+    }))
 }
 
-/// `TRUNCATE(number[, digits])`: replaces the last digits of an integer by zeros if `digits` is negative.
-fn trunc(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-    if !is_integer_type(arguments) {
-        return math::trunc().invoke_with_args(arguments.clone());
-    }
-    if arguments.args.len() == 1 {
-        return Ok(arguments.args[0].clone());
-    }
-    let digits = array(arguments, 1)?;
-    let digits = digits.as_primitive::<Int64Type>();
-    whole(arguments, |number, row| {
-        let digits = digits.is_valid(row).then(|| digits.value(row))?;
-        if digits >= 0 {
-            return Some(number);
+/// Applies a function to numbers of one type.
+fn unary<T: ArrowPrimitiveType>(numbers: &ArrayRef, of: impl Fn(T::Native) -> T::Native) -> ArrayRef {
+    Arc::new(numbers.as_primitive::<T>().unary::<_, T>(of))
+}
+
+/// `ABS(x)`. The smallest integer has no absolute value of its type, and stays as it is, like other integers that
+/// overflow.
+fn abs(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let numbers = array(arguments, 0)?;
+    Ok(ColumnarValue::Array(match numbers.data_type() {
+        DataType::Decimal128(precision, scale) => {
+            let numbers = numbers.as_primitive::<Decimal128Type>();
+            let absolute = numbers.unary::<_, Decimal128Type>(i128::abs);
+            Arc::new(absolute.with_precision_and_scale(*precision, *scale)?)
         }
-        let zeros = u32::try_from(digits.unsigned_abs()).ok();
-        let unit = zeros.and_then(|zeros| 10_i64.checked_pow(zeros));
-        Some(unit.map_or(0, |unit| number - number % unit))
-    })
+        DataType::Int8 => unary::<Int8Type>(&numbers, i8::wrapping_abs),
+        DataType::Int16 => unary::<Int16Type>(&numbers, i16::wrapping_abs),
+        DataType::Int32 => unary::<Int32Type>(&numbers, i32::wrapping_abs),
+        DataType::Int64 => unary::<Int64Type>(&numbers, i64::wrapping_abs),
+        DataType::Float32 => unary::<Float32Type>(&numbers, f32::abs),
+        _ => unary::<Float64Type>(&numbers, f64::abs),
+    }))
 }
 
 fn power(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {

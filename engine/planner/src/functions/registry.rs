@@ -9,7 +9,8 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use super::builtin::{self, PartialState};
 use super::scalar::{Fallibility, Scalar};
 use super::{
-    arrays, clock, comparable, decimals, encodings, format, json, numbers, pattern, rewrites, strings, text, time,
+    arrays, casts, clock, comparable, decimals, encodings, format, json, maps, numbers, pattern, rewrites, rounding,
+    strings, text, time, value_text,
 };
 
 /// Names that the SQL planner knows without a function.
@@ -61,6 +62,7 @@ pub(crate) struct Functions {
 fn own_scalars() -> Vec<Scalar> {
     [
         arrays::all(),
+        casts::all(),
         clock::all(),
         text::all(),
         strings::all(),
@@ -69,9 +71,11 @@ fn own_scalars() -> Vec<Scalar> {
         pattern::all(),
         time::all(),
         json::all(),
+        maps::all(),
         numbers::all(),
+        rounding::all(),
         decimals::all(),
-        vec![comparable::function()],
+        vec![comparable::function(), value_text::function()],
     ]
     .concat()
 }

@@ -249,7 +249,7 @@ struct Completion {
 
 const COMPLETIONS: &[Completion] = &[
     Completion {
-        names: &["first_value", "last_value"],
+        names: &["first_value", "last_value", "collect"],
         apply: ignore_nulls,
     },
     Completion {
@@ -273,6 +273,7 @@ const REFUSED: &[(&str, &str)] = &[
         "is not Flink's: use DATE_FORMAT(timestamp, 'yyyy-MM-dd HH:mm:ss')",
     ),
     ("date_bin", "is not Flink's: use FLOOR(timestamp TO unit)"),
+    ("typeof", "is not supported: types have no lengths and no NOT NULL here"),
     ("unnest", "is not supported yet: take elements with `array[1]`"),
 ];
 
@@ -281,8 +282,12 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     REWRITES.iter().flat_map(|rewrite| rewrite.names).copied()
 }
 
-/// Returns the reason why a function of this lower-case name is refused, and what to write instead.
-pub(crate) fn refusal(name: &str) -> Option<&'static str> {
+/// Returns the reason why a call of this lower-case name and number of arguments is refused, and what to write instead.
+pub(crate) fn refusal(name: &str, arguments: usize) -> Option<&'static str> {
+    if matches!((name, arguments), ("rand", 1) | ("rand_integer", 2)) {
+        // The sequence would begin again in each subtask and after each restore.
+        return Some("takes no seed: its sequence would not survive a restart; leave the seed out");
+    }
     let refused = REFUSED.iter().find(|(refused, _)| *refused == name);
     refused.map(|(_, instead)| *instead)
 }
@@ -361,7 +366,7 @@ pub(super) fn cast(expr: Expr, data_type: DataType) -> Expr {
     }
 }
 
-/// Makes `FIRST_VALUE` and `LAST_VALUE` ignore NULLs, unless the query says otherwise.
+/// Makes `FIRST_VALUE`, `LAST_VALUE` and `COLLECT` ignore NULLs, unless the query says otherwise.
 fn ignore_nulls(function: &mut Function) {
     if function.over.is_none() {
         function.null_treatment.get_or_insert(NullTreatment::IgnoreNulls);

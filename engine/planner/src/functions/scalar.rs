@@ -6,12 +6,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, new_empty_array};
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
 /// Possibility of an error when a function is evaluated.
@@ -30,7 +30,7 @@ pub(super) enum Notation {
     Call,
     /// `a + b`, for this symbol.
     Operator(&'static str),
-    /// The first argument alone.
+    /// The first argument alone, as for casts.
     Argument,
 }
 
@@ -49,6 +49,8 @@ pub(crate) struct Scalar {
     accepts: fn(&[DataType]) -> Result<Vec<DataType>>,
     /// Returns the type of the result.
     returns: fn(&[DataType]) -> DataType,
+    /// Returns the type of the result if it depends on the values of constant arguments.
+    returns_for: Option<fn(&[DataType], &[Option<&ScalarValue>]) -> DataType>,
     body: fn(&ScalarFunctionArgs) -> Result<ColumnarValue>,
     /// Checks constant arguments while planning, in addition to the body.
     check: fn(&ScalarFunctionArgs) -> Result<()>,
@@ -71,6 +73,7 @@ impl Scalar {
             notation: Notation::Call,
             accepts,
             returns,
+            returns_for: None,
             body,
             check: |_| Ok(()),
         }
@@ -105,6 +108,12 @@ impl Scalar {
     /// of other expressions.
     pub(super) fn checked_by(mut self, check: fn(&ScalarFunctionArgs) -> Result<()>) -> Self {
         self.check = check;
+        self
+    }
+
+    /// Sets the type of a result that depends on the values of constant arguments.
+    pub(super) fn returns_for(mut self, returns: fn(&[DataType], &[Option<&ScalarValue>]) -> DataType) -> Self {
+        self.returns_for = Some(returns);
         self
     }
 
@@ -166,7 +175,7 @@ impl ScalarUDFImpl for Scalar {
             .collect();
         Ok(match (self.notation, names.as_slice()) {
             (Notation::Operator(symbol), [left, right, ..]) => format!("{left} {symbol} {right}"),
-            (Notation::Argument, [value]) => value.clone(),
+            (Notation::Argument, [value, ..]) => value.clone(),
             (_, names) => format!("{}({})", self.name, names.join(",")),
         })
     }
@@ -177,6 +186,16 @@ impl ScalarUDFImpl for Scalar {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok((self.returns)(arguments))
+    }
+
+    fn return_field_from_args(&self, arguments: ReturnFieldArgs) -> Result<FieldRef> {
+        let fields = arguments.arg_fields.iter();
+        let types: Vec<DataType> = fields.map(|field| field.data_type().clone()).collect();
+        let data_type = match self.returns_for {
+            Some(returns_for) => returns_for(&types, arguments.scalar_arguments),
+            None => self.return_type(&types)?,
+        };
+        Ok(Arc::new(Field::new(self.name, data_type, true)))
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {

@@ -5,6 +5,8 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use millstream_graph::sql_type::{self, timestamp, timestamp_ltz};
 
+use crate::functions::can_convert;
+
 /// Returns the nearest type that tables can have, for columns taken from a query's result.
 pub(super) fn storable(data_type: &DataType) -> DataType {
     match data_type {
@@ -41,14 +43,14 @@ pub(super) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
     };
     match (from, to) {
         (Null, _) => true,
-        // A decimal is rounded to the column's scale; one that is too large is an error of the row.
+        // A decimal is rounded to the column's scale; one that is too large is NULL.
         (Decimal128(..), Decimal128(..)) => true,
         (Decimal128(..), Float32 | Float64) => true,
         (_, Decimal128(..)) => rank(from).is_some_and(|rank| rank <= 4),
         (Timestamp(..), Timestamp(..)) => true,
         (Date32, Timestamp(..)) => true,
         (DataType::LargeBinary | DataType::BinaryView, Binary) => true,
-        (DataType::List(from), DataType::List(to)) => {
+        (DataType::List(from), DataType::List(to)) | (DataType::Map(from, _), DataType::Map(to, _)) => {
             from.data_type() == to.data_type() || casts_implicitly(from.data_type(), to.data_type())
         }
         (DataType::Struct(from), DataType::Struct(to)) => {
@@ -85,7 +87,7 @@ pub(super) fn conversion(from: &DataType, to: &DataType, expression: &str) -> St
                 false => format!("write CAST({seconds} AS {}) for seconds since 1970", sql_type::name(to)),
             }
         }
-        _ if datafusion::arrow::compute::can_cast_types(from, to) => {
+        _ if can_convert(from, to) => {
             format!("write CAST({expression} AS {})", sql_type::name(to))
         }
         _ => "there is no conversion: choose another column, or declare the table's column with that type".into(),

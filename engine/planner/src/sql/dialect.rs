@@ -1,16 +1,15 @@
-//! Flink's dialect for the stock parser: characters of identifiers, additional expressions (`TABLE name [PARTITION BY
-//! ...]` as a function's argument, and SQL/JSON, see [`super::json_syntax`]), and one that the stock parser reads
-//! differently (`IS DISTINCT FROM`).
+//! Flink's dialect for the stock parser: characters of identifiers, `TABLE name [PARTITION BY ...]` as a function's
+//! argument, SQL/JSON ([`super::json_syntax`]), and the [`expressions`] that the stock parser does not read.
 //!
 //! Statements that the stock parser does not know (DDL, `SET`, statement sets) are read by [`super::script`].
 
 use datafusion::sql::sqlparser::ast::{Expr, Ident};
-use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
+use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::json_syntax;
+use super::{expressions, json_syntax};
 use crate::ast::call;
 
 /// Name of the function that represents `TABLE name` in the parsed tree. Users cannot write it.
@@ -82,21 +81,11 @@ impl Dialect for FlinkDialect {
         if word.keyword == Keyword::TABLE && parser.peek_nth_token(1).token != Token::LParen {
             return Some(table_argument(parser));
         }
-        json_syntax::function(parser)
+        json_syntax::function(parser).or_else(|| expressions::prefix(parser))
     }
 
-    /// Parses `IS [NOT] JSON` and `IS [NOT] DISTINCT FROM`. Of the latter, the stock parser would take everything that
-    /// follows as the right side, including `AND` and `OR`.
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
-        let distinct = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
-            Expr::IsDistinctFrom
-        } else if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
-            Expr::IsNotDistinctFrom
-        } else {
-            return json_syntax::is_json(parser, left);
-        };
-        let right = parser.parse_subexpr(self.prec_value(Precedence::Eq));
-        Some(right.map(|right| distinct(Box::new(left.clone()), Box::new(right))))
+        expressions::infix(parser, left).or_else(|| json_syntax::is_json(parser, left))
     }
 }
 

@@ -13,12 +13,15 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use crate::PlanOptions;
 use crate::catalog::{self, Catalog};
 
+mod casts;
 mod conversion;
 mod ddl;
 mod decimals;
 mod diagnose;
 mod dialect;
+mod element_access;
 mod error_spans;
+mod expressions;
 mod group_windows;
 mod interval;
 mod json_syntax;
@@ -54,7 +57,10 @@ pub(crate) use table::{columns_of, resolve};
 
 /// Returns a catalog for queries in Flink's dialect.
 pub(crate) fn new_catalog(options: &PlanOptions) -> Catalog {
-    let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(decimals::DecimalArithmetic)];
+    let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![
+        Arc::new(decimals::DecimalArithmetic),
+        Arc::new(element_access::ElementAccess),
+    ];
     expr_planners.extend(SessionStateDefaults::default_expr_planners());
     let dialect = catalog::Dialect {
         expr_planners,

@@ -4,9 +4,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArguments, Ident, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, BinaryLength, CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr,
+    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SetExpr, SetOperator,
+    SetQuantifier, Spanned, TableFactor, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -15,7 +15,7 @@ use super::group_windows::{self, SpannedError};
 use super::interval;
 use super::output_names::{name_fields, name_outputs};
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
-use crate::ast::{call, take, text};
+use crate::ast::{call, call_parts, take, text};
 use crate::catalog::Catalog;
 use crate::functions::{self, Functions};
 
@@ -160,6 +160,10 @@ impl VisitorMut for Rewrite<'_> {
                     *expr = call(Ident::with_span(span, function), arguments);
                 }
             }
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                let is_named = matches!(root.as_ref(), Expr::Identifier(_));
+                quote_fields(access_chain, is_named);
+            }
             Expr::Function(_) => self.function(expr, span),
             Expr::Extract { field, expr: inner, .. } => {
                 let unit = text(field.to_string().trim_matches('\'').to_ascii_uppercase());
@@ -231,6 +235,19 @@ impl VisitorMut for Rewrite<'_> {
     }
 }
 
+/// Makes the name of a field, such as `x` of `a[1].x`, a text, which the stock planner takes as a field. Names that
+/// follow that of a column or table directly stay.
+fn quote_fields(chain: &mut [AccessExpr], is_root_named: bool) {
+    let is_path = |access: &&mut AccessExpr| is_root_named && matches!(access, AccessExpr::Dot(_));
+    for access in chain.iter_mut().skip_while(is_path) {
+        if let AccessExpr::Dot(field) = access
+            && let Expr::Identifier(name) = field
+        {
+            *field = text(name.value.clone());
+        }
+    }
+}
+
 /// Returns the function that truncates a cast value to the precision or length of the type, which the Arrow type does
 /// not have, and its arguments after the value.
 fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
@@ -255,6 +272,12 @@ fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
         DataType::Char(Some(CharacterLength::IntegerLength { length, .. }))
         | DataType::Character(Some(CharacterLength::IntegerLength { length, .. })) => {
             Some(("rpad", vec![number(*length)]))
+        }
+        // Without a length, one character or byte.
+        DataType::Char(None) | DataType::Character(None) => Some(("rpad", vec![number(1)])),
+        DataType::Binary(length) => Some(("$binary", vec![number(length.unwrap_or(1))])),
+        DataType::Varbinary(Some(BinaryLength::IntegerLength { length })) => {
+            (*length < 2_147_483_647).then(|| ("$varbinary", vec![number(*length)]))
         }
         _ => None,
     }
@@ -340,7 +363,8 @@ impl Rewrite<'_> {
             // An internal function, inserted by another rewrite.
             return;
         }
-        if let Some(instead) = functions::refusal(&lower) {
+        let arguments = call_parts(function).map_or(0, |(_, arguments)| arguments.len());
+        if let Some(instead) = functions::refusal(&lower, arguments) {
             self.errors
                 .push((format!("{} {instead}", ident.value.to_ascii_uppercase()), ident.span));
             return;

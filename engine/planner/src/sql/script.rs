@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whi
 
 use super::dialect::FlinkDialect;
 use super::statement::{Insert, Statement, StatementKind};
-use super::tokens::{end, line_column, skip_comment, start, syntax_error, table_name};
+use super::tokens::{brackets, end, line_column, skip_comment, start, syntax_error, table_name};
 use crate::error::Error;
 
 /// Parses a script. Returns the valid statements, and the errors of the others.
@@ -89,6 +89,7 @@ fn read_whole<T>(text: &str, read: impl Fn(&mut Parser) -> Result<T, ParserError
             location: line_column(error.location.line, error.location.column),
             message: error.message,
         })?;
+    let tokens = brackets(tokens);
     let end = end(&tokens);
     if let Some(error) = too_deep(&tokens) {
         return Err(syntax_error(error, line_column(1, 1), end));
@@ -170,19 +171,10 @@ fn too_deep(tokens: &[TokenWithSpan]) -> Option<ParserError> {
 /// Returns the tokens of each statement, without white space, comments and the delimiters of statement sets.
 fn split(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
     let mut statements = vec![Vec::new()];
-    for token in tokens {
+    for token in brackets(tokens) {
         match token.token {
             Token::SemiColon => statements.push(Vec::new()),
             Token::Whitespace(_) | Token::EOF => {}
-            // `>>` in `ROW<a ROW<b INT>>` is two brackets, not a shift.
-            Token::ShiftRight => {
-                for offset in 0..2 {
-                    let mut half = token.clone();
-                    half.token = Token::Gt;
-                    half.span.start.column += offset;
-                    last(&mut statements).push(half);
-                }
-            }
             _ => last(&mut statements).push(token),
         }
     }

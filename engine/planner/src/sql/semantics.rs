@@ -4,35 +4,40 @@
 //! * A DOUBLE and a DECIMAL are compared as DOUBLEs. DataFusion casts the DOUBLE to a DECIMAL, which fails for 1e15.
 //! * All comparisons of floating-point numbers use the same equality ([`float_equality`]).
 //! * `EXP`, `LN`, `SIN` and their like compute a FLOAT as a DOUBLE.
-//! * `CAST(timestamp AS STRING)` is `2024-01-01 00:00:00.000`, without the `T`; booleans are `TRUE` and `FALSE`.
+//! * Casts have Flink's values, and none is added between text and other types ([`casts`]).
 
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, ScalarValue, plan_err};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::count::count_udaf;
-use datafusion::logical_expr::expr::{AggregateFunction, Cast, TryCast};
+use datafusion::logical_expr::expr::{AggregateFunction, Cast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, when};
 use millstream_graph::float_equality::{self, contains_floats};
 
+use super::casts;
 use crate::functions::Functions;
 
 /// Rewrites a plan before types are coerced, which makes an integer argument of AVG a DOUBLE.
 pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(rewrite_averages)?.data;
     let plan = plan.transform_up_with_subqueries(widen_floats)?.data;
-    plan.transform_up_with_subqueries(|plan| rewrite_comparisons(plan, Pass::BeforeCoercion))
+    let plan = plan
+        .transform_up_with_subqueries(|plan| rewrite_comparisons(plan, Pass::BeforeCoercion))?
+        .data;
+    plan.transform_up_with_subqueries(casts::mark)
         .map(|transformed| transformed.data)
 }
 
-/// Rewrites a coerced plan.
+/// Checks and rewrites a coerced plan.
 pub(super) fn after_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(rewrite_casts)
+    let plan = plan.transform_up_with_subqueries(casts::refuse_implicit)?.data;
+    plan.transform_up_with_subqueries(casts::lower)
         .map(|transformed| transformed.data)
 }
 
@@ -193,61 +198,13 @@ fn as_double(expr: &mut Expr, schema: &DFSchema) {
     }
 }
 
-fn is_comparison(operator: Operator) -> bool {
+/// Returns true for `=`, `<`, `IS DISTINCT FROM` and the like.
+pub(super) fn is_comparison(operator: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
     matches!(
         operator,
         Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom
     )
-}
-
-/// Rewrites casts to STRING whose text differs in Flink.
-fn rewrite_casts(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut schema = DFSchema::empty();
-    for input in plan.inputs() {
-        schema.merge(input.schema());
-    }
-    let preserver = NamePreserver::new(&plan);
-    let transformed = plan.map_expressions(|expr| {
-        let name = preserver.save(&expr);
-        let expr = expr.transform_up(|expr| match check_cast(expr, &schema)? {
-            Expr::ScalarFunction(call) => {
-                crate::functions::check_constants(&call, &schema)?;
-                Ok(Transformed::no(Expr::ScalarFunction(call)))
-            }
-            Expr::Cast(Cast { expr: inner, field }) if *field.data_type() == DataType::Utf8 => {
-                let from = inner.get_type(&schema)?;
-                if matches!(from, DataType::Timestamp(..) | DataType::Boolean) {
-                    let function = crate::functions::to_text();
-                    return Ok(Transformed::yes(function.call(vec![*inner])));
-                }
-                Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field })))
-            }
-            other => Ok(Transformed::no(other)),
-        })?;
-        Ok(expr.update_data(|expr| name.restore(expr)))
-    })?;
-    if transformed.transformed {
-        transformed.map_data(LogicalPlan::recompute_schema)
-    } else {
-        Ok(transformed)
-    }
-}
-
-/// Refuses casts between times and numbers, whose unit would be ambiguous.
-fn check_cast(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    let (Expr::Cast(Cast { expr: inner, field }) | Expr::TryCast(TryCast { expr: inner, field })) = &expr else {
-        return Ok(expr);
-    };
-    match (inner.get_type(schema)?, field.data_type()) {
-        (DataType::Timestamp(..), to) if to.is_numeric() => {
-            plan_err!("a TIMESTAMP is not a number: use EXTRACT(EPOCH FROM t) or TIMESTAMPDIFF")
-        }
-        (from, DataType::Timestamp(..)) if from.is_numeric() => {
-            plan_err!("a number is not a TIMESTAMP: use TO_TIMESTAMP_LTZ(n, 3) for milliseconds")
-        }
-        _ => Ok(expr),
-    }
 }
 
 /// Rewrites `AVG` of integers and decimals as `SUM / COUNT`.

@@ -33,6 +33,24 @@ pub(super) fn skip_comment(parser: &mut Parser) -> Result<(), ParserError> {
     Ok(())
 }
 
+/// Splits `>>`: in `ROW<a ROW<b INT>>` it is two brackets, and SQL has no shifts.
+pub(super) fn brackets(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut result = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        if token.token != Token::ShiftRight {
+            result.push(token);
+            continue;
+        }
+        for offset in 0..2 {
+            let mut half = token.clone();
+            half.token = Token::Gt;
+            half.span.start.column += offset;
+            result.push(half);
+        }
+    }
+    result
+}
+
 /// Returns the position of an identifier.
 pub(super) fn place(identifier: &Ident) -> Location {
     line_column(identifier.span.start.line, identifier.span.start.column)

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use millstream_graph::sql_type::{timestamp, timestamp_ltz};
 
 use super::dialect::FlinkDialect;
-use super::tokens::eat_word;
+use super::tokens::{brackets, eat_word};
 
 const NAMES: &[&str] = &[
     "STRING",
@@ -48,18 +48,7 @@ pub(crate) fn parse(text: &str) -> Result<DataType, String> {
     let tokens = Tokenizer::new(&FlinkDialect, text)
         .tokenize_with_location()
         .map_err(|error| error.message)?;
-    let tokens = tokens
-        .into_iter()
-        .flat_map(|token| match token.token {
-            Token::ShiftRight => {
-                let mut half = token;
-                half.token = Token::Gt;
-                vec![half.clone(), half]
-            }
-            _ => vec![token],
-        })
-        .collect();
-    let mut parser = Parser::new(&FlinkDialect).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&FlinkDialect).with_tokens_with_locations(brackets(tokens));
     let parsed = data_type(&mut parser, 0).and_then(|parsed| match parser.peek_token() {
         rest if rest.token == Token::EOF => Ok(parsed),
         rest => parser.expected("the end of the type", rest),

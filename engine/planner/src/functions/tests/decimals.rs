@@ -6,7 +6,7 @@ use super::*;
 
 /// Returns the type and the value of an expression.
 #[track_caller]
-fn check_typed(cases: &[(&str, &str, &str)]) {
+pub(super) fn check_typed(cases: &[(&str, &str, &str)]) {
     let typed: Vec<(&str, String)> = cases
         .iter()
         .flat_map(|(expression, a_type, expected)| {

@@ -93,6 +93,7 @@ INSERT INTO out1 VALUES (1, TIMESTAMP '2024-01-01 00:00:00');",
             12:3: TO_TIMESTAMP_LTZ takes a STRING, not TIMESTAMP
             13:32: DATE_FORMAT takes a TIMESTAMP or DATE, not BIGINT; for milliseconds use TO_TIMESTAMP_LTZ(n, 3)
             14:1: a condition is true or false, but `bid.price` is BIGINT
+            15:1: `>` mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
             16:1: `bid` is used twice here: give it another name with AS
             17:25: column `ts` is in more than one of the tables: write it with its table, such as `t.ts`
             17:29: column `ts` is in more than one of the tables: write it with its table, such as `t.ts`
