@@ -21,20 +21,20 @@ pub(super) use write::double_text;
 
 pub(super) fn all() -> Vec<Scalar> {
     let mut all = vec![
-        Scalar::infallible("json_value", strings::<2>, utf8, extract::value),
+        Scalar::infallible("json_value", strings::<2>, utf8, extract::value::value),
         Scalar::fallible(
             "$json_value",
-            extract::value_arguments,
-            extract::last,
-            extract::value_or,
+            extract::value::value_arguments,
+            extract::value::last,
+            extract::value::value_or,
         ),
-        Scalar::infallible("json_query", strings::<2>, utf8, extract::query),
-        Scalar::fallible("$json_query", strings::<5>, utf8, extract::query_or),
+        Scalar::infallible("json_query", strings::<2>, utf8, extract::query::query),
+        Scalar::fallible("$json_query", strings::<5>, utf8, extract::query::query_or),
         Scalar::fallible(
             "$json_elements",
             strings::<5>,
-            extract::texts_type,
-            extract::query_elements,
+            extract::query::texts_type,
+            extract::query::query_elements,
         ),
         Scalar::infallible("json_exists", strings::<2>, boolean, extract::exists),
         Scalar::fallible("$json_exists", strings::<3>, boolean, extract::exists),

@@ -302,7 +302,37 @@ fn unicode_escape(digits: &str) -> (char, &str) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn texts_are_json_if_another_reader_accepts_them(
+            text in r#"([\[\]{},: ]|"(a|\\u00e4|\\n|\\)?"|true|null|-?[0-9]{1,2}(\.[0-9])?(e[0-9])?|[-.e0]){0,12}"#,
+        ) {
+            let expected = serde_json::from_str::<IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(checked(&text).is_ok(), expected);
+            if expected {
+                let mut once = String::new();
+                crate::functions::json::write::value(text.trim(), &mut once);
+                let mut twice = String::new();
+                crate::functions::json::write::value(&once, &mut twice);
+                prop_assert_eq!(once, twice);
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in r#"[\[\]{}",:\\0-9a-fu ä.]{0,30}"#) {
+            drop(unescaped(&text));
+            drop(members(&text));
+            drop(elements(&text));
+            if let Ok(path) = crate::functions::json::path::Path::parse(&text) {
+                crate::functions::json::select::select(&text, &path);
+            }
+        }
+    }
 
     #[track_caller]
     fn check(cases: &[(&str, bool)]) {
