@@ -343,7 +343,7 @@ pub(super) const AGGREGATES: &[BuiltinAggregate] = &[
     constant_state("covar_pop"),
     constant_state("covar_samp"),
     growing_state("first_value"),
-    growing_state("grouping"),
+    growing_state("grouping").aliases(&["grouping_id"]),
     growing_state("last_value"),
     constant_state("max").comparing(),
     growing_state("median").comparing(),

@@ -1,13 +1,14 @@
 //! `SUM` and `AVG` with Flink's types of decimals (`LogicalTypeMerging.findSumAggType`, `findAvgAggType`): results have
 //! precision 38, and an average has scale 6 at least.
 //!
-//! All else is DataFusion's. An average of decimals is planned as a quotient and never computed here.
+//! All else is DataFusion's, except that a sum of distinct decimals does not wrap around. An average of decimals is planned as a quotient and never computed here.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, FieldRef};
-use datafusion::common::ScalarValue;
+use datafusion::arrow::array::{ArrayRef, AsArray};
+use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, FieldRef, i256};
+use datafusion::common::{ScalarValue, exec_err};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
@@ -56,6 +57,48 @@ impl Hash for WithFlinkType {
     }
 }
 
+/// `SUM(DISTINCT x)` of decimals: NULL if the sum has too many digits, where DataFusion's wraps around.
+#[derive(Debug)]
+struct DistinctDecimalSum {
+    /// DataFusion's accumulator, whose state is the list of distinct values.
+    values: Box<dyn Accumulator>,
+    precision: u8,
+    scale: i8,
+}
+
+impl Accumulator for DistinctDecimalSum {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.values.update_batch(values)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let state = self.values.state()?;
+        let [ScalarValue::List(values)] = state.as_slice() else {
+            return exec_err!("the state of SUM(DISTINCT ...) is a list");
+        };
+        let values = values.values().as_primitive::<Decimal128Type>();
+        let sum = values.iter().flatten().fold(None, |sum: Option<i256>, value| {
+            let value = i256::from_i128(value);
+            Some(sum.map_or(value, |sum| sum.wrapping_add(value)))
+        });
+        let largest = 10_u128.pow(u32::from(self.precision));
+        let sum = sum.and_then(i256::to_i128).filter(|sum| sum.unsigned_abs() < largest);
+        Ok(ScalarValue::Decimal128(sum, self.precision, self.scale))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.values.size()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.values.state()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.values.merge_batch(states)
+    }
+}
+
 impl AggregateUDFImpl for WithFlinkType {
     fn name(&self) -> &str {
         self.inner.name()
@@ -84,7 +127,17 @@ impl AggregateUDFImpl for WithFlinkType {
     }
 
     fn accumulator(&self, arguments: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.inner.accumulator(arguments)
+        let is_distinct_sum = arguments.is_distinct && self.scale_min == 0;
+        let data_type = arguments.return_field.data_type().clone();
+        let inner = self.inner.accumulator(arguments)?;
+        Ok(match data_type {
+            DataType::Decimal128(precision, scale) if is_distinct_sum => Box::new(DistinctDecimalSum {
+                values: inner,
+                precision,
+                scale,
+            }),
+            _ => inner,
+        })
     }
 
     fn state_fields(&self, arguments: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -127,6 +180,45 @@ impl AggregateUDFImpl for WithFlinkType {
                 .inner
                 .inner()
                 .simplify_expr_op_literal(call, argument, operator, literal, is_argument_left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Decimal128Array;
+    use datafusion::arrow::datatypes::{Field, Schema};
+    use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+    use datafusion::physical_expr::expressions::col;
+
+    use super::*;
+
+    #[test]
+    fn a_distinct_sum_of_decimals_is_null_beyond_38_digits() {
+        let most = 10_i128.pow(38) - 1;
+        let cases: [(&[Option<i128>], Option<i128>); 6] = [
+            (&[], None),
+            (&[None], None),
+            (&[Some(5), Some(5), None, Some(7)], Some(12)),
+            (&[Some(most), Some(most)], Some(most)),
+            (&[Some(most), Some(1)], None),
+            (&[Some(-most), Some(-1), Some(most), Some(2)], Some(1)),
+        ];
+        let schema = Schema::new(vec![Field::new("d", DataType::Decimal128(38, 0), true)]);
+        for (values, expected) in cases {
+            let argument = col("d", &schema).expect("the column exists");
+            let sum = AggregateExprBuilder::new(sum(), vec![argument])
+                .schema(Arc::new(schema.clone()))
+                .alias("s")
+                .with_distinct(true)
+                .build()
+                .expect("an aggregate");
+            let mut accumulator = sum.create_accumulator().expect("an accumulator");
+            let values = Decimal128Array::from(values.to_vec()).with_precision_and_scale(38, 0);
+            let values: ArrayRef = Arc::new(values.expect("valid digits"));
+            accumulator.update_batch(&[values]).expect("updated");
+            let found = accumulator.evaluate().expect("a value");
+            assert_eq!(found, ScalarValue::Decimal128(expected, 38, 0));
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * `AVG` of integers is an integer, rounded towards zero: `SUM / COUNT`. `AVG` of decimals is rounded half up.
 //! * A DOUBLE and a DECIMAL are compared as DOUBLEs. DataFusion casts the DOUBLE to a DECIMAL, which fails for 1e15.
+//! * A DOUBLE and a DECIMAL in one `CASE`, array or column of a `UNION ALL` are DOUBLEs.
 //! * All comparisons of floating-point numbers use the same equality ([`float_equality`]).
 //! * `EXP`, `LN`, `SIN` and their like compute a FLOAT as a DOUBLE.
 //! * Casts have Flink's values, and none is added between text and other types ([`casts`]).
@@ -16,7 +17,7 @@ use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, Cast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
+use datafusion::logical_expr::logical_plan::{Aggregate, Projection, Union};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, when};
 use millstream_graph::float_equality::{self, contains_floats};
 
@@ -47,8 +48,12 @@ pub(crate) fn after_optimization(plan: LogicalPlan) -> Result<LogicalPlan> {
         .map(|transformed| transformed.data)
 }
 
-/// Casts FLOAT arguments of functions that compute with DOUBLEs.
+/// Casts FLOAT arguments of functions that compute with DOUBLEs, and decimals that are alternatives of floats, which
+/// DataFusion would make decimals of.
 fn widen_floats(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    if let LogicalPlan::Union(union) = plan {
+        return widen_union(union);
+    }
     let mut schema = DFSchema::empty();
     for input in plan.inputs() {
         schema.merge(input.schema());
@@ -69,6 +74,12 @@ fn widen_floats(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
                     }
                 }
             }
+            let alternatives = alternatives(&mut expr);
+            if alternatives.iter().any(|alternative| is_float(alternative, &schema)) {
+                for alternative in alternatives {
+                    is_changed |= as_double(alternative, &schema);
+                }
+            }
             Ok(match is_changed {
                 true => Transformed::yes(expr),
                 false => Transformed::no(expr),
@@ -80,6 +91,61 @@ fn widen_floats(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         true => transformed.map_data(LogicalPlan::recompute_schema),
         false => Ok(transformed),
     }
+}
+
+/// Returns the operands of which an expression returns one, or that it puts into one array.
+fn alternatives(expr: &mut Expr) -> Vec<&mut Expr> {
+    match expr {
+        Expr::Case(case) => {
+            let branches = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+            branches.chain(case.else_expr.as_deref_mut()).collect()
+        }
+        Expr::ScalarFunction(call)
+            if matches!(
+                call.func.name(),
+                "coalesce" | "nvl" | "greatest" | "least" | "make_array"
+            ) =>
+        {
+            call.args.iter_mut().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Makes columns of a `UNION ALL` that are decimals in some queries and floats in others DOUBLEs.
+fn widen_union(union: Union) -> Result<Transformed<LogicalPlan>> {
+    let type_of = |input: &LogicalPlan, column: usize| input.schema().field(column).data_type().clone();
+    let width = union.schema.fields().len();
+    if union.inputs.iter().any(|input| input.schema().fields().len() != width) {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    let is_decimal = |data_type: DataType| matches!(data_type, DataType::Decimal128(..));
+    let mixed: Vec<bool> = (0..width)
+        .map(|column| {
+            let mut inputs = union.inputs.iter();
+            let has_float = inputs.any(|input| type_of(input, column).is_floating());
+            has_float && union.inputs.iter().any(|input| is_decimal(type_of(input, column)))
+        })
+        .collect();
+    if !mixed.contains(&true) {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    let widened = union.inputs.iter().map(|input| {
+        let columns = input.schema().iter().enumerate();
+        let outputs = columns.map(|(index, (qualifier, field))| {
+            let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+            match mixed[index] && is_decimal(field.data_type().clone()) {
+                true => Expr::Cast(Cast::new(Box::new(column), DataType::Float64))
+                    .alias_qualified(qualifier.cloned(), field.name()),
+                false => column,
+            }
+        });
+        let projection = Projection::try_new(outputs.collect(), input.clone())?;
+        Ok(Arc::new(LogicalPlan::Projection(projection)))
+    });
+    let inputs = widened.collect::<Result<Vec<_>>>()?;
+    let union = Union::try_new_with_loose_types(inputs)?;
+    Ok(Transformed::yes(LogicalPlan::Union(union)))
 }
 
 /// A pass that rewrites comparisons. Operands of `=`, `<` and the like are wrapped after optimisation: the optimiser
@@ -189,13 +255,15 @@ fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|data_type| data_type.is_floating())
 }
 
-/// Casts a DECIMAL to DOUBLE.
-fn as_double(expr: &mut Expr, schema: &DFSchema) {
+/// Casts a DECIMAL to DOUBLE; returns true if it was one.
+fn as_double(expr: &mut Expr, schema: &DFSchema) -> bool {
     let is_decimal = |found: DataType| matches!(found, DataType::Decimal128(..));
-    if expr.get_type(schema).is_ok_and(is_decimal) {
+    let is_changed = expr.get_type(schema).is_ok_and(is_decimal);
+    if is_changed {
         let decimal = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
         *expr = Expr::Cast(Cast::new(Box::new(decimal), DataType::Float64));
     }
+    is_changed
 }
 
 /// Returns true for `=`, `<`, `IS DISTINCT FROM` and the like.

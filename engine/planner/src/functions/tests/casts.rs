@@ -199,6 +199,11 @@ fn nothing_is_cast_to_or_from_text_implicitly() {
             "true".into(),
         ),
         ("CASE WHEN TRUE THEN 1 ELSE 1.5 END", "1.0".into()),
+        ("CASE WHEN TRUE THEN 1.5 ELSE 1e30 END", "1.5".into()),
+        ("COALESCE(1e30, 1.5)", "1e30".into()),
+        ("GREATEST(1, 2.5, 1e30)", "1e30".into()),
+        ("IFNULL(1.5, 1e30)", "1.5".into()),
+        ("ARRAY[1.5, 1e30]", "[1.5, 1e30]".into()),
         ("CONCAT('n', 1)", "n1".into()),
     ];
     for (expression, expected) in &cases {

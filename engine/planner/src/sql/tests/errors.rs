@@ -101,6 +101,22 @@ INSERT INTO out1 VALUES (1, TIMESTAMP '2024-01-01 00:00:00');",
     );
 }
 
+/// Text is not mixed with other types, wherever the planner would cast it.
+#[test]
+fn text_is_not_mixed_with_other_types() {
+    check(
+        "INSERT INTO out1 SELECT price, ts FROM bid UNION ALL SELECT url, ts FROM bid;
+INSERT INTO out1 SELECT CASE WHEN price > 1 THEN price ELSE url END, ts FROM bid;
+INSERT INTO out1 SELECT price, ts FROM bid WHERE url = price;
+INSERT INTO out1 SELECT price, ts FROM bid WHERE price IN ('1', '2');
+INSERT INTO out1 SELECT price, ts FROM bid WHERE price = UUID();
+INSERT INTO out1 SELECT LEFT(url, url) || 'x' = 'y', ts FROM bid;
+INSERT INTO out1 SELECT price, ts FROM bid WHERE ts > '2024-01-01';
+INSERT INTO out1 SELECT CAST(url AS BIGINT), ts FROM bid WHERE CAST(url AS INT) > 3 AND CAST(price AS STRING) = url;",
+        expect![[r#""#]],
+    );
+}
+
 #[test]
 fn times_with_more_digits_than_microseconds_are_refused() {
     check(
