@@ -1,7 +1,8 @@
 //! `SUM` and `AVG` with Flink's types of decimals (`LogicalTypeMerging.findSumAggType`, `findAvgAggType`): results have
 //! precision 38, and an average has scale 6 at least.
 //!
-//! All else is DataFusion's, except that a sum of distinct decimals does not wrap around. An average of decimals is planned as a quotient and never computed here.
+//! All else is DataFusion's, except that a sum of distinct decimals does not wrap around. An average of decimals is
+//! planned as a quotient and never computed here.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

@@ -23,7 +23,7 @@ use crate::error::{Error, Errors, Location};
 use crate::logical::{
     Insert, InsertInput, JoinSide, LateRows, Pipeline, Step, StepReference, Table, WindowTableFunction,
 };
-use crate::sql::{self, columns_of, resolve, types};
+use crate::sql::{self, columns_of, resolve, type_planner};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions};
 
 /// Plans a resolved spec.
@@ -147,7 +147,7 @@ impl SpecPlanner {
         let mut declared = Vec::new();
         for column in columns {
             let path = format!("{table}.columns.{}", column.name);
-            let data_type = column.r#type.as_deref().map(types::parse).transpose();
+            let data_type = column.r#type.as_deref().map(type_planner::parse).transpose();
             let data_type = match data_type {
                 Ok(data_type) => data_type,
                 Err(message) => {

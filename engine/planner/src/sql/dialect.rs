@@ -4,7 +4,7 @@
 //! Statements that the stock parser does not know (DDL, `SET`, statement sets) are read by [`super::script`].
 
 use datafusion::sql::sqlparser::ast::{Expr, Ident};
-use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -85,7 +85,7 @@ impl Dialect for FlinkDialect {
     }
 
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
-        expressions::infix(parser, left).or_else(|| json_syntax::is_json(parser, left))
+        expressions::infix(parser, left, self.prec_value(Precedence::Eq)).or_else(|| json_syntax::is_json(parser, left))
     }
 }
 

@@ -2,12 +2,10 @@
 //! `BETWEEN SYMMETRIC` and `IS DISTINCT FROM`.
 
 use datafusion::sql::sqlparser::ast::{BinaryOperator, CastKind, DataType, Expr, Ident, ObjectName, UnaryOperator};
-use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::dialect::FlinkDialect;
 use super::tokens::eat_word;
 use super::types;
 use crate::ast::call;
@@ -49,7 +47,7 @@ fn cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
     })
 }
 
-/// Parses a type. A nested one is kept as its text, which the [type planner](types::FlinkTypes) reads.
+/// Parses a type. A nested one is kept as its text, which the type planner reads.
 fn data_type(parser: &mut Parser) -> Result<DataType, ParserError> {
     let is_nested = matches!(&parser.peek_token().token, Token::Word(word)
         if NESTED_TYPES.iter().any(|name| word.value.eq_ignore_ascii_case(name)));
@@ -88,11 +86,11 @@ fn map(parser: &mut Parser) -> Result<Expr, ParserError> {
     Ok(call(Ident::with_span(span, "$map"), entries))
 }
 
-/// Parses what follows an operand, if it is an operator of this module.
-pub(super) fn infix(parser: &mut Parser, left: &Expr) -> Option<Result<Expr, ParserError>> {
+/// Parses what follows an operand, if it is an operator of this module. The precedence is that of `=`.
+pub(super) fn infix(parser: &mut Parser, left: &Expr, equality_precedence: u8) -> Option<Result<Expr, ParserError>> {
     if let Some(distinct) = is_distinct_from(parser) {
         // The stock parser would take everything that follows as the right side, including `AND` and `OR`.
-        let right = parser.parse_subexpr(FlinkDialect.prec_value(Precedence::Eq));
+        let right = parser.parse_subexpr(equality_precedence);
         return Some(right.map(|right| distinct(Box::new(left.clone()), Box::new(right))));
     }
     let is_word = |parser: &Parser, index: usize, expected: &str| {

@@ -38,7 +38,8 @@ mod sink;
 mod statement;
 mod table;
 mod tokens;
-pub(crate) mod types;
+pub(crate) mod type_planner;
+mod types;
 mod windows;
 
 pub(crate) use diagnose::sql_types;
@@ -65,7 +66,7 @@ pub(crate) fn new_catalog(options: &PlanOptions) -> Catalog {
     let dialect = catalog::Dialect {
         expr_planners,
         relation_planners: vec![Arc::new(windows::WindowFunctions)],
-        type_planner: Arc::new(types::FlinkTypes),
+        type_planner: Arc::new(type_planner::FlinkTypes),
     };
     Catalog::new(options, dialect)
 }

@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use super::error_spans::ErrorSpans;
 use super::group_windows::SpannedError;
 use super::tokens::line_column;
-use super::{diagnose, rewrite, semantics};
+use super::{casts, diagnose, rewrite, semantics};
 use crate::catalog::Catalog;
 use crate::error::{Error, Location};
 
@@ -105,8 +105,11 @@ fn coerce(
 /// Checks and coerces types with Flink's semantics.
 pub(crate) fn analyze(catalog: &Catalog, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let plan = semantics::before_coercion(plan)?;
+    let plan = plan.transform_up_with_subqueries(casts::mark)?.data;
     let plan = Analyzer::new().execute_and_check(plan, catalog.config(), |_, _| {})?;
-    semantics::after_coercion(plan)
+    let plan = plan.transform_up_with_subqueries(casts::refuse_implicit)?.data;
+    let plan = plan.transform_up_with_subqueries(casts::lower)?.data;
+    Ok(plan)
 }
 
 /// Replaces names of columns by the columns' expressions.

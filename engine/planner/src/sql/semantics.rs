@@ -5,7 +5,8 @@
 //! * A DOUBLE and a DECIMAL in one `CASE`, array or column of a `UNION ALL` are DOUBLEs.
 //! * All comparisons of floating-point numbers use the same equality ([`float_equality`]).
 //! * `EXP`, `LN`, `SIN` and their like compute a FLOAT as a DOUBLE.
-//! * Casts have Flink's values, and none is added between text and other types ([`casts`]).
+//!
+//! Casts are those of [`super::casts`].
 
 use std::sync::Arc;
 
@@ -21,24 +22,13 @@ use datafusion::logical_expr::logical_plan::{Aggregate, Projection, Union};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, when};
 use millstream_graph::float_equality::{self, contains_floats};
 
-use super::casts;
 use crate::functions::Functions;
 
 /// Rewrites a plan before types are coerced, which makes an integer argument of AVG a DOUBLE.
 pub(super) fn before_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(rewrite_averages)?.data;
     let plan = plan.transform_up_with_subqueries(widen_floats)?.data;
-    let plan = plan
-        .transform_up_with_subqueries(|plan| rewrite_comparisons(plan, Pass::BeforeCoercion))?
-        .data;
-    plan.transform_up_with_subqueries(casts::mark)
-        .map(|transformed| transformed.data)
-}
-
-/// Checks and rewrites a coerced plan.
-pub(super) fn after_coercion(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = plan.transform_up_with_subqueries(casts::refuse_implicit)?.data;
-    plan.transform_up_with_subqueries(casts::lower)
+    plan.transform_up_with_subqueries(|plan| rewrite_comparisons(plan, Pass::BeforeCoercion))
         .map(|transformed| transformed.data)
 }
 

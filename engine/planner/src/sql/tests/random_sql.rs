@@ -127,6 +127,6 @@ proptest! {
     fn characters_in_any_order_do_not_panic(text in ".{0,60}") {
         planned(&text);
         planned(&format!("CREATE TABLE t ({text}"));
-        drop(types::parse(&text));
+        drop(type_planner::parse(&text));
     }
 }
