@@ -113,7 +113,14 @@ INSERT INTO out1 SELECT price, ts FROM bid WHERE price = UUID();
 INSERT INTO out1 SELECT LEFT(url, url) || 'x' = 'y', ts FROM bid;
 INSERT INTO out1 SELECT price, ts FROM bid WHERE ts > '2024-01-01';
 INSERT INTO out1 SELECT CAST(url AS BIGINT), ts FROM bid WHERE CAST(url AS INT) > 3 AND CAST(price AS STRING) = url;",
-        expect![[r#""#]],
+        expect![[r#"
+            7:1: column 1 of this UNION ALL is BIGINT in one query and STRING in another: write CAST(... AS STRING), or CAST(... AS BIGINT)
+            8:1: CASE (or IF, COALESCE) mixes BIGINT and STRING: write CAST(... AS STRING), or CAST(... AS BIGINT)
+            9:1: `=` mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
+            10:1: IN mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
+            11:1: `=` mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
+            12:25: LEFT takes BIGINT here, not STRING: write CAST(... AS BIGINT)
+        "#]],
     );
 }
 
