@@ -10,6 +10,7 @@
 
 #[cfg(feature = "blackhole")]
 pub mod blackhole;
+pub mod changelog;
 mod clock;
 mod conversion;
 #[cfg(feature = "datagen")]
@@ -34,6 +35,7 @@ pub mod source;
 pub mod sql_type;
 pub mod table;
 
+pub use changelog::{ChangelogSupport, KIND_COLUMN, RowKind};
 pub use error::Error;
 pub use fields::{InputFields, SourceFields};
 pub use outage::Outage;

@@ -11,6 +11,7 @@ use arrow_schema::{DataType, FieldRef, SchemaRef};
 use futures::future::{BoxFuture, FutureExt, ready};
 
 use crate::Error;
+use crate::changelog::ChangelogSupport;
 use crate::sink::Sink;
 use crate::source::{Source, Split};
 
@@ -140,6 +141,10 @@ pub trait Connector: Send + Sync {
     /// Checks a table beyond its option descriptions: columns that must exist, options that exclude one another. Pure.
     fn validate(&self, _table: &TableDefinition, _role: Role) -> Vec<OptionError> {
         Vec::new()
+    }
+    /// Returns the changes that a sink with these options accepts, or that a source provides. Pure.
+    fn changelog(&self, _table: &TableDefinition, _role: Role) -> ChangelogSupport {
+        ChangelogSupport::Append
     }
     /// Returns true if a source with these options ends by itself. Pure.
     fn is_bounded(&self, table: &TableDefinition) -> bool;

@@ -24,8 +24,8 @@ mod operator;
 
 pub use millstream_connectors::sql_type;
 pub use operator::{
-    Aggregate, Calc, DynamicFilter, ErrorPolicy, Extreme, Operator, Phase, Sink, Source, TimeAttribute, Watermark,
-    Window, WindowAggregate, WindowAssign, WindowJoin, WindowTopN,
+    Aggregate, Calc, DynamicFilter, Emission, ErrorPolicy, Extreme, GroupAggregate, Operator, Phase, Sink, Source,
+    TimeAttribute, Watermark, Window, WindowAggregate, WindowAssign, WindowJoin, WindowTopN,
 };
 
 /// A planned job.
@@ -88,6 +88,32 @@ pub struct Stream {
     pub event_time: Option<usize>,
     /// Indices of the columns that bound each row's window, if rows belong to windows.
     pub window: Option<WindowColumns>,
+    /// Changes that the rows describe.
+    pub changelog: ChangelogMode,
+    /// Sets of columns, by index and ascending, each of which identifies a row of the table that the stream describes:
+    /// at any time, at most one row has these values. All changes of such a row are delivered in order by one subtask.
+    pub upsert_keys: Vec<Vec<usize>>,
+}
+
+/// Changes that the rows of a stream describe. If it is not append-only, the last column of the stream is
+/// [`KIND_COLUMN`](millstream_connectors::KIND_COLUMN).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum ChangelogMode {
+    /// Rows are inserted, and never updated or deleted.
+    #[default]
+    Append,
+    /// Rows are inserted, updated and deleted by these key columns. There are no rows of kind `UpdateBefore`, and only
+    /// the key columns of deletions are valid.
+    Upsert(Vec<usize>),
+    /// Rows of all kinds. The former version of a row precedes the new one.
+    Retract,
+}
+
+impl ChangelogMode {
+    /// Returns true if all rows are insertions.
+    pub fn is_append(&self) -> bool {
+        matches!(self, Self::Append)
+    }
 }
 
 /// Columns that bound a row's window: `[start, end)`, timestamps in microseconds.

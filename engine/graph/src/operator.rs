@@ -22,6 +22,8 @@ pub enum Operator {
     WindowAssign(WindowAssign),
     /// Aggregates per key and window.
     WindowAggregate(WindowAggregate),
+    /// Aggregates per key, without windows.
+    GroupAggregate(GroupAggregate),
     /// Joins rows of equal windows.
     WindowJoin(WindowJoin),
     /// Keeps the first rows of each window.
@@ -165,6 +167,31 @@ pub struct WindowAggregate {
     /// Allowed lateness in microseconds: rows are accepted until the watermark is this far past the end of their
     /// window. Late firings would be updates, so it is 0 wherever results are append-only.
     pub allowed_lateness: i64,
+}
+
+/// Aggregates per key, without windows. The input may be a changelog.
+///
+/// Output: the key columns, then one column per aggregate. A group exists while it has rows; a global aggregate
+/// (`keys` is empty) has its one row from the first input row, or the end of input, on.
+#[derive(Debug, Clone)]
+pub struct GroupAggregate {
+    /// Indices of key columns in the input. Empty: one group.
+    pub keys: Vec<usize>,
+    /// Aggregate calls.
+    pub aggregates: Vec<Aggregate>,
+    /// Rows that are emitted.
+    pub emission: Emission,
+    /// Time after which the state of a group that does not change is deleted; `None`: never.
+    pub state_ttl: Option<Duration>,
+}
+
+/// Rows that an updating operator emits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Emission {
+    /// The changes of the result, as the output's [`ChangelogMode`](crate::ChangelogMode) says.
+    Changes,
+    /// The result at the end of input. The output is append-only.
+    Final,
 }
 
 /// One aggregate call.
