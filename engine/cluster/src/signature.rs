@@ -5,7 +5,7 @@
 //! description.
 
 use arrow_schema::DataType;
-use millstream_graph::{JobGraph, NodeIndex, Operator, Phase, Window, WindowColumns, sql_type};
+use millstream_graph::{Aggregate, JobGraph, NodeIndex, Operator, Phase, Window, WindowColumns, sql_type};
 use millstream_proto::spec::format_duration_ms;
 
 /// Returns the signature of an operator's state: a line that changes exactly when the operator could no longer read
@@ -23,27 +23,28 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
             .collect()
     };
     match &graph.nodes[node].operator {
-        Operator::WindowAggregate(aggregate) => {
-            let calls: Vec<String> = aggregate
-                .aggregates
-                .iter()
-                .map(|call| {
-                    let function = &call.function;
-                    // Types only: literals may differ between two starts (`NOW()`), column names between two edits.
-                    let state: Vec<String> = match function.state_fields() {
-                        Ok(fields) => fields.iter().map(|field| field.data_type().to_string()).collect(),
-                        Err(error) => vec![error.to_string()],
-                    };
-                    let distinct = if function.is_distinct() { "distinct " } else { "" };
-                    format!("{distinct}{}: {}", function.fun().name(), state.join(" "))
-                })
-                .collect();
+        Operator::WindowAggregate(aggregate) => format!(
+            "aggregate {} {} keys [{}] calls [{}]",
+            window_form(&aggregate.window),
+            phase_form(aggregate.phase),
+            input_types(0, &aggregate.keys).join(", "),
+            call_forms(&aggregate.aggregates)
+        ),
+        // State over changes has weights, so that rows can be retracted.
+        Operator::GroupAggregate(aggregate) => format!(
+            "group {} keys [{}] calls [{}]",
+            if reads_changes(graph, node) { "changes" } else { "rows" },
+            input_types(0, &aggregate.keys).join(", "),
+            call_forms(&aggregate.aggregates)
+        ),
+        Operator::ChangelogNormalize(normalize) => {
+            let columns = graph.nodes[node].output.schema.fields().len();
+            let columns = columns - usize::from(!graph.nodes[node].output.changelog.is_append());
+            let by: Vec<String> = normalize.keys.iter().map(usize::to_string).collect();
             format!(
-                "aggregate {} {} keys [{}] calls [{}]",
-                window_form(&aggregate.window),
-                phase_form(aggregate.phase),
-                input_types(0, &aggregate.keys).join(", "),
-                calls.join(", ")
+                "newest by [{}] of [{}]",
+                by.join(", "),
+                input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
             )
         }
         Operator::WindowJoin(join) => {
@@ -69,8 +70,34 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
                 input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
             )
         }
-        _ => String::new(),
+        Operator::Source(_)
+        | Operator::Calc(_)
+        | Operator::WindowAssign(_)
+        | Operator::DynamicFilter(_)
+        | Operator::Sink(_) => String::new(),
     }
+}
+
+/// Returns true if the input of a node is a changelog.
+fn reads_changes(graph: &JobGraph, node: NodeIndex) -> bool {
+    graph
+        .inputs(node)
+        .any(|edge| !graph.nodes[edge.from].output.changelog.is_append())
+}
+
+/// Returns the form of aggregate calls in signatures.
+fn call_forms(calls: &[Aggregate]) -> String {
+    let calls = calls.iter().map(|call| {
+        let function = &call.function;
+        // Types only: literals may differ between two starts (`NOW()`), column names between two edits.
+        let state: Vec<String> = match function.state_fields() {
+            Ok(fields) => fields.iter().map(|field| field.data_type().to_string()).collect(),
+            Err(error) => vec![error.to_string()],
+        };
+        let distinct = if function.is_distinct() { "distinct " } else { "" };
+        format!("{distinct}{}: {}", function.fun().name(), state.join(" "))
+    });
+    calls.collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the form of a window in signatures.
@@ -127,6 +154,8 @@ fn describe_at(signature: &str, detail: Detail) -> String {
         Some(("aggregate", rest)) => aggregate(rest, detail),
         Some(("join", rest)) => join(rest, detail),
         Some(("top", rest)) => top(rest, detail),
+        Some(("group", rest)) => group(rest, detail),
+        Some(("newest", rest)) => newest(rest, detail),
         _ => None,
     };
     words.unwrap_or_else(|| signature.to_string())
@@ -199,6 +228,41 @@ fn calls_in_words(calls: &str, detail: Detail) -> String {
         [] => "distinct keys".to_string(),
         calls => calls.join(", "),
     }
+}
+
+/// `changes keys [Int64] calls [count: Int64]`
+fn group(rest: &str, detail: Detail) -> Option<String> {
+    let (input, rest) = rest.split_once(" keys [")?;
+    let (keys, calls) = rest.split_once("] calls [")?;
+    let by = match keys {
+        "" => String::new(),
+        keys => format!(" by {}", types_in_words(keys)),
+    };
+    let input = match input {
+        "changes" => " of changes",
+        "rows" => "",
+        _ => return None,
+    };
+    Some(format!(
+        "groups{by}{input}: {}",
+        calls_in_words(calls.strip_suffix(']')?, detail)
+    ))
+}
+
+/// `by [0] of [Int64, Utf8]`
+fn newest(rest: &str, detail: Detail) -> Option<String> {
+    let (by, columns) = rest.strip_prefix("by [")?.split_once("] of [")?;
+    let by = match detail {
+        Detail::Everything => {
+            let by: Option<Vec<String>> = by.split(", ").map(number).collect();
+            format!(" by column {}", by?.join(", "))
+        }
+        Detail::Kind => String::new(),
+    };
+    Some(format!(
+        "newest rows of ({}){by}",
+        types_in_words(columns.strip_suffix(']')?)
+    ))
 }
 
 /// `on [(0, 0)] left [Int64, Utf8] right [Int64]`

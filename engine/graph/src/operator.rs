@@ -24,6 +24,8 @@ pub enum Operator {
     WindowAggregate(WindowAggregate),
     /// Aggregates per key, without windows.
     GroupAggregate(GroupAggregate),
+    /// Keeps the newest row per primary key of a changelog that was read.
+    ChangelogNormalize(ChangelogNormalize),
     /// Joins rows of equal windows.
     WindowJoin(WindowJoin),
     /// Keeps the first rows of each window.
@@ -50,6 +52,9 @@ pub enum ErrorPolicy {
 
 /// A source: decodes records, then evaluates `calc` (computed columns, pushed-down filter), then generates watermarks
 /// per split.
+///
+/// If the output is a changelog, the rows that are read have the kind as one more column after those of `projection`,
+/// and so does the output of `calc`.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Table that is read.
@@ -182,6 +187,25 @@ pub struct GroupAggregate {
     /// Rows that are emitted.
     pub emission: Emission,
     /// Time after which the state of a group that does not change is deleted; `None`: never.
+    pub state_ttl: Option<Duration>,
+}
+
+/// Makes a consistent changelog of one that was read from an external system, where changes may be repeated or lack the
+/// former version of a row: keeps the newest row per primary key.
+///
+/// Input: a changelog in upsert or retract mode, distributed by `keys`, in the order of the changes of each key. A row
+/// of positive weight (`Insert`, `UpdateAfter`) becomes the newest row of its key: it is emitted as `Insert` if the key
+/// has none, else as an update of the present row, or not at all if both are equal. A `Delete` removes the present row,
+/// which is emitted as `Delete` with all of its columns; without a present row it is ignored. `UpdateBefore` rows are
+/// ignored. Output: the input's columns.
+#[derive(Debug, Clone)]
+pub struct ChangelogNormalize {
+    /// Indices of the columns of the primary key.
+    pub keys: Vec<usize>,
+    /// Rows that are emitted.
+    pub emission: Emission,
+    /// Time after which the row of a key that does not change is forgotten; `None`: never. A later change of the key is
+    /// then an `Insert`, and a later `Delete` is ignored.
     pub state_ttl: Option<Duration>,
 }
 

@@ -7,14 +7,15 @@ mod mermaid;
 
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::time::Duration;
 
 use arrow_schema::Schema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 use millstream_graph::{
-    Calc, Edge, ErrorPolicy, Exchange, Extreme, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, Stream,
-    TimeAttribute, Window, WindowColumns,
+    Aggregate, Calc, ChangelogMode, Edge, Emission, ErrorPolicy, Exchange, Extreme, GroupAggregate, JobGraph,
+    NodeIndex, Operator, Parallelism, Phase, Port, Stream, TimeAttribute, Window, WindowColumns,
 };
 
 pub use mermaid::mermaid;
@@ -58,7 +59,11 @@ fn write_node(
         .find(|edge| edge.input == 1)
         .map(|edge| graph.edge_schema(edge));
     let words = describe(&node.operator, input_schema.as_deref(), right_schema.as_deref());
-    line(text, &format!("{indent}{arrival}{}: {words}{single}", node.id));
+    let changelog = describe_changelog(&node.output);
+    line(
+        text,
+        &format!("{indent}{arrival}{}: {words}{changelog}{single}", node.id),
+    );
     for edge in graph.inputs(index) {
         let (side, exchange, port) = describe_edge(graph, edge);
         let of = if port.is_empty() { "" } else { "of " };
@@ -92,6 +97,21 @@ fn describe_edge(graph: &JobGraph, edge: &Edge) -> (&'static str, String, &'stat
         Port::DeadLetters => "dead letters ",
     };
     (side, exchange, port)
+}
+
+/// Returns the changelog mode of a stream and its upsert keys; empty if the stream is append-only.
+fn describe_changelog(stream: &Stream) -> String {
+    let mode = match &stream.changelog {
+        ChangelogMode::Append => return String::new(),
+        ChangelogMode::Upsert(key) => format!(" changelog: upsert by ({})", names(&stream.schema, key)),
+        ChangelogMode::Retract => " changelog: retract".to_owned(),
+    };
+    let keys = stream.upsert_keys.iter();
+    let keys: Vec<String> = keys.map(|key| format!("({})", names(&stream.schema, key))).collect();
+    match (&stream.changelog, keys.as_slice()) {
+        (ChangelogMode::Upsert(_), [_]) | (_, []) => mode,
+        (_, keys) => format!("{mode}, keys {}", keys.join(", ")),
+    }
 }
 
 fn line(text: &mut String, content: &str) {
@@ -129,23 +149,26 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             if !aggregate.keys.is_empty() {
                 push(&mut words, &format!(" by {}", names(input, &aggregate.keys)));
             }
-            let calls: Vec<String> = aggregate
-                .aggregates
-                .iter()
-                .map(|aggregate| {
-                    let mut call = aggregate.function.name().to_owned();
-                    if let Some(filter) = &aggregate.filter {
-                        push(&mut call, &format!(" where {}", expression(filter)));
-                    }
-                    call
-                })
-                .collect();
-            push(&mut words, &format!(" [{}]", calls.join(", ")));
+            push(&mut words, &format!(" [{}]", describe_calls(&aggregate.aggregates)));
             if aggregate.phase != Phase::Local {
                 words.push_str(" (state)");
             }
             words
         }
+        Operator::GroupAggregate(aggregate) => {
+            let mut words = "aggregate".to_owned();
+            if !aggregate.keys.is_empty() {
+                push(&mut words, &format!(" by {}", names(input, &aggregate.keys)));
+            }
+            push(&mut words, &format!(" [{}]", describe_calls(&aggregate.aggregates)));
+            push(&mut words, &format!(" ({})", describe_group_state(aggregate)));
+            words
+        }
+        Operator::ChangelogNormalize(normalize) => format!(
+            "newest row by {} (state: one row per key, {})",
+            names(input, &normalize.keys),
+            retention(normalize.emission, normalize.state_ttl)
+        ),
         Operator::WindowJoin(join) => {
             let right = right.unwrap_or(&empty);
             let mut words = format!(
@@ -205,6 +228,43 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             sink.table.connector(),
             policy(sink.on_error)
         ),
+    }
+}
+
+fn describe_calls(calls: &[Aggregate]) -> String {
+    let calls = calls.iter().map(|aggregate| {
+        let mut call = aggregate.function.name().to_owned();
+        if let Some(filter) = &aggregate.filter {
+            push(&mut call, &format!(" where {}", expression(filter)));
+        }
+        call
+    });
+    calls.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns what an aggregate without a window keeps, and until when.
+fn describe_group_state(aggregate: &GroupAggregate) -> String {
+    let rows = match aggregate.keys.is_empty() {
+        true => "one row",
+        false => "one row per group",
+    };
+    let distinct = match aggregate.aggregates.iter().any(|call| call.function.is_distinct()) {
+        true => " and its distinct values",
+        false => "",
+    };
+    let retention = retention(aggregate.emission, aggregate.state_ttl);
+    format!("state: {rows}{distinct}, {retention}")
+}
+
+/// Returns the time until which an updating operator keeps its rows.
+fn retention(emission: Emission, state_ttl: Option<Duration>) -> String {
+    match (emission, state_ttl) {
+        (Emission::Final, _) => "until the end of input".to_owned(),
+        (Emission::Changes, None) => "for ever".to_owned(),
+        (Emission::Changes, Some(ttl)) => {
+            let microseconds = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
+            format!("until {} after its last change", duration(microseconds))
+        }
     }
 }
 
@@ -360,25 +420,19 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
                     aggregate.window, aggregate.time, aggregate.keys, aggregate.phase, aggregate.allowed_lateness
                 ),
             );
-            for call in &aggregate.aggregates {
-                let function = &call.function;
-                put(&mut text, function.fun().name());
-                put(
-                    &mut text,
-                    &format!(
-                        "{} {} {}",
-                        function.is_distinct(),
-                        function.ignore_nulls(),
-                        function.field().data_type()
-                    ),
-                );
-                for argument in function.expressions().iter().chain(&call.filter) {
-                    put(&mut text, &argument.to_string());
-                    literals(argument, &mut text);
-                }
-                put(&mut text, &sorts(function.order_bys()));
-            }
+            canonical_calls(&aggregate.aggregates, &mut text);
         }
+        Operator::GroupAggregate(aggregate) => {
+            put(
+                &mut text,
+                &format!(
+                    "{:?} {:?} {:?}",
+                    aggregate.keys, aggregate.emission, aggregate.state_ttl
+                ),
+            );
+            canonical_calls(&aggregate.aggregates, &mut text);
+        }
+        Operator::ChangelogNormalize(normalize) => put(&mut text, &format!("{normalize:?}")),
         Operator::WindowJoin(join) => {
             put(
                 &mut text,
@@ -407,7 +461,31 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
         &mut text,
         &format!("{:?} {:?} {parallelism:?}", output.event_time, output.window),
     );
+    if !output.changelog.is_append() {
+        put(&mut text, &format!("{:?} {:?}", output.changelog, output.upsert_keys));
+    }
     text
+}
+
+fn canonical_calls(calls: &[Aggregate], text: &mut String) {
+    for call in calls {
+        let function = &call.function;
+        put(text, function.fun().name());
+        put(
+            text,
+            &format!(
+                "{} {} {}",
+                function.is_distinct(),
+                function.ignore_nulls(),
+                function.field().data_type()
+            ),
+        );
+        for argument in function.expressions().iter().chain(&call.filter) {
+            put(text, &argument.to_string());
+            literals(argument, text);
+        }
+        put(text, &sorts(function.order_bys()));
+    }
 }
 
 fn put(text: &mut String, more: &str) {
@@ -450,25 +528,28 @@ pub(crate) fn shapes(operator: &Operator) -> String {
         let columns = calc.projection.iter().map(|column| column.expr.clone());
         columns.chain(calc.filter.clone()).collect()
     };
+    let of_calls = |calls: &[Aggregate]| -> Vec<PhysicalExprRef> {
+        let of_call = |call: &Aggregate| {
+            let order = call.function.order_bys().iter().map(|sort| sort.expr.clone());
+            let arguments = call.function.expressions().into_iter();
+            arguments.chain(order).chain(call.filter.clone()).collect::<Vec<_>>()
+        };
+        calls.iter().flat_map(of_call).collect()
+    };
     let expressions: Vec<PhysicalExprRef> = match operator {
         Operator::Source(source) => {
             let watermark = source.watermark.iter().map(|watermark| watermark.expression.clone());
             watermark.chain(source.calc.iter().flat_map(of_calc)).collect()
         }
         Operator::Calc(calc) => of_calc(calc),
-        Operator::WindowAggregate(aggregate) => {
-            let calls = aggregate.aggregates.iter();
-            calls
-                .flat_map(|call| {
-                    let order = call.function.order_bys().iter().map(|sort| sort.expr.clone());
-                    let arguments = call.function.expressions().into_iter();
-                    arguments.chain(order).chain(call.filter.clone())
-                })
-                .collect()
-        }
+        Operator::WindowAggregate(aggregate) => of_calls(&aggregate.aggregates),
+        Operator::GroupAggregate(aggregate) => of_calls(&aggregate.aggregates),
         Operator::WindowJoin(join) => join.filter.iter().cloned().collect(),
         Operator::WindowTopN(top) => top.order.iter().map(|sort| sort.expr.clone()).collect(),
-        Operator::WindowAssign(_) | Operator::DynamicFilter(_) | Operator::Sink(_) => Vec::new(),
+        Operator::WindowAssign(_)
+        | Operator::DynamicFilter(_)
+        | Operator::ChangelogNormalize(_)
+        | Operator::Sink(_) => Vec::new(),
     };
     let mut text = String::new();
     for expr in &expressions {

@@ -69,6 +69,8 @@ pub struct Settings {
     pub checkpoint_retention: Option<u32>,
     /// Aligned checkpoint timeout, if the script sets one.
     pub checkpoint_aligned_timeout: Option<Duration>,
+    /// Time after which state without a window that does not change is deleted; `None`: never.
+    pub state_ttl: Option<Duration>,
     /// True if the script consists of `EXPLAIN`: its plan is shown and nothing runs.
     pub explain: bool,
     /// All other `SET` statements, which the engine checks.

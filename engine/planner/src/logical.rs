@@ -24,6 +24,8 @@ pub struct Pipeline {
     /// Views and steps, in declared order. A reference to one inside a plan is a [`StepReference`] node.
     pub steps: Vec<Step>,
     pub inserts: Vec<Insert>,
+    /// Time after which state that does not change is deleted, of operators without windows; `None`: never.
+    pub state_ttl: Option<Duration>,
 }
 
 /// A declared table.
@@ -83,7 +85,19 @@ pub struct Insert {
     pub table: Arc<Table>,
     pub input: InsertInput,
     pub on_error: ErrorPolicy,
+    pub on_conflict: Option<ConflictStrategy>,
     pub location: Location,
+}
+
+/// `ON CONFLICT DO ...`: the row that a table keeps where several rows of a query have one primary key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConflictStrategy {
+    /// Several such rows are an error.
+    Error,
+    /// The first row.
+    Nothing,
+    /// The newest row.
+    Deduplicate,
 }
 
 #[derive(Debug, Clone)]

@@ -89,6 +89,8 @@ mod tests {
                 schema: Arc::new(Schema::empty()),
                 event_time: None,
                 window: None,
+                changelog: millstream_graph::ChangelogMode::Append,
+                upsert_keys: Vec::new(),
             },
             parallelism: Parallelism::Job,
         };

@@ -96,6 +96,11 @@ pub const JOB: &[Field] = &[
         "Number of key groups; fixed for the life of the job's state. Default: 128.",
     ),
     optional(
+        "state_ttl",
+        Kind::Duration,
+        "Time after which state of queries without windows that does not change is deleted. Default: never.",
+    ),
+    optional(
         "checkpoints",
         Kind::Map(CHECKPOINTS),
         "When and where checkpoints are taken.",
@@ -183,6 +188,11 @@ pub const SOURCE: &[Field] = &[
         "What becomes of records that do not decode. Default: fail.",
     ),
     optional("partitioned_by", Kind::Texts, "Columns taken from the folders' names."),
+    optional(
+        "primary_key",
+        Kind::Texts,
+        "Columns that identify a row, of sources whose records are changes.",
+    ),
 ];
 
 /// Fields of `event_time`.

@@ -97,6 +97,7 @@ impl Reader {
                 .map(|index| [Mode::Stream, Mode::Batch][index] as i32),
             parallelism: self.count_or_auto(&map, "parallelism", fields::MAX_PARALLELISM_MAX),
             max_parallelism: self.count(&map, "max_parallelism", 1, fields::MAX_PARALLELISM_MAX),
+            state_ttl_ms: self.duration(&map, "state_ttl").filter(|ms| *ms > 0),
             checkpoints: self.checkpoints(&map),
             sources: self.named(&map, "sources", fields::SOURCE, Self::source),
             steps: self.named(&map, "steps", fields::STEP, Self::step),
@@ -167,6 +168,7 @@ impl Reader {
             event_time: self.event_time(map),
             on_error: self.error_policy(map),
             partitioned_by: self.texts(map, "partitioned_by"),
+            primary_key: self.texts(map, "primary_key"),
         }
     }
 

@@ -285,6 +285,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             columns,
             on_error: Some(policy),
             partitioned_by: vec![],
+            primary_key: (number % 5 == 0).then(|| "k".to_string()).into_iter().collect(),
         });
     let step = (name(), text()).prop_map(|(name, sql)| Step {
         name: format!("t{name}"),
@@ -312,6 +313,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             mode: parallelism.map(|number| (number % 2) as i32),
             parallelism,
             max_parallelism: None,
+            state_ttl_ms: parallelism.map(|number| u64::from(number) * 3_600_000),
             checkpoints: parallelism.map(|number| Checkpoints {
                 interval_ms: Some(u64::from(number) * 7),
                 retain: Some(number),

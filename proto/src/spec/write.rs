@@ -104,6 +104,7 @@ fn job(spec: &JobSpec) -> Value {
     map.word_if("mode", fields::MODES, spec.mode);
     map.number_if("parallelism", spec.parallelism);
     map.number_if("max_parallelism", spec.max_parallelism);
+    map.duration_if("state_ttl", spec.state_ttl_ms);
     if let Some(checkpoints) = &spec.checkpoints {
         map.put("checkpoints", self::checkpoints(checkpoints));
     }
@@ -118,6 +119,7 @@ fn job(spec: &JobSpec) -> Value {
         }
         map.word_if("on_error", fields::ERROR_POLICIES, source.on_error);
         map.list_unless_empty("partitioned_by", &source.partitioned_by);
+        map.list_unless_empty("primary_key", &source.primary_key);
         (source.name.clone(), Value::Map(map.0))
     });
     map.put("sources", Value::Map(sources.collect()));

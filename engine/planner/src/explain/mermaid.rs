@@ -3,7 +3,7 @@
 //! A node shows the operator's id and a short description; operators with state are drawn as cylinders. Expressions are
 //! omitted, see [`super::explain`].
 
-use millstream_graph::{Calc, JobGraph, NodeIndex, Operator, Parallelism, Phase};
+use millstream_graph::{Calc, ChangelogMode, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port};
 
 use super::{describe_edge, describe_window, names, window};
 
@@ -28,7 +28,12 @@ pub fn mermaid(graph: &JobGraph) -> String {
     }
     for edge in &graph.edges {
         let (side, exchange, port) = describe_edge(graph, edge);
-        let words = format!("{side}{exchange}{port}");
+        let changelog = match (edge.port, &graph.nodes[edge.from].output.changelog) {
+            (Port::Main, ChangelogMode::Upsert(_)) => "upsert",
+            (Port::Main, ChangelogMode::Retract) => "retract",
+            (Port::Main, ChangelogMode::Append) | (Port::Late(_) | Port::DeadLetters, _) => "",
+        };
+        let words = format!("{side}{exchange}{port}{changelog}");
         let label = match words.trim_end() {
             "" => String::new(),
             words => format!("|\"{}\"|", escaped(words)),
@@ -41,7 +46,10 @@ pub fn mermaid(graph: &JobGraph) -> String {
 fn has_state(operator: &Operator) -> bool {
     match operator {
         Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,
-        Operator::WindowJoin(_) | Operator::WindowTopN(_) => true,
+        Operator::WindowJoin(_)
+        | Operator::WindowTopN(_)
+        | Operator::GroupAggregate(_)
+        | Operator::ChangelogNormalize(_) => true,
         Operator::Source(_)
         | Operator::Calc(_)
         | Operator::WindowAssign(_)
@@ -81,6 +89,8 @@ fn title(graph: &JobGraph, index: NodeIndex) -> String {
             let window = window.split(" on ").next().unwrap_or_default();
             format!("{phase} {window}{}", columns(&aggregate.keys))
         }
+        Operator::GroupAggregate(aggregate) => format!("aggregate{}", columns(&aggregate.keys)),
+        Operator::ChangelogNormalize(normalize) => format!("newest row{}", columns(&normalize.keys)),
         Operator::WindowJoin(join) => format!("{} join of windows", join.join_type.to_string().to_lowercase()),
         Operator::WindowTopN(top) => format!(
             "rows {} to {} of each window{}",

@@ -138,6 +138,7 @@ enum Aspect {
     Condition,
     Order,
     Ranks,
+    Emission,
     Columns(Side),
     /// The combination of conditions and columns, where several branches are united.
     Union(Side),
@@ -168,6 +169,7 @@ impl Aspect {
             | Self::JoinType
             | Self::Condition
             | Self::Ranks
+            | Self::Emission
             | Self::Union(_) => false,
         }
     }
@@ -204,6 +206,7 @@ impl fmt::Display for Aspect {
             Self::Condition => ("the condition of the join", None),
             Self::Order => ("the ORDER BY", None),
             Self::Ranks => ("the ranks", None),
+            Self::Emission => ("the rows that are emitted", None),
             Self::Columns(side) => ("the columns of the rows", Some(side)),
             Self::Union(side) => ("the union above it", Some(side)),
         };

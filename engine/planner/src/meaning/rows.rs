@@ -1,15 +1,17 @@
 //! Symbolic evaluation of a graph: the rows of each edge as expressions over sources and stateful operators.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use arrow_schema::{DataType, Schema};
+use arrow_schema::{DataType, Field, Schema};
 use datafusion::physical_expr::PhysicalExprRef;
 use millstream_connectors::OptionEffect;
+use millstream_connectors::changelog::{KIND_COLUMN, kind_field};
 use millstream_connectors::registry::{self, RowOption};
 use millstream_graph::{
-    Aggregate, Calc, DynamicFilter, Edge, ErrorPolicy, JobGraph, Node, NodeIndex, Operator, OperatorId, Phase, Port,
-    Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign, WindowColumns, WindowJoin, WindowTopN,
-    dead_letter_schema,
+    Aggregate, Calc, ChangelogNormalize, DynamicFilter, Edge, Emission, ErrorPolicy, GroupAggregate, JobGraph, Node,
+    NodeIndex, Operator, OperatorId, Phase, Port, Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign,
+    WindowColumns, WindowJoin, WindowTopN, dead_letter_schema,
 };
 
 use super::symbol::{Item, Symbol};
@@ -80,6 +82,8 @@ impl SymbolicEvaluation<'_> {
             }
             Operator::WindowAssign(WindowAssign { window, time }) => self.assigned(node, window, time),
             Operator::WindowAggregate(aggregate) => self.aggregated(node, aggregate),
+            Operator::GroupAggregate(aggregate) => self.grouped(node, aggregate),
+            Operator::ChangelogNormalize(normalize) => self.normalized(node, normalize),
             Operator::WindowJoin(join) => self.joined(node, join),
             Operator::WindowTopN(top) => self.first_rows(node, top),
             // The filter drops only rows that the join drops too; its condition is a filter of the query.
@@ -185,8 +189,11 @@ impl SymbolicEvaluation<'_> {
         });
         let mut rows = branch(&id, Item::new(&table.name), columns.collect());
         rows.errors = errors;
+        rows.columns.extend(self.kind_of(node).map(|(_, kind)| kind));
         if let Some(calc) = calc {
             let decoded = table.schema.project(projection).unwrap_or_else(|_| Schema::empty());
+            let kind = self.kind_of(node).map(|(field, _)| Arc::new(field));
+            let decoded = Schema::new(decoded.fields.iter().cloned().chain(kind).collect::<Vec<_>>());
             rows = calculated(rows, calc, &decoded);
         }
         self.meanings.insert(id, meaning);
@@ -277,6 +284,59 @@ impl SymbolicEvaluation<'_> {
         let bounds = ["window_start", "window_end"].map(Item::new);
         let columns = key_items.into_iter().chain(call_items).chain(bounds).collect();
         self.stateful(node, meaning, columns)
+    }
+
+    fn grouped(&mut self, node: NodeIndex, aggregate: &GroupAggregate) -> Rows {
+        let GroupAggregate {
+            keys,
+            aggregates,
+            emission,
+            // The TTL determines how long state is kept, not its content.
+            state_ttl: _,
+        } = aggregate;
+        let schema = self.input_schema(node, 0);
+        let input = self.input(node, 0);
+        let mut meaning = Meaning::default();
+        reads(&mut meaning, Side::Only, &input);
+        let keys = keys
+            .iter()
+            .map(|&key| of_all(&input, |branch| column_item(&branch.columns, key)));
+        let keys: Vec<Item> = keys.collect();
+        let calls = aggregates
+            .iter()
+            .map(|call| of_all(&input, |branch| call_item(call, &branch.columns, &schema)));
+        let calls: Vec<Item> = calls.collect();
+        meaning.add(Aspect::Keys, keys.iter().cloned());
+        meaning.add(Aspect::Aggregates, calls.iter().cloned());
+        meaning.add(Aspect::Emission, [emission_item(*emission)]);
+        self.stateful(node, meaning, keys.into_iter().chain(calls).collect())
+    }
+
+    fn normalized(&mut self, node: NodeIndex, normalize: &ChangelogNormalize) -> Rows {
+        let ChangelogNormalize {
+            keys,
+            emission,
+            // The TTL determines how long state is kept, not its content.
+            state_ttl: _,
+        } = normalize;
+        let input = self.input(node, 0);
+        let mut meaning = Meaning::default();
+        reads(&mut meaning, Side::Only, &input);
+        let item = |column: usize| of_all(&input, |branch| column_item(&branch.columns, column));
+        // The kind of a change is not stored.
+        let width = self.input_schema(node, 0).fields().len().saturating_sub(1);
+        let columns: Vec<Item> = (0..width).map(item).collect();
+        meaning.add(Aspect::Keys, keys.iter().map(|&key| item(key)));
+        meaning.add(Aspect::Columns(Side::Only), columns.iter().cloned());
+        meaning.add(Aspect::Emission, [emission_item(*emission)]);
+        self.stateful(node, meaning, columns)
+    }
+
+    /// Returns the column of row kinds of a node's output, if it is a changelog.
+    fn kind_of(&self, node: NodeIndex) -> Option<(Field, Symbol)> {
+        let output = &self.graph.nodes[node].output;
+        let kind = || (kind_field(), named(KIND_COLUMN, &DataType::Int8));
+        (!output.changelog.is_append()).then(kind)
     }
 
     fn joined(&mut self, node: NodeIndex, join: &WindowJoin) -> Rows {
@@ -383,6 +443,7 @@ impl SymbolicEvaluation<'_> {
             };
             Symbol::named(item, field.data_type().clone())
         });
+        let columns = columns.chain(self.kind_of(node).map(|(_, kind)| kind));
         let rows = vec![branch(id, Item::new(id.0.clone()), columns.collect())];
         let id = id.clone();
         self.meanings.insert(id, meaning);
@@ -567,6 +628,13 @@ fn window_item(window: &Window, branch: &Branch) -> Item {
             Item::new(explain::window(window))
         }
     }
+}
+
+fn emission_item(emission: Emission) -> Item {
+    Item::new(match emission {
+        Emission::Changes => "changes",
+        Emission::Final => "the final result",
+    })
 }
 
 fn time_item(time: &TimeAttribute, columns: &[Symbol]) -> Item {

@@ -71,6 +71,7 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
         tables: planner.catalog.tables,
         steps: planner.catalog.steps,
         inserts: planner.inserts,
+        state_ttl: spec.state_ttl_ms.map(Duration::from_millis),
     })
 }
 
@@ -108,6 +109,7 @@ impl SpecPlanner {
         table.options = options(&path, &source.connector, source.format.as_deref(), &source.options);
         table.columns = self.columns(&path, &source.columns);
         table.partitioned_by = named(&path, "partitioned_by", &source.partitioned_by);
+        table.primary_key = named(&path, "primary_key", &source.primary_key);
         table.on_error = policy(source.on_error);
         if let Some(event_time) = &source.event_time {
             table.idle_timeout = event_time.idle_timeout_ms.map(Duration::from_millis);
@@ -337,6 +339,7 @@ impl SpecPlanner {
             table: resolved,
             input,
             on_error: policy(sink.on_error),
+            on_conflict: None,
             location,
         });
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryLength, CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr,
-    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SetExpr, SetOperator,
+    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, SetOperator,
     SetQuantifier, Spanned, TableFactor, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
@@ -14,6 +14,7 @@ use super::dialect::TABLE_ARGUMENT;
 use super::group_windows::{self, SpannedError};
 use super::interval;
 use super::output_names::{name_fields, name_outputs};
+use super::table::{is_reserved, reserved};
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
 use crate::ast::{call, call_parts, take, text};
 use crate::catalog::Catalog;
@@ -71,11 +72,20 @@ impl VisitorMut for Rewrite<'_> {
                 span,
             ));
         }
+        let tables = query.with.iter().flat_map(|with| &with.cte_tables);
+        for column in tables.flat_map(|table| &table.alias.columns) {
+            self.alias(&column.name);
+        }
         self.set_operations(&query.body);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { alias, .. } = item {
+                self.alias(alias);
+            }
+        }
         name_fields(select);
         name_outputs(select, false);
         name_fields(select);
@@ -94,6 +104,13 @@ impl VisitorMut for Rewrite<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         let span = factor.span();
+        if let TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } =
+            &*factor
+        {
+            for column in &alias.columns {
+                self.alias(&column.name);
+            }
+        }
         match factor {
             TableFactor::MatchRecognize { .. } => self.errors.push((
                 "MATCH_RECOGNIZE is not supported yet: use a session window or a window join".into(),
@@ -284,6 +301,13 @@ fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
 }
 
 impl Rewrite<'_> {
+    /// Refuses a reserved name of a column.
+    fn alias(&mut self, name: &Ident) {
+        if is_reserved(&name.value) {
+            self.errors.push((reserved(&name.value), name.span));
+        }
+    }
+
     fn set_operations(&mut self, body: &SetExpr) {
         let SetExpr::SetOperation {
             op,
@@ -294,13 +318,17 @@ impl Rewrite<'_> {
         else {
             return;
         };
-        if *op != SetOperator::Union || *set_quantifier != SetQuantifier::All {
-            let what = match (op, set_quantifier) {
-                (SetOperator::Union, _) => "UNION without ALL".to_owned(),
-                (other, _) => other.to_string(),
+        let is_supported = matches!(
+            set_quantifier,
+            SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None
+        );
+        if *op != SetOperator::Union || !is_supported {
+            let what = match set_quantifier {
+                SetQuantifier::None => op.to_string(),
+                quantifier => format!("{op} {quantifier}"),
             };
             self.errors.push((
-                format!("{what} would store every row for ever, which is not supported: use UNION ALL"),
+                format!("{what} is not supported: combine the rows with UNION or UNION ALL"),
                 right.span(),
             ));
         }

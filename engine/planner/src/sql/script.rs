@@ -13,6 +13,7 @@ use super::dialect::FlinkDialect;
 use super::statement::{Insert, Statement, StatementKind};
 use super::tokens::{brackets, end, line_column, skip_comment, start, syntax_error, table_name};
 use crate::error::Error;
+use crate::logical::ConflictStrategy;
 
 /// Parses a script. Returns the valid statements, and the errors of the others.
 pub(crate) fn read(text: &str) -> (Vec<Statement>, Vec<Error>) {
@@ -357,7 +358,26 @@ fn insert(parser: &mut Parser) -> Result<Insert, ParserError> {
         table: Some(table),
         columns,
         query,
+        on_conflict: on_conflict(parser)?,
     })
+}
+
+/// Parses `ON CONFLICT DO ...` after the query of an `INSERT`, if it is there.
+fn on_conflict(parser: &mut Parser) -> Result<Option<ConflictStrategy>, ParserError> {
+    if !parser.parse_keywords(&[Keyword::ON, Keyword::CONFLICT]) {
+        return Ok(None);
+    }
+    parser.expect_keyword_is(Keyword::DO)?;
+    let word = parser.parse_identifier()?;
+    match word.value.to_ascii_uppercase().as_str() {
+        "ERROR" => Ok(Some(ConflictStrategy::Error)),
+        "NOTHING" => Ok(Some(ConflictStrategy::Nothing)),
+        "DEDUPLICATE" => Ok(Some(ConflictStrategy::Deduplicate)),
+        _ => Err(ParserError::ParserError(format!(
+            "Expected: ON CONFLICT DO ERROR, DO NOTHING or DO DEDUPLICATE, found: {word}{}",
+            word.span.start
+        ))),
+    }
 }
 
 /// Parses the rest of a statement after `EXPLAIN`.
@@ -378,6 +398,7 @@ fn explain(parser: &mut Parser) -> Result<Insert, ParserError> {
             table: None,
             columns: Vec::new(),
             query: parser.parse_query()?,
+            on_conflict: None,
         })
     }
 }

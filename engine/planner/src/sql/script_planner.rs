@@ -14,12 +14,12 @@ use super::query::plan as plan_query;
 use super::settings::set;
 use super::sink::{check_names, project_to_sink, rename_columns, sink_table};
 use super::statement::{self, CreateTable, Statement, StatementKind};
-use super::table::{columns_of, resolve};
+use super::table::{columns_of, is_reserved, reserved, resolve};
 use super::tokens::place;
 use super::{new_catalog, output_names, script};
 use crate::catalog::{self, Catalog, TableDeclaration};
 use crate::error::{Error, Errors, Location};
-use crate::logical::{Insert, InsertInput, Pipeline, Step, Table};
+use crate::logical::{ConflictStrategy, Insert, InsertInput, Pipeline, Step, Table};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions, Settings};
 
 /// Plans a script. Also returns its settings.
@@ -59,6 +59,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
         tables: planner.catalog.tables,
         steps: planner.catalog.steps,
         inserts: planner.inserts,
+        state_ttl: planner.settings.state_ttl,
     };
     Ok((pipeline, planner.settings))
 }
@@ -170,7 +171,7 @@ impl ScriptPlanner<'_> {
         };
         let table = self.declare(declaration)?;
         if let Some(plan) = planned {
-            self.insert_plan(&table, &[], plan, &location)?;
+            self.insert_plan(&table, &[], plan, None, &location)?;
         }
         Ok(())
     }
@@ -208,6 +209,12 @@ impl ScriptPlanner<'_> {
             return Err(vec![name_exists(&name.value, &name_place)]);
         }
         let mut plan = plan_query(&self.catalog, query, location)?;
+        if let Some(column) = columns.iter().find(|column| is_reserved(&column.value)) {
+            return Err(vec![Error {
+                location: place(column),
+                message: reserved(&column.value),
+            }]);
+        }
         if !columns.is_empty() {
             let names: Vec<String> = columns.into_iter().map(|column| column.value).collect();
             plan = rename_columns(plan, &names, &name_place)?;
@@ -227,6 +234,7 @@ impl ScriptPlanner<'_> {
             table,
             columns,
             mut query,
+            on_conflict,
         } = insert;
         output_names::name_all_outputs(&mut query.body);
         let planned = plan_query(&self.catalog, query, location);
@@ -252,7 +260,7 @@ impl ScriptPlanner<'_> {
             .into_iter()
             .map(|column| (column.value.clone(), place(&column)))
             .collect();
-        self.insert_plan(&table, &columns, planned?, location)
+        self.insert_plan(&table, &columns, planned?, on_conflict, location)
     }
 
     fn insert_plan(
@@ -260,6 +268,7 @@ impl ScriptPlanner<'_> {
         table: &Arc<Table>,
         columns: &[(String, Location)],
         plan: LogicalPlan,
+        on_conflict: Option<ConflictStrategy>,
         location: &Location,
     ) -> Result<(), Vec<Error>> {
         let sink = Arc::new(sink_table(table));
@@ -270,6 +279,7 @@ impl ScriptPlanner<'_> {
                     table: sink,
                     input: InsertInput::Plan(plan),
                     on_error: ErrorPolicy::default(),
+                    on_conflict,
                     location: location.clone(),
                 });
                 return Ok(());
@@ -290,7 +300,7 @@ impl ScriptPlanner<'_> {
             location: location.clone(),
         }];
         let outcome = resolve(&self.catalog, &declaration, None, None)
-            .and_then(|table| self.insert_plan(&Arc::new(table), &[], plan, location));
+            .and_then(|table| self.insert_plan(&Arc::new(table), &[], plan, None, location));
         if let Err(errors) = outcome {
             self.errors.extend(errors);
         }

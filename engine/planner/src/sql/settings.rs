@@ -24,6 +24,7 @@ pub const SETTING_KEYS: &[&str] = &[
     "state.checkpoints.num-retained",
     "state.checkpoints.dir",
     "table.exec.source.idle-timeout",
+    "table.exec.state.ttl",
     "table.local-time-zone",
 ];
 
@@ -35,7 +36,6 @@ const FLINK: &[&str] = &[
     "execution.checkpointing.incremental",
     "execution.savepoint-dir",
     "state.savepoints.dir",
-    "table.exec.state.ttl",
     "table.exec.sink.not-null-enforcer",
     "table.exec.sink.upsert-materialize",
 ];
@@ -140,6 +140,10 @@ pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(),
         }
         "execution.checkpointing.num-retained" | "state.checkpoints.num-retained" => {
             settings.checkpoint_retention = Some(u32::from(number().ok_or_else(|| wrong("a number from 1"))?));
+        }
+        // As in Flink, no time stands for no limit.
+        "table.exec.state.ttl" => {
+            settings.state_ttl = Some(parse_flink_duration(value)?).filter(|ttl| !ttl.is_zero());
         }
         "table.local-time-zone" if !matches!(value, "UTC" | "Etc/UTC" | "GMT" | "Z" | "+00:00") => {
             return Err(format!("'{key}' is always UTC here: leave it out"));

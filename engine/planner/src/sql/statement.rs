@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast::{Ident, Query};
 
 use crate::catalog::TableDeclaration;
 use crate::error::Location;
+use crate::logical::ConflictStrategy;
 
 /// A statement and its position.
 #[derive(Debug)]
@@ -51,4 +52,5 @@ pub(crate) struct Insert {
     pub table: Option<Ident>,
     pub columns: Vec<Ident>,
     pub query: Box<Query>,
+    pub on_conflict: Option<ConflictStrategy>,
 }

@@ -54,6 +54,12 @@ pub(crate) fn resolve(
             });
         }
     }
+    for column in declaration.columns.iter().filter(|column| is_reserved(&column.name)) {
+        errors.push(Error {
+            location: column.location.clone(),
+            message: reserved(&column.name),
+        });
+    }
     for (name, location) in declaration.primary_key.iter().chain(&declaration.partitioned_by) {
         if !seen.contains(name.as_str()) {
             let hint = millstream_proto::spec::did_you_mean(name, seen.iter().copied());
@@ -86,6 +92,16 @@ pub(crate) fn resolve(
         on_error: declaration.on_error,
         location: declaration.location.clone(),
     })
+}
+
+/// Returns true for names of columns that the engine adds.
+pub(super) fn is_reserved(column: &str) -> bool {
+    column.starts_with('$')
+}
+
+/// Returns the error of a column with a reserved name.
+pub(super) fn reserved(column: &str) -> String {
+    format!("`{column}`: names of columns that begin with `$` are reserved; choose another name")
 }
 
 fn option_values(

@@ -10,6 +10,8 @@ use millstream_graph::{
     Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream,
 };
 
+use super::changelog;
+use crate::error::{Error, Location};
 use crate::explain;
 
 #[derive(Debug, Default)]
@@ -18,9 +20,13 @@ pub(super) struct GraphBuilder {
     edges: Vec<Edge>,
     /// Step, insert or table for which each node was added first.
     owners: Vec<String>,
+    /// Position of that step, insert or table in the text.
+    locations: Vec<Location>,
     /// Nodes by the canonical text of their operator and inputs.
     known: HashMap<String, NodeIndex>,
     names: HashSet<String>,
+    /// Tables that an `INSERT ... ON CONFLICT` writes.
+    pub on_conflict: HashSet<String>,
 }
 
 /// An edge whose target is the node being added.
@@ -32,12 +38,20 @@ pub(super) struct InputEdge {
     pub exchange: Exchange,
 }
 
+/// The step, insert or table that a node is added for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner<'o> {
+    pub name: &'o str,
+    /// Position of errors.
+    pub location: &'o Location,
+}
+
 impl GraphBuilder {
     /// Returns the node with this operator and these inputs, which is added if there is none. Its id is `owner/kind`,
     /// or `owner` if `kind` is empty.
     pub(super) fn add(
         &mut self,
-        owner: &str,
+        owner: Owner<'_>,
         kind: &str,
         operator: Operator,
         inputs: Vec<InputEdge>,
@@ -50,7 +64,7 @@ impl GraphBuilder {
         if let Operator::Calc(calc) = &operator
             && calc.on_error == ErrorPolicy::DeadLetter
         {
-            key.push_str(owner);
+            key.push_str(owner.name);
         }
         for edge in &inputs {
             key.push_str(&format!(
@@ -62,14 +76,15 @@ impl GraphBuilder {
             return node;
         }
         let node = self.nodes.len();
-        let id = self.unique_name(owner, kind);
+        let id = self.unique_name(owner.name, kind);
         self.nodes.push(Node {
             id,
             operator,
             output,
             parallelism,
         });
-        self.owners.push(owner.to_owned());
+        self.owners.push(owner.name.to_owned());
+        self.locations.push(owner.location.clone());
         self.edges.extend(inputs.into_iter().map(|edge| Edge {
             from: edge.from,
             port: edge.port,
@@ -119,8 +134,8 @@ impl GraphBuilder {
         OperatorId(name)
     }
 
-    /// Returns the graph of all nodes that a sink needs.
-    pub(super) fn finish(self, name: &str, max_parallelism: u16) -> JobGraph {
+    /// Returns the graph of all nodes that a sink needs, with the changelogs of its edges.
+    pub(super) fn finish(self, name: &str, max_parallelism: u16) -> Result<JobGraph, Vec<Error>> {
         let mut needed = vec![false; self.nodes.len()];
         for (index, node) in self.nodes.iter().enumerate() {
             needed[index] = matches!(node.operator, Operator::Sink(_));
@@ -134,10 +149,12 @@ impl GraphBuilder {
         }
         let mut new_index = vec![0; self.nodes.len()];
         let mut nodes = Vec::new();
-        for (index, node) in self.nodes.into_iter().enumerate() {
+        let mut locations = Vec::new();
+        for (index, (node, location)) in self.nodes.into_iter().zip(self.locations).enumerate() {
             new_index[index] = nodes.len();
             if needed[index] {
                 nodes.push(node);
+                locations.push(location);
             }
         }
         let edges = self
@@ -157,8 +174,9 @@ impl GraphBuilder {
             max_parallelism,
             fingerprint: 0,
         };
+        changelog::plan(&mut graph, &locations, &self.on_conflict)?;
         graph.fingerprint = explain::fingerprint(&graph);
-        graph
+        Ok(graph)
     }
 }
 

@@ -10,10 +10,11 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::{PhysicalExprRef, create_physical_expr};
 use millstream_graph::{ErrorPolicy, NodeIndex, Operator, Parallelism, Stream};
 
-use super::builder::{GraphBuilder, InputEdge};
+use super::builder::{GraphBuilder, InputEdge, Owner};
 use super::optimize::Planning;
 use super::relation::WindowInfo;
 use super::side_output::LateOutputs;
+use crate::Mode;
 use crate::error::{Error, Location};
 use crate::logical::Pipeline;
 
@@ -23,6 +24,7 @@ pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
 /// State of the translation of one pipeline.
 pub(super) struct Context<'p> {
     pub pipeline: &'p Pipeline,
+    pub mode: Mode,
     pub planning: Planning,
     pub builder: GraphBuilder,
     /// All windows so far, by [`WindowId`](super::relation::WindowId).
@@ -57,8 +59,11 @@ impl Context<'_> {
         output: Stream,
         parallelism: Parallelism,
     ) -> NodeIndex {
-        self.builder
-            .add(&self.scope.owner, kind, operator, inputs, output, parallelism)
+        let owner = Owner {
+            name: &self.scope.owner,
+            location: &self.scope.location,
+        };
+        self.builder.add(owner, kind, operator, inputs, output, parallelism)
     }
 
     /// Adds a node of the current scope that reads one node, in the same subtasks.

@@ -2,7 +2,8 @@
 //!
 //! First every insert's plan is optimised ([`optimize`]); steps are inlined into it or shared ([`common_subplans`]).
 //! Then each plan becomes nodes, bottom up ([`plan`]): [`source`], [`projection`], [`window`], [`aggregate`], [`join`]
-//! ([`dynamic_filter`]), [`row_number`], [`union`], and at last [`sinks`]. A [`relation`] is the result of each step:
+//! ([`dynamic_filter`]), [`row_number`], [`union`], and at last [`sinks`]. On the complete graph, [`changelog`] determines
+//! which edges carry updates and deletions. A [`relation`] is the result of each step:
 //! nodes with pending projections, filters, windows or ranks, which become nodes where they must ([`pending`],
 //! [`calc`], [`window_assign`], [`top_n`]). Queries that a stream cannot answer are refused here, with what to write
 //! instead.
@@ -17,6 +18,7 @@ use crate::{Mode, PlanOptions};
 mod aggregate;
 mod builder;
 mod calc;
+mod changelog;
 mod common_subplans;
 mod context;
 mod decimal_multiply;
@@ -64,6 +66,7 @@ pub fn translate(pipeline: &Pipeline, options: &PlanOptions) -> Result<JobGraph,
     let mut translator = Translator {
         cx: Context {
             pipeline,
+            mode: options.mode,
             planning,
             builder: GraphBuilder::default(),
             windows: Vec::new(),
@@ -100,11 +103,16 @@ pub fn translate(pipeline: &Pipeline, options: &PlanOptions) -> Result<JobGraph,
         sinks::add_sinks(&mut cx, sinks, &mut errors);
     }
     if !errors.is_empty() {
-        errors.sort_by(|a: &Error, b| a.location.cmp(&b.location));
-        errors.dedup();
-        return Err(Errors(errors));
+        return Err(sorted(errors));
     }
-    Ok(cx.builder.finish(&pipeline.name, pipeline.max_parallelism))
+    let graph = cx.builder.finish(&pipeline.name, pipeline.max_parallelism);
+    graph.map_err(sorted)
+}
+
+fn sorted(mut errors: Vec<Error>) -> Errors {
+    errors.sort_by(|a, b| a.location.cmp(&b.location));
+    errors.dedup();
+    Errors(errors)
 }
 
 impl Translator<'_> {

@@ -13,7 +13,7 @@ use datafusion::error::Result;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
-use millstream_graph::{NodeIndex, Stream, Window, WindowColumns};
+use millstream_graph::{ChangelogMode, NodeIndex, Stream, Window, WindowColumns};
 
 /// First index of virtual columns: window start, end and time, then the rank.
 pub(super) const VIRTUAL: usize = usize::MAX - 15;
@@ -256,9 +256,21 @@ pub(super) fn stream(schema: Arc<Schema>, columns: &[ColumnInfo]) -> Stream {
             .position(|column| matches!(column.attribute, Attribute::Window(_, Bound::Time)))
     };
     Stream {
-        schema,
         event_time: position(Attribute::EventTime).or_else(window_time),
         window,
+        ..plain_stream(schema)
+    }
+}
+
+/// Returns the stream of a node without event time and windows. Whether it is a changelog is determined once the graph
+/// is complete ([`super::changelog`]).
+pub(super) fn plain_stream(schema: Arc<Schema>) -> Stream {
+    Stream {
+        schema,
+        event_time: None,
+        window: None,
+        changelog: ChangelogMode::Append,
+        upsert_keys: Vec::new(),
     }
 }
 

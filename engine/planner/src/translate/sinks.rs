@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arrow_schema::Schema;
 use datafusion::physical_expr::expressions::cast;
-use millstream_graph::{ErrorPolicy, NodeIndex, Operator, Parallelism, Port, Sink, Stream, dead_letter_schema};
+use millstream_graph::{ErrorPolicy, NodeIndex, Operator, Parallelism, Port, Sink, dead_letter_schema};
 
-use super::builder::InputEdge;
+use super::builder::{InputEdge, Owner};
 use super::calc::{calc, calc_over_port};
 use super::context::{Context, Result, error_at};
 use super::pending::resolve;
-use super::relation::{Attribute, ColumnInfo, Relation};
+use super::relation::{Attribute, ColumnInfo, Relation, plain_stream};
 use super::side_output::SideOutput;
 use crate::error::Error;
 use crate::logical::{Insert, JoinSide, LateRows, Table};
@@ -205,15 +205,18 @@ pub(super) fn add_sinks(cx: &mut Context<'_>, mut inputs: Vec<SinkInput<'_>>, er
                 ..cx.builder.unkeyed_edge(node, 0, parallelism)
             })
             .collect();
-        let output = Stream {
-            schema: insert.table.definition.0.schema.clone(),
-            event_time: None,
-            window: None,
-        };
+        let output = plain_stream(insert.table.definition.0.schema.clone());
         let sink = Operator::Sink(Sink {
             table: insert.table.definition.0.clone(),
             on_error: insert.on_error,
         });
-        cx.builder.add(&name, "sink", sink, edges, output, parallelism);
+        if mine.iter().any(|input| input.insert.on_conflict.is_some()) {
+            cx.builder.on_conflict.insert(name.clone());
+        }
+        let owner = Owner {
+            name: &name,
+            location: &insert.location,
+        };
+        cx.builder.add(owner, "sink", sink, edges, output, parallelism);
     }
 }

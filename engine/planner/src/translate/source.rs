@@ -12,8 +12,14 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::cast;
 use datafusion::physical_expr::projection::ProjectionExpr;
-use millstream_graph::{Calc, NodeIndex, Operator, Parallelism, Source, Watermark};
+use millstream_connectors::{ChangelogSupport, Role};
+use millstream_graph::{
+    Calc, ChangelogNormalize, Exchange, NodeIndex, Operator, Parallelism, Port, Source, Stream, Watermark,
+};
 
+use super::aggregate::emission;
+use super::builder::{InputEdge, Owner};
+use super::changelog;
 use super::context::{Context, Result};
 use super::field_hoisting;
 use super::relation::{Attribute, Branch, ColumnInfo, Pending, Relation, all_columns, column, stream};
@@ -140,9 +146,17 @@ impl Sources {
             watermark,
             on_error: table.on_error,
         });
-        let node: NodeIndex = cx
+        let owner = Owner {
+            name: &table.name,
+            location: &table.location,
+        };
+        let source_stream = node_stream.clone();
+        let mut node: NodeIndex = cx
             .builder
-            .add(&table.name, "", source, Vec::new(), node_stream, Parallelism::Job);
+            .add(owner, "", source, Vec::new(), source_stream, Parallelism::Job);
+        if let Some(keys) = primary_key(table, &output_schema)? {
+            node = normalize(cx, owner, node, keys, node_stream);
+        }
 
         // Processing-time columns are no columns of the source: they stay pending, and are evaluated only where they
         // are read.
@@ -165,8 +179,57 @@ impl Sources {
     }
 }
 
+/// Returns the columns of the primary key by which the changes of a table are normalised; `None` if they need not be.
+fn primary_key(table: &Table, output: &Schema) -> Result<Option<Vec<usize>>> {
+    let definition = &table.definition.0;
+    let error = |message: String| crate::Error {
+        location: table.location.clone(),
+        message,
+    };
+    match changelog::support(definition, Role::Source) {
+        ChangelogSupport::Append => Ok(None),
+        ChangelogSupport::Upsert if definition.primary_key.is_empty() => Err(error(format!(
+            "table `{}` ({}) consists of changes by key, so it needs a PRIMARY KEY (...) NOT ENFORCED",
+            table.name,
+            definition.connector()
+        ))),
+        // Without a key, all changes are taken as they are.
+        ChangelogSupport::Retract if definition.primary_key.is_empty() => Ok(None),
+        ChangelogSupport::Upsert | ChangelogSupport::Retract => {
+            let position = |name: &String| {
+                let found = output.index_of(name);
+                found.map_err(|_| error(format!("table `{}` lost column `{name}` of its key", table.name)))
+            };
+            definition
+                .primary_key
+                .iter()
+                .map(position)
+                .collect::<Result<_>>()
+                .map(Some)
+        }
+    }
+}
+
+/// Adds the node that makes a consistent changelog of a source's changes.
+fn normalize(cx: &mut Context<'_>, owner: Owner<'_>, source: NodeIndex, keys: Vec<usize>, output: Stream) -> NodeIndex {
+    let edge = InputEdge {
+        from: source,
+        port: Port::Main,
+        input: 0,
+        exchange: Exchange::Hash(keys.clone()),
+    };
+    let operator = Operator::ChangelogNormalize(ChangelogNormalize {
+        keys,
+        emission: emission(cx),
+        state_ttl: cx.pipeline.state_ttl,
+    });
+    let edges = vec![edge];
+    cx.builder
+        .add(owner, "normalize", operator, edges, output, Parallelism::Job)
+}
+
 /// Returns the columns of the source's output, as indices into the table's columns, in declared order: those that are
-/// read, and those that the watermark needs.
+/// read, and those that the watermark and the key of changes need.
 fn output_columns(table: &Table, read: &BTreeSet<usize>) -> Vec<usize> {
     let mut wanted: HashSet<String> = read
         .iter()
@@ -181,6 +244,9 @@ fn output_columns(table: &Table, read: &BTreeSet<usize>) -> Vec<usize> {
                 .iter()
                 .map(|column| column.name.clone()),
         );
+    }
+    if changelog::support(&table.definition.0, Role::Source) != ChangelogSupport::Append {
+        wanted.extend(table.definition.0.primary_key.iter().cloned());
     }
     let output: Vec<usize> = (0..table.columns.len())
         .filter(|&index| {

@@ -41,6 +41,8 @@ fn node(id: &str, operator: Operator) -> Node {
             schema: schema(),
             event_time: Some(2),
             window: None,
+            changelog: millstream_graph::ChangelogMode::Append,
+            upsert_keys: Vec::new(),
         },
         parallelism: Parallelism::Job,
     }

@@ -37,7 +37,11 @@ fn a_pipeline_means_the_same_as_itself() {
                 let meanings = rows::meanings(&old.graph);
                 for node in &old.graph.nodes {
                     let has_meaning = match &node.operator {
-                        Operator::Source(_) | Operator::WindowJoin(_) | Operator::WindowTopN(_) => true,
+                        Operator::Source(_)
+                        | Operator::WindowJoin(_)
+                        | Operator::WindowTopN(_)
+                        | Operator::GroupAggregate(_)
+                        | Operator::ChangelogNormalize(_) => true,
                         Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,
                         Operator::Calc(_)
                         | Operator::WindowAssign(_)

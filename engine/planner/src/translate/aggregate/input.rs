@@ -11,20 +11,18 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 use millstream_graph::{Aggregate, NodeIndex, TimeAttribute, Window, WindowColumns};
 
-use super::{Call, Key};
+use super::{Call, Grouping, Key};
 use crate::translate::calc::{Columns, calc};
 use crate::translate::context::{Context, Result};
-use crate::translate::relation::{
-    Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column,
-};
+use crate::translate::relation::{Attribute, Bound, Branch, ColumnInfo, Pending, Relation, bare_column, column};
 
 /// The node that an aggregate reads for one branch, with the aggregate's keys and calls over its columns.
 pub(super) struct AggregateInput {
     pub node: NodeIndex,
     pub keys: Vec<usize>,
     pub aggregates: Vec<Aggregate>,
-    pub window: Window,
-    pub time: TimeAttribute,
+    /// The window and its time; `None` without a window.
+    pub window: Option<(Window, TimeAttribute)>,
 }
 
 enum Operand {
@@ -32,17 +30,14 @@ enum Operand {
     Column(usize),
 }
 
-/// Makes the node that an aggregate reads for a branch. `is_fused` tells that the aggregate takes a pending window in.
-#[allow(clippy::too_many_arguments)]
+/// Makes the node that an aggregate reads for a branch.
 pub(super) fn aggregate_input(
     cx: &mut Context<'_>,
     branch: &Branch,
     input: &Relation,
     keys: &[&Key],
     calls: &[Call],
-    id: WindowId,
-    is_fused: bool,
-    two_phase: bool,
+    grouping: Grouping,
 ) -> Result<AggregateInput> {
     let schema = cx.schema(branch.node);
     let mut columns = Columns::default();
@@ -53,7 +48,7 @@ pub(super) fn aggregate_input(
         origin: None,
     };
     // Late rows are written with all columns: those of the window function's input, or those of the relation.
-    if cx.is_late_output_used() {
+    if cx.is_late_output_used() && grouping.window().is_some() {
         match &input.pending {
             Pending::Window(pending) => {
                 for (expr, info) in pending.late_row(branch).iter().zip(&pending.late) {
@@ -97,15 +92,17 @@ pub(super) fn aggregate_input(
         let order: Result<Vec<_>, _> = call.order.iter().map(|sort| place(&sort.expr, &mut columns)).collect();
         places.push((cx.located(args)?, cx.located(filter)?, cx.located(order)?));
     }
-    let (mut window, mut time) = (cx.windows[id].window, TimeAttribute::Processing);
-    if is_fused {
+    let mut window = None;
+    if let Grouping::Window { id, is_fused: true, .. } = grouping {
+        let mut time = TimeAttribute::Processing;
         if let Some(expr) = branch.carried.first().filter(|_| !cx.windows[id].processing_time) {
             let name = bare_column(expr).map_or("$time", |index| schema.field(index).name());
             let mut info = plain(name, cx.located(expr.data_type(&schema))?);
             info.attribute = Attribute::EventTime;
             time = TimeAttribute::Event(columns.index_of(expr, info));
         }
-    } else {
+        window = Some((cx.windows[id].window, time));
+    } else if let Some(id) = grouping.window() {
         let mut bound = |bound: Bound| {
             let index = input.column_with(Attribute::Window(id, bound))?;
             Some(columns.index_of(&branch.exprs[index], input.columns[index].clone()))
@@ -118,8 +115,8 @@ pub(super) fn aggregate_input(
         };
         // If a query between dropped the start, the end alone identifies the window.
         let start = bound(Bound::Start).unwrap_or(end);
-        window = Window::Attached(WindowColumns { start, end });
-        time = TimeAttribute::Event(end);
+        let bounds = WindowColumns { start, end };
+        window = Some((Window::Attached(bounds), TimeAttribute::Event(end)));
     }
 
     // If all expressions are existing columns, no `Calc` is needed, unless it makes the rows narrower before an
@@ -127,7 +124,7 @@ pub(super) fn aggregate_input(
     let direct: Option<Vec<usize>> = columns.exprs.iter().map(bare_column).collect();
     let direct = direct
         .filter(|_| branch.filter.is_none() && input.branches.len() == 1)
-        .filter(|direct| two_phase || direct.len() == schema.fields().len());
+        .filter(|direct| grouping.is_two_phase() || direct.len() == schema.fields().len());
     let (node, at): (NodeIndex, Vec<usize>) = match direct {
         Some(direct) => (branch.node, direct),
         None => {
@@ -160,17 +157,20 @@ pub(super) fn aggregate_input(
         node,
         keys: key_columns.into_iter().map(renumbered).collect(),
         aggregates,
-        window: match window {
-            Window::Attached(columns) => Window::Attached(WindowColumns {
-                start: at[columns.start],
-                end: at[columns.end],
-            }),
-            other => other,
-        },
-        time: match time {
-            TimeAttribute::Event(index) => TimeAttribute::Event(at[index]),
-            TimeAttribute::Processing => TimeAttribute::Processing,
-        },
+        window: window.map(|(window, time)| {
+            let window = match window {
+                Window::Attached(columns) => Window::Attached(WindowColumns {
+                    start: at[columns.start],
+                    end: at[columns.end],
+                }),
+                other => other,
+            };
+            let time = match time {
+                TimeAttribute::Event(index) => TimeAttribute::Event(at[index]),
+                TimeAttribute::Processing => TimeAttribute::Processing,
+            };
+            (window, time)
+        }),
     })
 }
 

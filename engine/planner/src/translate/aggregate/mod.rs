@@ -1,4 +1,4 @@
-//! `GROUP BY` over windows.
+//! `GROUP BY`, over windows and without ([`updating`]).
 //!
 //! A `Calc` below the aggregate computes group keys, arguments and conditions, so the aggregate refers to columns only.
 //! A pending window is fused into the aggregate: no `WindowAssign` node is made, and windows share slices. Rows that
@@ -28,10 +28,12 @@ use crate::functions::{Functions, PartialState};
 use grouping_sets::grouping_sets;
 use input::aggregate_input;
 use nodes::aggregate_nodes;
+pub(super) use updating::emission;
 
 mod grouping_sets;
 mod input;
 mod nodes;
+mod updating;
 
 /// An aggregate call over the relation's columns.
 struct Call {
@@ -45,6 +47,33 @@ struct Call {
 struct Key {
     expr: PhysicalExprRef,
     info: ColumnInfo,
+}
+
+/// The rows that an aggregate combines, besides those of equal keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grouping {
+    /// Rows of one window.
+    Window {
+        id: WindowId,
+        /// True if the aggregate takes a pending window in.
+        is_fused: bool,
+        two_phase: bool,
+    },
+    /// All rows: the result is updated with each.
+    All,
+}
+
+impl Grouping {
+    fn window(self) -> Option<WindowId> {
+        match self {
+            Self::Window { id, .. } => Some(id),
+            Self::All => None,
+        }
+    }
+
+    fn is_two_phase(self) -> bool {
+        matches!(self, Self::Window { two_phase: true, .. })
+    }
 }
 
 /// Origin of an output column of a group key.
@@ -77,23 +106,13 @@ pub(super) fn aggregate(
     grouped(cx, filters, input, keys, calls, &names)
 }
 
-/// Returns the different rows of a relation, per window.
+/// Returns the different rows of a relation, per window if the rows have one.
 pub(super) fn distinct(
     cx: &mut Context<'_>,
     filters: &mut DynamicFilters,
     schema: &DFSchema,
     input: Relation,
 ) -> Result<Relation> {
-    let has_window = input
-        .columns
-        .iter()
-        .any(|column| matches!(column.attribute, Attribute::Window(..)));
-    if !has_window {
-        return Err(cx.error(
-            "SELECT DISTINCT over a stream would store every row for ever: make it distinct per window, \
-             with window_start and window_end among the columns of a window table function",
-        ));
-    }
     let exprs: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
     let keys = keys(cx, &exprs, schema, &input)?;
     let names: Vec<String> = input.columns.iter().map(|column| column.name.clone()).collect();
@@ -158,7 +177,9 @@ fn grouped(
     if let Pending::Rank(_) = input.pending {
         input = resolve(cx, input)?;
     }
-    let id = group_window(cx, &keys, &input)?;
+    let Some(id) = group_window(cx, &keys, &input)? else {
+        return updating::grouped(cx, input, &keys, &calls, names);
+    };
     let is_fused = matches!(&input.pending, Pending::Window(pending) if pending.id == id);
     let window_columns: Vec<usize> = input
         .columns
@@ -223,12 +244,15 @@ fn grouped(
         None
     };
     let two_phase = two_phase(cx, id, &calls, is_fused);
+    let grouping = Grouping::Window {
+        id,
+        is_fused,
+        two_phase,
+    };
     let mut sides = Vec::with_capacity(input.branches.len());
     for index in 0..input.branches.len() {
         let branch = input.branches[index].clone();
-        sides.push(aggregate_input(
-            cx, &branch, &input, &real_keys, &calls, id, is_fused, two_phase,
-        )?);
+        sides.push(aggregate_input(cx, &branch, &input, &real_keys, &calls, grouping)?);
     }
     let node = aggregate_nodes(cx, sides, two_phase)?;
     if let Some(extremes) = extremes {
@@ -246,8 +270,8 @@ fn grouped(
     )
 }
 
-/// Returns the window that rows are grouped by.
-fn group_window(cx: &Context<'_>, keys: &[Key], input: &Relation) -> Result<WindowId> {
+/// Returns the window that rows are grouped by; `None` if no key is a bound of a window.
+fn group_window(cx: &Context<'_>, keys: &[Key], input: &Relation) -> Result<Option<WindowId>> {
     let mut incomplete = None;
     for key in keys {
         let Attribute::Window(id, _) = key.info.attribute else {
@@ -263,19 +287,17 @@ fn group_window(cx: &Context<'_>, keys: &[Key], input: &Relation) -> Result<Wind
         let pending = matches!(&input.pending, Pending::Window(pending) if pending.id == id);
         let end_known = pending || input.column_with(Attribute::Window(id, Bound::End)).is_some();
         if complete && end_known {
-            return Ok(id);
+            return Ok(Some(id));
         }
         incomplete = Some(key.info.name.clone());
     }
-    Err(cx.error(match incomplete {
-        Some(name) => format!(
+    match incomplete {
+        Some(name) => Err(cx.error(format!(
             "grouping by `{name}` alone does not tell when a window is complete: GROUP BY window_start, window_end \
              (both bounds, passed on by every query between)"
-        ),
-        None => "a GROUP BY over a stream needs a window: SELECT ... FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), \
-                 INTERVAL '1' MINUTE)) GROUP BY window_start, window_end, ... (or HOP, CUMULATE, SESSION)"
-            .to_owned(),
-    }))
+        ))),
+        None => Ok(None),
+    }
 }
 
 /// Checks that the keys of `SESSION` and of `GROUP BY` are the same, since sessions exist per key.

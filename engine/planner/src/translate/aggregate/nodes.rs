@@ -11,29 +11,36 @@ use millstream_graph::{
 use super::input::AggregateInput;
 use crate::translate::builder::{InputEdge, keyed_exchange};
 use crate::translate::context::{Context, Result};
+use crate::translate::relation::plain_stream;
 
 /// Adds the aggregate's nodes and returns the last one.
 pub(super) fn aggregate_nodes(cx: &mut Context<'_>, sides: Vec<AggregateInput>, two_phase: bool) -> Result<NodeIndex> {
     let first = sides.first().ok_or_else(|| cx.error("an aggregate over nothing"))?;
-    let schema = cx.schema(first.node);
-    let mut fields = key_fields(&schema, &first.keys);
-    for aggregate in &first.aggregates {
+    let output = windowed(output_fields(cx, first));
+    if two_phase {
+        local_and_final(cx, &sides, output)
+    } else {
+        single(cx, &sides, output)
+    }
+}
+
+/// Returns the columns of the keys and results of an aggregate.
+pub(super) fn output_fields(cx: &Context<'_>, input: &AggregateInput) -> Vec<Field> {
+    let mut fields = key_fields(&cx.schema(input.node), &input.keys);
+    for aggregate in &input.aggregates {
         let function = &aggregate.function;
         fields.push(Field::new(function.name(), function.field().data_type().clone(), true));
     }
-    if two_phase {
-        local_and_final(cx, &sides, windowed(fields))
-    } else {
-        single(cx, &sides, windowed(fields))
-    }
+    fields
 }
 
 fn single(cx: &mut Context<'_>, sides: &[AggregateInput], output: Stream) -> Result<NodeIndex> {
     let first = &sides[0];
+    let (window, time) = window_of(cx, first)?;
     let (exchange, parallelism) = keyed_exchange(first.keys.clone());
     let operator = Operator::WindowAggregate(WindowAggregate {
-        window: first.window,
-        time: first.time,
+        window,
+        time,
         keys: first.keys.clone(),
         aggregates: first.aggregates.clone(),
         phase: Phase::Single,
@@ -41,7 +48,7 @@ fn single(cx: &mut Context<'_>, sides: &[AggregateInput], output: Stream) -> Res
     });
     let edges = sides.iter().map(|side| main_edge(side.node, &exchange)).collect();
     let node = cx.add("aggregate", operator, edges, output, parallelism);
-    if matches!(first.time, TimeAttribute::Event(_)) {
+    if matches!(time, TimeAttribute::Event(_)) {
         let ports = cx.late.aggregates.entry(cx.scope.owner.clone()).or_default();
         if !ports.contains(&node) {
             ports.push(node);
@@ -64,9 +71,10 @@ fn local_and_final(cx: &mut Context<'_>, sides: &[AggregateInput], output: Strea
         }
         let stream = windowed(fields);
         partial = stream.window;
+        let (window, time) = window_of(cx, side)?;
         let operator = Operator::WindowAggregate(WindowAggregate {
-            window: side.window,
-            time: side.time,
+            window,
+            time,
             keys: side.keys.clone(),
             aggregates: side.aggregates.clone(),
             phase: Phase::Local,
@@ -82,7 +90,7 @@ fn local_and_final(cx: &mut Context<'_>, sides: &[AggregateInput], output: Strea
         filter: None,
     });
     let operator = Operator::WindowAggregate(WindowAggregate {
-        window: match first.window {
+        window: match window_of(cx, first)?.0 {
             Window::Attached(_) => Window::Attached(bounds),
             other => other,
         },
@@ -95,7 +103,11 @@ fn local_and_final(cx: &mut Context<'_>, sides: &[AggregateInput], output: Strea
     Ok(cx.add("aggregate", operator, edges, output, parallelism))
 }
 
-fn main_edge(from: NodeIndex, exchange: &Exchange) -> InputEdge {
+fn window_of(cx: &Context<'_>, input: &AggregateInput) -> Result<(Window, TimeAttribute)> {
+    input.window.ok_or_else(|| cx.error("an aggregate lost its window"))
+}
+
+pub(super) fn main_edge(from: NodeIndex, exchange: &Exchange) -> InputEdge {
     InputEdge {
         from,
         port: Port::Main,
@@ -117,8 +129,7 @@ fn windowed(mut fields: Vec<Field>) -> Stream {
         fields.push(Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, None), true));
     }
     Stream {
-        schema: Arc::new(Schema::new(fields)),
-        event_time: None,
         window: Some(WindowColumns { start, end: start + 1 }),
+        ..plain_stream(Arc::new(Schema::new(fields)))
     }
 }

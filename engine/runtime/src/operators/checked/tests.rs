@@ -88,6 +88,8 @@ fn checked(operator: graph::Operator, steps: Vec<(Vec<(Port, RecordBatch)>, Prog
             schema: Arc::clone(&schema),
             event_time: Some(1),
             window: None,
+            changelog: millstream_graph::ChangelogMode::Append,
+            upsert_keys: Vec::new(),
         },
         parallelism: Parallelism::Job,
     };

@@ -1,0 +1,1 @@
+INSERT INTO names SELECT count(DISTINCT k), max(name) FROM clicks WHERE price > 3;

@@ -1,0 +1,1 @@
+INSERT INTO names SELECT count(*), name FROM clicks GROUP BY name HAVING count(*) > 3;

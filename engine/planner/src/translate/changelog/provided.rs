@@ -1,0 +1,214 @@
+//! Changes that nodes provide, from sources to sinks.
+
+use arrow_schema::{DataType, Schema};
+use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::expressions::CastExpr;
+use millstream_connectors::{ChangelogSupport, Role};
+use millstream_graph::{Calc, Edge, Emission, Exchange, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port};
+
+use super::{contains, primary_key, support};
+use crate::translate::relation::bare_column;
+
+/// Indices of columns, ascending.
+pub(super) type Key = Vec<usize>;
+
+/// Most keys of a projection that outputs a key column several times.
+const KEYS_MAX: usize = 8;
+
+/// Properties of the rows of a node's main output.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Provided {
+    /// Upsert keys, if rows are updated or deleted; `None` if the output is append-only.
+    pub changes: Option<Vec<Key>>,
+    /// Columns that determine the subtask of a row; `None` if it depends on something else.
+    pub distribution: Option<Key>,
+}
+
+/// Returns the properties of every node's rows.
+pub(super) fn of_nodes(graph: &JobGraph) -> Vec<Provided> {
+    let mut provided: Vec<Provided> = Vec::with_capacity(graph.nodes.len());
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let mut rows = of_node(graph, index, &provided);
+        if node.parallelism == Parallelism::One {
+            rows.distribution = Some(Vec::new());
+        }
+        provided.push(rows);
+    }
+    provided
+}
+
+fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided {
+    let operator = &graph.nodes[node].operator;
+    match operator {
+        Operator::Source(source) => {
+            let output = &graph.nodes[node].output.schema;
+            let positions = source.table.primary_key.iter().map(|name| output.index_of(name).ok());
+            let key: Option<Key> = positions.collect();
+            let key = key.filter(|key| !key.is_empty()).map(sorted);
+            Provided {
+                changes: match support(&source.table, Role::Source) {
+                    ChangelogSupport::Append => None,
+                    ChangelogSupport::Upsert | ChangelogSupport::Retract => Some(key.into_iter().collect()),
+                },
+                distribution: None,
+            }
+        }
+        Operator::Calc(calc) => {
+            let input = of_input(graph, node, provided);
+            let schema = graph.input_schema(node, 0);
+            let schema = schema.as_deref().cloned().unwrap_or_else(Schema::empty);
+            let changes = input.changes.map(|keys| {
+                let mapped = keys.iter().flat_map(|key| projected(key, calc, &schema));
+                mapped.take(KEYS_MAX).collect()
+            });
+            let distribution = input.distribution;
+            Provided {
+                changes,
+                distribution: distribution.and_then(|columns| projected(&columns, calc, &schema).into_iter().next()),
+            }
+        }
+        // Their input is append-only, and their columns are those of the input and more.
+        Operator::WindowAssign(_) | Operator::DynamicFilter(_) => Provided {
+            changes: None,
+            ..of_input(graph, node, provided)
+        },
+        Operator::WindowAggregate(aggregate) => Provided {
+            changes: None,
+            distribution: (aggregate.phase != Phase::Local).then(|| (0..aggregate.keys.len()).collect()),
+        },
+        Operator::GroupAggregate(aggregate) => {
+            let key: Key = (0..aggregate.keys.len()).collect();
+            Provided {
+                changes: emitted(aggregate.emission, &key),
+                distribution: Some(key),
+            }
+        }
+        Operator::ChangelogNormalize(normalize) => {
+            let key = sorted(normalize.keys.clone());
+            Provided {
+                changes: emitted(normalize.emission, &key),
+                distribution: Some(key),
+            }
+        }
+        Operator::WindowTopN(top) => Provided {
+            changes: None,
+            distribution: Some(sorted(top.partition.clone())),
+        },
+        Operator::WindowJoin(_) | Operator::Sink(_) => Provided::default(),
+    }
+}
+
+fn emitted(emission: Emission, key: &Key) -> Option<Vec<Key>> {
+    match emission {
+        Emission::Changes => Some(vec![key.clone()]),
+        Emission::Final => None,
+    }
+}
+
+/// Returns the properties of the rows that arrive at the first input of a node.
+fn of_input(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided {
+    let edges: Vec<Provided> = graph
+        .inputs(node)
+        .filter(|edge| edge.input == 0)
+        .map(|edge| of_edge(graph, edge, provided))
+        .collect();
+    if let [edge] = edges.as_slice() {
+        return edge.clone();
+    }
+    // The same key may be in several branches, and its changes arrive by several paths.
+    let has_changes = edges.iter().any(|edge| edge.changes.is_some());
+    let mut distributions = edges.iter().map(|edge| &edge.distribution);
+    let first = distributions.next().cloned().flatten();
+    Provided {
+        changes: has_changes.then(Vec::new),
+        distribution: first.clone().filter(|_| distributions.all(|other| *other == first)),
+    }
+}
+
+/// Returns the properties of an edge's rows when they arrive.
+fn of_edge(graph: &JobGraph, edge: &Edge, provided: &[Provided]) -> Provided {
+    match edge.port {
+        Port::Main => {}
+        Port::Late(_) | Port::DeadLetters => return Provided::default(),
+    }
+    let rows = provided[edge.from].clone();
+    match &edge.exchange {
+        Exchange::Forward => rows,
+        // Changes of a key stay in order if they take one path.
+        Exchange::Hash(columns) => Provided {
+            changes: rows.changes.map(|mut keys| {
+                keys.retain(|key| contains(key, columns));
+                keys
+            }),
+            distribution: Some(sorted(columns.clone())),
+        },
+        Exchange::Rebalance if graph.nodes[edge.to].parallelism == Parallelism::One => Provided {
+            changes: rows.changes,
+            distribution: Some(Vec::new()),
+        },
+        Exchange::Rebalance | Exchange::Broadcast => Provided {
+            changes: rows.changes.map(|_| Vec::new()),
+            distribution: None,
+        },
+    }
+}
+
+/// Returns the sets of output columns of a projection that determine the columns of `key`, and are determined by them.
+pub(super) fn projected(key: &[usize], calc: &Calc, input: &Schema) -> Vec<Key> {
+    let mut sets: Vec<Key> = vec![Vec::new()];
+    for &column in key {
+        let copies: Vec<usize> = calc
+            .projection
+            .iter()
+            .enumerate()
+            .filter(|(_, output)| injective_column(&output.expr, input) == Some(column))
+            .map(|(index, _)| index)
+            .collect();
+        let extended = sets.iter().flat_map(|set| {
+            copies.iter().map(move |&copy| {
+                let mut set = set.clone();
+                set.push(copy);
+                set
+            })
+        });
+        sets = extended.take(KEYS_MAX).collect();
+    }
+    sets.into_iter().map(sorted).collect()
+}
+
+/// Returns the column of an expression that has different values for different values of that column.
+pub(super) fn injective_column(expr: &PhysicalExprRef, input: &Schema) -> Option<usize> {
+    if let Some(column) = bare_column(expr) {
+        return Some(column);
+    }
+    let cast = expr.downcast_ref::<CastExpr>()?;
+    let column = bare_column(cast.expr())?;
+    let from = cast.expr().data_type(input).ok()?;
+    is_lossless(&from, cast.cast_type()).then_some(column)
+}
+
+/// Returns true if different values stay different in a cast, which does not fail.
+fn is_lossless(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Decimal128(precision, scale), DataType::Decimal128(to_precision, to_scale)) => {
+            let digits = |precision: u8, scale: i8| i16::from(precision) - i16::from(scale);
+            to_scale >= scale && digits(*to_precision, *to_scale) >= digits(*precision, *scale)
+        }
+        _ if from.is_signed_integer() && to.is_signed_integer() => from.primitive_width() <= to.primitive_width(),
+        _ => from == to,
+    }
+}
+
+fn sorted(mut columns: Key) -> Key {
+    columns.sort_unstable();
+    columns.dedup();
+    columns
+}
+
+/// Returns the primary key of a sink's table, by position in the rows that it is given.
+pub(super) fn sink_key(operator: &Operator) -> Key {
+    match operator {
+        Operator::Sink(sink) => primary_key(&sink.table),
+        _ => Vec::new(),
+    }
+}
