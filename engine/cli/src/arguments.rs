@@ -158,6 +158,9 @@ pub struct Submit {
     /// then contain both.
     #[arg(long)]
     pub accept_changed_meaning: bool,
+    /// Refuse a pipeline that there are notes about, such as settings without effect or state without a bound.
+    #[arg(long)]
+    pub strict: bool,
     /// Check and report what would be done, without doing it.
     #[arg(long)]
     pub dry_run: bool,
@@ -287,6 +290,9 @@ pub enum Jobs {
         file: File,
         #[arg(long)]
         mode: Option<Mode>,
+        /// Refuse a pipeline that there are notes about, such as settings without effect or state without a bound.
+        #[arg(long)]
+        strict: bool,
     },
     /// Show live rates, watermarks, back pressure and the age of checkpoints.
     Top {

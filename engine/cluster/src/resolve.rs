@@ -51,7 +51,7 @@ pub struct Resolved {
     pub graph: Arc<JobGraph>,
     /// Its settings.
     pub settings: Settings,
-    /// Notes for the author that are no mistakes, such as settings without effect.
+    /// Notes for the author that are no mistakes, such as settings without effect and state without a bound.
     pub notes: Vec<String>,
     /// Positions in the text, for mistakes that are found later.
     positions: Positions,
@@ -243,7 +243,7 @@ fn resolve_sql(
     let notes = millstream_planner::sql_notes(&text.text);
     let notes = notes.into_iter().map(|note| format!("{}:{note}", text.file));
     finish(resolved, settings_of_sql(&settings, mode), &Positions::default()).map(|resolved| Resolved {
-        notes: notes.collect(),
+        notes: notes.chain(resolved.notes).collect(),
         ..resolved
     })
 }
@@ -258,9 +258,9 @@ fn finish(
     resolved.fingerprint = graph.fingerprint;
     Ok(Resolved {
         resolved,
+        notes: millstream_planner::state_notes(&graph),
         graph: Arc::new(graph),
         settings,
-        notes: Vec::new(),
         positions: positions.clone(),
     })
 }

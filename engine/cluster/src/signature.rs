@@ -423,6 +423,17 @@ mod tests {
         );
         check("top 1..=3 by [0] of [Int64, Utf8]", "first 3 of (BIGINT, STRING)");
         check("top 2..=3 by [0] of [Int64]", "ranks 2 to 3 of (BIGINT)");
+        check(
+            "group rows keys [Int64, Utf8] calls [count: Int64]",
+            "groups by BIGINT, STRING: count",
+        );
+        check(
+            "group changes keys [] calls [distinct count: Int64]",
+            "groups of changes: distinct count",
+        );
+        check("group rows keys [Utf8] calls []", "groups by STRING: distinct keys");
+        check("newest by [0] of [Int64, Utf8]", "newest rows of (BIGINT, STRING)");
+        check("group of something newer", "group of something newer");
         check("", "");
         check("something newer", "something newer");
         check("aggregate something newer", "aggregate something newer");
@@ -463,6 +474,19 @@ mod tests {
             "top 1..=3 by [0] of [Int64]",
             "top 1..=3 by [1, 0] of [Int64]",
             ("first 3 of (BIGINT) by column 1", "first 3 of (BIGINT) by column 2, 1"),
+        );
+        check(
+            "newest by [0] of [Int64, Int64]",
+            "newest by [0, 1] of [Int64, Int64]",
+            (
+                "newest rows of (BIGINT, BIGINT) by column 1",
+                "newest rows of (BIGINT, BIGINT) by column 1, 2",
+            ),
+        );
+        check(
+            "group rows keys [Int64] calls [sum: Int64]",
+            "group changes keys [Int64] calls [sum: Int64]",
+            ("groups by BIGINT: sum", "groups by BIGINT of changes: sum"),
         );
         // Both have the same description.
         let (single, last) = (

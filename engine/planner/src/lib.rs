@@ -23,11 +23,13 @@ pub mod logical;
 pub mod meaning;
 pub mod spec;
 pub mod sql;
+mod state_notes;
 pub mod translate;
 
 use millstream_graph::JobGraph;
 
 pub use error::{Error, Errors, Location};
+pub use state_notes::state_notes;
 
 /// The text of a pipeline.
 #[derive(Debug, Clone, Copy)]

@@ -125,6 +125,9 @@ pub struct Run {
     /// Interval between the starts of two checkpoints, such as 10s.
     #[arg(long, value_name = "TIME", value_parser = duration_ms)]
     pub checkpoint_interval: Option<u64>,
+    /// Refuse a pipeline that there are notes about, such as settings without effect or state without a bound.
+    #[arg(long)]
+    pub strict: bool,
     /// Plan and check the pipeline, print what would run, and exit.
     #[arg(long)]
     pub dry_run: bool,

@@ -20,6 +20,11 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     let started = Instant::now();
     let overrides = pipeline::overrides(arguments.name.clone(), arguments.mode);
     let planned = pipeline::load(&arguments.file, &overrides).map_err(Failure::Invalid)?;
+    if arguments.strict && !planned.notes.is_empty() {
+        return Err(Failure::Invalid(
+            "error: the pipeline has notes, see above, which --strict does not accept\n".to_string(),
+        ));
+    }
     if arguments.explain || planned.settings.explain {
         return crate::print(&match arguments.format {
             ExplainFormat::Text => explain::explain(&planned.graph),

@@ -111,7 +111,7 @@ fn text_that_is_no_pipeline_is_refused() {
     check_errors(
         "- a\n",
         &[
-            "1:1: expected a map with name, mode, parallelism, max_parallelism, checkpoints, sources, steps, sinks, found a list",
+            "1:1: expected a map with name, mode, parallelism, max_parallelism, state_ttl, checkpoints, sources, steps, sinks, found a list",
         ],
     );
     assert!(parse("a: [1, 2").is_err());

@@ -17,7 +17,7 @@ pub async fn run(client: &mut Client, printer: &Printer, command: &Jobs) -> Resu
         Jobs::Update(arguments) => update::update(client, printer, arguments).await,
         Jobs::Diff { file, from } => diff::diff(client, printer, file, from.as_deref()).await,
         Jobs::Explain { file, mode } => submit::explain(client, printer, file, *mode).await,
-        Jobs::Validate { file, mode } => submit::validate(client, printer, file, *mode).await,
+        Jobs::Validate { file, mode, strict } => submit::validate(client, printer, file, *mode, *strict).await,
         Jobs::List { all, watch } => list(client, printer, *all, watch).await,
         Jobs::Describe { job, watch } => {
             refresh::print_or_refresh(printer, watch, async || {

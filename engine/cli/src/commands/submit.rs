@@ -14,6 +14,10 @@ use crate::requests::checkpoint_reference;
 /// Submits a pipeline, or validates it against the cluster with `--dry-run`.
 pub async fn submit(client: &mut Client, printer: &Printer, arguments: &Submit) -> Result<(), Failure> {
     let pipeline = Pipeline::read(&arguments.file)?;
+    if arguments.strict {
+        let answer = request_validation(client, &pipeline, arguments.mode).await?;
+        refuse_notes(&answer.notes)?;
+    }
     let from = match &arguments.from_checkpoint {
         None => None,
         Some(text) => Some(checkpoint_reference(client, text).await?),
@@ -78,11 +82,20 @@ async fn request_validation(
 }
 
 /// Prints that a pipeline is valid; the failure lists its mistakes.
-pub async fn validate(client: &mut Client, printer: &Printer, file: &File, mode: Option<Mode>) -> Result<(), Failure> {
+pub async fn validate(
+    client: &mut Client,
+    printer: &Printer,
+    file: &File,
+    mode: Option<Mode>,
+    strict: bool,
+) -> Result<(), Failure> {
     let pipeline = Pipeline::read(file)?;
     let answer = request_validation(client, &pipeline, mode).await?;
     if !answer.valid {
         return Err(invalid(&pipeline, &answer));
+    }
+    if strict {
+        refuse_notes(&answer.notes)?;
     }
     let name = pipeline.name().unwrap_or_default();
     print(&printer.message(&answer, &name, || format!("{} is valid\n", pipeline.file)))
@@ -97,6 +110,16 @@ pub async fn explain(client: &mut Client, printer: &Printer, file: &File, mode: 
     }
     let name = pipeline.name().unwrap_or_default();
     print(&printer.message(&answer, &name, || format!("{}\n", answer.plan.trim_end())))
+}
+
+/// Fails if there are notes, which have been printed.
+fn refuse_notes(notes: &[String]) -> Result<(), Failure> {
+    match notes {
+        [] => Ok(()),
+        _ => Err(Failure::invalid(
+            "the pipeline has notes, see above, which --strict does not accept",
+        )),
+    }
 }
 
 /// Returns the failure that lists the mistakes of a pipeline.

@@ -12,6 +12,7 @@
 //! another, because a job that would have failed has no failed row in its state.
 
 mod changes;
+mod items;
 mod rows;
 mod symbol;
 

@@ -4,19 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema};
-use datafusion::physical_expr::PhysicalExprRef;
 use millstream_connectors::OptionEffect;
 use millstream_connectors::changelog::{KIND_COLUMN, kind_field};
 use millstream_connectors::registry::{self, RowOption};
 use millstream_graph::{
-    Aggregate, Calc, ChangelogNormalize, DynamicFilter, Edge, Emission, ErrorPolicy, GroupAggregate, JobGraph, Node,
-    NodeIndex, Operator, OperatorId, Phase, Port, Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign,
-    WindowColumns, WindowJoin, WindowTopN, dead_letter_schema,
+    Calc, ChangelogNormalize, DynamicFilter, Edge, ErrorPolicy, GroupAggregate, JobGraph, Node, NodeIndex, Operator,
+    OperatorId, Phase, Port, Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign, WindowJoin,
+    WindowTopN, dead_letter_schema,
 };
 
+use super::items::{bounds_item, call_item, column_item, emission_item, sort_item, sort_words, time_item, window_item};
 use super::symbol::{Item, Symbol};
 use super::{Aspect, Meaning, Side};
-use crate::explain;
 use crate::sql::sql_types;
 
 /// Rows of one source or stateful operator, after the stateless operators since. A union has several branches.
@@ -204,7 +203,7 @@ impl SymbolicEvaluation<'_> {
         let mut rows = self.input(node, 0);
         for branch in &mut rows {
             let time = time_item(time, &branch.columns);
-            let window = window_item(window, branch);
+            let window = window_item(window, &branch.columns);
             let text = format!("{} on {}", window.text, time.text);
             branch.copies.push(Item::over(text, "window", &[&window, &time]));
             branch
@@ -241,7 +240,7 @@ impl SymbolicEvaluation<'_> {
                     Branch {
                         partial: Some(Partial {
                             keys: keys.len(),
-                            window: window_item(window, &branch),
+                            window: window_item(window, &branch.columns),
                             time: time_item(time, &branch.columns),
                             calls,
                         }),
@@ -262,7 +261,7 @@ impl SymbolicEvaluation<'_> {
         };
         let window_of = |branch: &Branch| match &branch.partial {
             Some(partial) => partial.window.clone(),
-            None => window_item(window, branch),
+            None => window_item(window, &branch.columns),
         };
         let time_of = |branch: &Branch| match &branch.partial {
             Some(partial) => partial.time.clone(),
@@ -418,7 +417,7 @@ impl SymbolicEvaluation<'_> {
         meaning.add(Aspect::Keys, partition);
         let sorts = order.iter().map(|sort| {
             of_all(&input, |branch| {
-                sort_item(&sort.expr, &sort.options.to_string_words(), &branch.columns, &schema)
+                sort_item(&sort.expr, &sort_words(sort.options), &branch.columns, &schema)
             })
         });
         meaning.add(Aspect::Order, sorts);
@@ -448,23 +447,6 @@ impl SymbolicEvaluation<'_> {
         let id = id.clone();
         self.meanings.insert(id, meaning);
         rows
-    }
-}
-
-/// Returns sort options as text.
-trait Words {
-    fn to_string_words(&self) -> String;
-}
-
-impl Words for arrow_schema::SortOptions {
-    fn to_string_words(&self) -> String {
-        let direction = if self.descending { "DESC" } else { "ASC" };
-        // NULL is the lowest value unless the query says otherwise.
-        match self.nulls_first == self.descending {
-            true if self.nulls_first => format!("{direction} NULLS FIRST"),
-            true => format!("{direction} NULLS LAST"),
-            false => direction.to_string(),
-        }
     }
 }
 
@@ -607,83 +589,4 @@ fn sided(side: Side, rows: &Rows, schema: &Schema) -> Vec<Symbol> {
         Symbol::named(sided, field.data_type().clone())
     });
     columns.collect()
-}
-
-fn column_item(columns: &[Symbol], index: usize) -> Item {
-    columns.get(index).map(Symbol::item).unwrap_or_default()
-}
-
-fn bounds_item(window: &WindowColumns, columns: &[Symbol]) -> Item {
-    let (start, end) = (column_item(columns, window.start), column_item(columns, window.end));
-    Item::over(format!("[{}, {})", start.text, end.text), "bounds", &[&start, &end])
-}
-
-fn window_item(window: &Window, branch: &Branch) -> Item {
-    match window {
-        Window::Attached(bounds) => {
-            let bounds = bounds_item(bounds, &branch.columns);
-            Item::over(format!("the window {}", bounds.text), "attached", &[&bounds])
-        }
-        Window::Tumble { .. } | Window::Hop { .. } | Window::Cumulate { .. } | Window::Session { .. } => {
-            Item::new(explain::window(window))
-        }
-    }
-}
-
-fn emission_item(emission: Emission) -> Item {
-    Item::new(match emission {
-        Emission::Changes => "changes",
-        Emission::Final => "the final result",
-    })
-}
-
-fn time_item(time: &TimeAttribute, columns: &[Symbol]) -> Item {
-    match time {
-        TimeAttribute::Event(column) => column_item(columns, *column),
-        TimeAttribute::Processing => Item::new("the clock"),
-    }
-}
-
-fn sort_item(expr: &PhysicalExprRef, words: &str, columns: &[Symbol], schema: &Schema) -> Item {
-    let item = Symbol::over(expr, columns, schema).item();
-    Item::over(format!("{} {words}", item.text), words, &[&item])
-}
-
-fn call_item(call: &Aggregate, columns: &[Symbol], schema: &Schema) -> Item {
-    let Aggregate { function, filter } = call;
-    let arguments: Vec<Item> = function
-        .expressions()
-        .iter()
-        .map(|argument| Symbol::over(argument, columns, schema).item())
-        .collect();
-    let order: Vec<Item> = function
-        .order_bys()
-        .iter()
-        .map(|sort| sort_item(&sort.expr, &sort.options.to_string_words(), columns, schema))
-        .collect();
-    let filter = filter
-        .as_ref()
-        .map(|filter| Symbol::over(filter, columns, schema).item());
-    let texts = |items: &[Item]| {
-        items
-            .iter()
-            .map(|item| item.text.clone())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let distinct = if function.is_distinct() { "DISTINCT " } else { "" };
-    let mut text = format!("{}({distinct}{})", function.fun().name(), texts(&arguments));
-    if function.ignore_nulls() {
-        text.push_str(" IGNORE NULLS");
-    }
-    let kind = text.clone();
-    if !order.is_empty() {
-        text.push_str(&format!(" ORDER BY {}", texts(&order)));
-    }
-    if let Some(filter) = &filter {
-        text.push_str(&format!(" FILTER (WHERE {})", filter.text));
-    }
-    let all: Vec<&Item> = arguments.iter().chain(&order).chain(&filter).collect();
-    let exact = format!("{kind} {} {} {}", arguments.len(), order.len(), filter.is_some());
-    Item::over(text, &exact, &all)
 }

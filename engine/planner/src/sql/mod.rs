@@ -29,6 +29,7 @@ mod output_names;
 mod query;
 mod redact;
 mod relations;
+mod reserved;
 mod rewrite;
 mod script;
 mod script_planner;

@@ -14,7 +14,7 @@ use super::dialect::TABLE_ARGUMENT;
 use super::group_windows::{self, SpannedError};
 use super::interval;
 use super::output_names::{name_fields, name_outputs};
-use super::table::{is_reserved, reserved};
+use super::reserved::{is_reserved, reserved};
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
 use crate::ast::{call, call_parts, take, text};
 use crate::catalog::Catalog;

@@ -11,10 +11,11 @@ use millstream_graph::ErrorPolicy;
 use millstream_proto::spec::{did_you_mean, parse_flink_duration};
 
 use super::query::plan as plan_query;
+use super::reserved::{is_reserved, reserved};
 use super::settings::set;
 use super::sink::{check_names, project_to_sink, rename_columns, sink_table};
 use super::statement::{self, CreateTable, Statement, StatementKind};
-use super::table::{columns_of, is_reserved, reserved, resolve};
+use super::table::{columns_of, resolve};
 use super::tokens::place;
 use super::{new_catalog, output_names, script};
 use crate::catalog::{self, Catalog, TableDeclaration};

@@ -12,6 +12,7 @@ use millstream_graph::sql_type;
 
 use super::conversion;
 use super::query::{inline, typed_expressions};
+use super::reserved::{is_reserved, reserved};
 use super::script::identifier;
 use crate::catalog::{self, Catalog, ColumnDeclaration, ColumnKind, Named, TableDeclaration, WatermarkClause};
 use crate::error::{Error, Location};
@@ -92,16 +93,6 @@ pub(crate) fn resolve(
         on_error: declaration.on_error,
         location: declaration.location.clone(),
     })
-}
-
-/// Returns true for names of columns that the engine adds.
-pub(super) fn is_reserved(column: &str) -> bool {
-    column.starts_with('$')
-}
-
-/// Returns the error of a column with a reserved name.
-pub(super) fn reserved(column: &str) -> String {
-    format!("`{column}`: names of columns that begin with `$` are reserved; choose another name")
 }
 
 fn option_values(

@@ -391,8 +391,12 @@ fn graphs_of_unusual_queries() {
     check_graph(
         "INSERT INTO out1 SELECT count(*), max(ts) FROM bid",
         expect![[r#"
-        7:1: a GROUP BY over a stream needs a window: SELECT ... FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end, ... (or HOP, CUMULATE, SESSION)
-    "#]],
+            job test (128 key groups)
+            out1/sink: write out1 (print) changelog: retract [one subtask]
+              <- out1/calc: select [count(1)@0 as n, max(ts@0)@1 as t, $kind@2] changelog: retract, keys () [one subtask]
+                <- out1/aggregate: aggregate [count(1), max(ts@0)] (state: one row, for ever) changelog: retract, keys () [one subtask]
+                  <- gather bid: read bid (filesystem) columns [ts] watermark ts@0 - interval 4s
+        "#]],
     );
     check_graph(
         "INSERT INTO out1 SELECT a.price, b.ts FROM bid AS a JOIN bid AS b ON a.auction = b.auction",

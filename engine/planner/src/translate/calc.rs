@@ -249,12 +249,14 @@ pub(super) fn materialize_branch(cx: &mut Context<'_>, branch: &Branch, columns:
 pub(super) struct Columns {
     pub exprs: Vec<PhysicalExprRef>,
     pub infos: Vec<ColumnInfo>,
+    /// True to keep duplicates.
+    pub keep_equal: bool,
 }
 
 impl Columns {
     pub(super) fn index_of(&mut self, expr: &PhysicalExprRef, info: ColumnInfo) -> usize {
         let known = self.exprs.iter().position(|known| known == expr);
-        if let Some(index) = known.filter(|_| !is_volatile(expr)) {
+        if let Some(index) = known.filter(|_| !self.keep_equal && !is_volatile(expr)) {
             if self.infos[index].attribute == Attribute::None {
                 self.infos[index].attribute = info.attribute;
             }

@@ -8,7 +8,7 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::{PhysicalExprRef, create_physical_expr};
-use millstream_graph::{ErrorPolicy, NodeIndex, Operator, Parallelism, Stream};
+use millstream_graph::{Emission, ErrorPolicy, NodeIndex, Operator, Parallelism, Stream};
 
 use super::builder::{GraphBuilder, InputEdge, Owner};
 use super::optimize::Planning;
@@ -71,6 +71,14 @@ impl Context<'_> {
         let parallelism = self.builder.nodes[input].parallelism;
         let edge = self.builder.unkeyed_edge(input, 0, parallelism);
         self.add(kind, operator, vec![edge], output, parallelism)
+    }
+
+    /// Returns the rows that updating operators emit in the pipeline's mode.
+    pub(super) fn emission(&self) -> Emission {
+        match self.mode {
+            Mode::Stream => Emission::Changes,
+            Mode::Batch => Emission::Final,
+        }
     }
 
     /// Returns true if an insert writes the late rows of the current step.

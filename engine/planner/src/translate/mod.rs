@@ -2,8 +2,8 @@
 //!
 //! First every insert's plan is optimised ([`optimize`]); steps are inlined into it or shared ([`common_subplans`]).
 //! Then each plan becomes nodes, bottom up ([`plan`]): [`source`], [`projection`], [`window`], [`aggregate`], [`join`]
-//! ([`dynamic_filter`]), [`row_number`], [`union`], and at last [`sinks`]. On the complete graph, [`changelog`] determines
-//! which edges carry updates and deletions. A [`relation`] is the result of each step:
+//! ([`dynamic_filter`]), [`row_number`], [`union`], and at last [`sinks`]. On the complete graph, [`changelog`]
+//! determines which edges carry updates and deletions. A [`relation`] is the result of each step:
 //! nodes with pending projections, filters, windows or ranks, which become nodes where they must ([`pending`],
 //! [`calc`], [`window_assign`], [`top_n`]). Queries that a stream cannot answer are refused here, with what to write
 //! instead.

@@ -17,7 +17,6 @@ use millstream_graph::{
     Calc, ChangelogNormalize, Exchange, NodeIndex, Operator, Parallelism, Port, Source, Stream, Watermark,
 };
 
-use super::aggregate::emission;
 use super::builder::{InputEdge, Owner};
 use super::changelog;
 use super::context::{Context, Result};
@@ -220,7 +219,7 @@ fn normalize(cx: &mut Context<'_>, owner: Owner<'_>, source: NodeIndex, keys: Ve
     };
     let operator = Operator::ChangelogNormalize(ChangelogNormalize {
         keys,
-        emission: emission(cx),
+        emission: cx.emission(),
         state_ttl: cx.pipeline.state_ttl,
     });
     let edges = vec![edge];

@@ -241,3 +241,66 @@ fn parts_of_a_union_that_are_put_together_otherwise() {
         o/aggregate: the union above it changed from `sum(t.a * 2) of t where t.a < 1, sum(t.a) of t where t.a > 1` to `sum(t.a) of t where t.a < 1, sum(t.a * 2) of t where t.a > 1` (edited: step `u`)
     "#]].assert_eq(&told(&old, &new));
 }
+
+/// Aggregates without windows, over rows and over their own changes.
+const UPDATING: &str = "
+CREATE TABLE events (k BIGINT, v BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
+  WITH ('connector' = 'kafka', 'properties.bootstrap.servers' = 'a:9092', 'topic' = 'events', 'format' = 'json');
+CREATE TABLE out (n BIGINT, c BIGINT) WITH ('connector' = 'print');
+CREATE VIEW sums AS SELECT k, sum(v) AS total FROM events WHERE v > 0 GROUP BY k;
+INSERT INTO out SELECT total, count(*) FROM sums GROUP BY total;
+";
+
+#[test]
+fn aggregates_without_windows_are_compared_with_their_keys_calls_and_input() {
+    #[track_caller]
+    fn check(from: &str, to: &str, expected: Expect) {
+        assert!(UPDATING.contains(from));
+        expected.assert_eq(&told(&planned(UPDATING), &planned(&UPDATING.replace(from, to))));
+    }
+    check("", "", expect![[""]]);
+    check(
+        "INSERT INTO",
+        "SET 'table.exec.state.ttl' = '1 h';\nINSERT INTO",
+        expect![[""]],
+    );
+    check(
+        "sum(v)",
+        "sum(v + 1)",
+        expect![[r#"
+        out/aggregate: the aggregate of `sums/aggregate` changed from `sum(events.v)` to `sum(events.v + 1)` (edited: step `sums`)
+        sums/aggregate: the aggregate changed from `sum(events.v)` to `sum(events.v + 1)` (edited: step `sums`)
+    "#]],
+    );
+    check(
+        "GROUP BY k;",
+        "GROUP BY k, v;",
+        expect![[r#"
+        out/aggregate: the key changed from `sum(events.v)` to `sum(events.v), with constants of other types or nested in another way` (edited: step `sums`)
+        out/aggregate: the key of `sums/aggregate` changed from `events.k` to `events.k, events.v` (edited: step `sums`)
+        sums/aggregate: the key changed from `events.k` to `events.k, events.v` (edited: step `sums`)
+    "#]],
+    );
+    check(
+        "v > 0",
+        "v > 1",
+        expect![[r#"
+        out/aggregate: the filter of `sums/aggregate` changed from `events.v > 0` to `events.v > 1` (edited: step `sums`)
+        sums/aggregate: the filter above it changed from `events.v > 0` to `events.v > 1` (edited: step `sums`)
+    "#]],
+    );
+    check(
+        "count(*)",
+        "count(DISTINCT k)",
+        expect![[r#"
+        out/aggregate: the aggregate changed from `count(1)` to `count(DISTINCT events.k)` (edited: sink `out`)
+    "#]],
+    );
+    check(
+        "FROM sums GROUP BY total",
+        "FROM sums WHERE total > 3 GROUP BY total",
+        expect![[r#"
+            out/aggregate: the filter above it changed from none to `sum(events.v) > 3` (edited: sink `out`)
+        "#]],
+    );
+}

@@ -45,7 +45,7 @@ INSERT INTO out1 SELECT price, ts FROM bid GROUP BY price;",
 #[test]
 fn what_a_stream_cannot_answer_is_refused() {
     check(
-        "INSERT INTO out1 SELECT price, ts FROM bid UNION SELECT price, ts FROM bid;
+        "INSERT INTO out1 SELECT price, ts FROM bid INTERSECT SELECT price, ts FROM bid;
 INSERT INTO out1 SELECT b.price, b.ts FROM bid AS b JOIN bid FOR SYSTEM_TIME AS OF b.ts AS c ON b.auction = c.auction;
 INSERT INTO out1 SELECT count(*), TUMBLE_START(ts, INTERVAL '1' MINUTE) FROM bid GROUP BY TUMBLE(ts, INTERVAL '2' MINUTE);
 INSERT INTO out1 SELECT count(*), TUMBLE_START(ts, INTERVAL '1' MINUTE) FROM bid;
@@ -57,7 +57,7 @@ INSERT INTO out1 SELECT price, ts + INTERVAL '1' FROM bid;
 INSERT INTO out1 SELECT price, ts FROM bid WHERE url SIMILAR TO '[x';
 SELECT 1;",
         expect![[r#"
-            7:50: UNION without ALL would store every row for ever, which is not supported: use UNION ALL
+            7:54: INTERSECT is not supported: combine the rows with UNION or UNION ALL
             8:58: lookup and temporal joins (`bid FOR SYSTEM_TIME AS OF ...`) are not supported yet: use a window join of two windowed tables
             9:35: `TUMBLE_START(ts, INTERVAL '1' MINUTE)` does not belong to the window in GROUP BY, TUMBLE(ts, INTERVAL '2' MINUTE)
             10:35: TUMBLE_START needs `GROUP BY TUMBLE(...)` in the same SELECT
@@ -68,6 +68,41 @@ SELECT 1;",
             15:46: INTERVAL '1' needs a unit behind the quotes; write it as INTERVAL '1' SECOND
             16:1: the pattern `[x` of SIMILAR TO is not valid: a `]` is missing
             17:1: a query needs a target: write `INSERT INTO table SELECT ...`, or `EXPLAIN SELECT ...` to see its plan
+        "#]],
+    );
+}
+
+#[test]
+fn names_of_columns_that_the_engine_adds_are_refused() {
+    check(
+        "CREATE TABLE t (`$kind` INT) WITH ('connector' = 'print');
+CREATE VIEW v (`$a`) AS SELECT price FROM bid;
+CREATE VIEW w AS SELECT price AS `$a` FROM bid;
+INSERT INTO out1 SELECT b.`$a`, b.ts FROM (SELECT price, ts FROM bid) AS b (`$a`, ts);
+INSERT INTO out1 WITH c (`$a`, ts) AS (SELECT price, ts FROM bid) SELECT * FROM c;
+INSERT INTO out1 SELECT price AS a$, ts FROM bid;",
+        expect![[r#"
+            7:17: `$kind`: names of columns that begin with `$` are reserved; choose another name
+            8:16: `$a`: names of columns that begin with `$` are reserved; choose another name
+            9:34: `$a`: names of columns that begin with `$` are reserved; choose another name
+            10:25: `$a`: names of columns that begin with `$` are reserved; choose another name
+            10:77: `$a`: names of columns that begin with `$` are reserved; choose another name
+            11:26: `$a`: names of columns that begin with `$` are reserved; choose another name
+        "#]],
+    );
+}
+
+#[test]
+fn conflict_strategies_are_those_of_flink() {
+    check(
+        "INSERT INTO out1 SELECT price, ts FROM bid ON CONFLICT DO UPDATE;
+INSERT INTO out1 SELECT price, ts FROM bid ON CONFLICT DO ERROR;
+INSERT INTO out1 SELECT price, ts FROM bid WHERE price > 3 ON CONFLICT DO NOTHING;
+INSERT INTO out1 SELECT price, ts FROM bid AS b ON CONFLICT DO DEDUPLICATE;
+INSERT INTO out1 SELECT price, ts FROM bid ON CONFLICT (n) DO NOTHING;",
+        expect![[r#"
+            7:59: expected ON CONFLICT DO ERROR, DO NOTHING or DO DEDUPLICATE, found: UPDATE
+            11:56: expected DO, found: (
         "#]],
     );
 }

@@ -16,6 +16,30 @@ use crate::translate::pending::resolve;
 use crate::translate::projection::project_physical;
 use crate::translate::relation::{Attribute, ColumnInfo, Pending, Relation, common_columns};
 
+/// Most columns of a `CUBE`, which has a set for each subset of them.
+const CUBE_COLUMNS_MAX: usize = 8;
+
+/// Returns the sets of keys, from the longest to the shortest for `ROLLUP`.
+fn written_out(cx: &Context<'_>, sets: &GroupingSet) -> Result<Vec<Vec<Expr>>> {
+    match sets {
+        GroupingSet::GroupingSets(sets) => Ok(sets.clone()),
+        GroupingSet::Rollup(keys) => Ok((0..=keys.len()).rev().map(|length| keys[..length].to_vec()).collect()),
+        GroupingSet::Cube(keys) if keys.len() > CUBE_COLUMNS_MAX => Err(cx.error(format!(
+            "CUBE of {} columns has {} sets of keys; write the needed ones out as GROUPING SETS ((...), ...), or use at \
+             most {CUBE_COLUMNS_MAX} columns (CUBE_COLUMNS_MAX)",
+            keys.len(),
+            1_u128 << keys.len().min(127)
+        ))),
+        GroupingSet::Cube(keys) => {
+            let subset = |bits: usize| {
+                let chosen = keys.iter().enumerate().filter(|(index, _)| bits >> index & 1 == 1);
+                chosen.map(|(_, key)| key.clone()).collect()
+            };
+            Ok((0..1 << keys.len()).rev().map(subset).collect())
+        }
+    }
+}
+
 /// Returns the union of one aggregate per set, with NULL for the keys that a set leaves out.
 pub(super) fn grouping_sets(
     cx: &mut Context<'_>,
@@ -25,9 +49,7 @@ pub(super) fn grouping_sets(
     sets: &GroupingSet,
 ) -> Result<Relation> {
     let schema = aggregate.input.schema();
-    let GroupingSet::GroupingSets(sets) = sets else {
-        return Err(cx.error("write CUBE and ROLLUP out as GROUPING SETS ((window_start, window_end, ...), ...)"));
-    };
+    let sets = &written_out(cx, sets)?;
     let input = resolve(cx, input)?;
     let all = cx.located(grouping_set_to_exprlist(&aggregate.group_expr))?;
     let fields = aggregate.schema.fields();

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema};
+use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::NullTreatment;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
@@ -25,22 +26,67 @@ pub(super) struct AggregateInput {
     pub window: Option<(Window, TimeAttribute)>,
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Operand {
     Literal(PhysicalExprRef),
     Column(usize),
 }
 
-/// Makes the node that an aggregate reads for a branch.
-pub(super) fn aggregate_input(
+/// The columns that an aggregate reads of a branch, and their uses.
+struct Operands {
+    columns: Columns,
+    uses: Uses,
+}
+
+/// Positions of the columns that an aggregate reads.
+#[derive(Debug, PartialEq, Eq)]
+struct Uses {
+    keys: Vec<usize>,
+    /// Arguments, condition and order of each call.
+    calls: Vec<(Vec<Operand>, Option<Operand>, Vec<Operand>)>,
+    window: Option<(Window, TimeAttribute)>,
+}
+
+/// Makes the nodes that an aggregate reads, one per branch, with the same columns.
+pub(super) fn aggregate_inputs(
     cx: &mut Context<'_>,
+    input: &Relation,
+    keys: &[&Key],
+    calls: &[Call],
+    grouping: Grouping,
+) -> Result<Vec<AggregateInput>> {
+    let all = |merge: bool| -> Result<Vec<Operands>> {
+        let branches = input.branches.iter();
+        branches
+            .map(|branch| operands(cx, branch, input, keys, calls, grouping, merge))
+            .collect()
+    };
+    let mut sides = all(true)?;
+    // Columns that are equal in one branch, or constant, may not be so in another.
+    if sides.iter().any(|side| side.uses != sides[0].uses) {
+        sides = all(false)?;
+    }
+    let sides = input.branches.iter().zip(sides);
+    sides
+        .map(|(branch, operands)| aggregate_input(cx, branch, input, calls, grouping, operands))
+        .collect()
+}
+
+/// Returns the columns that an aggregate reads of a branch. With `merge`, equal ones are one, and constants are none.
+fn operands(
+    cx: &Context<'_>,
     branch: &Branch,
     input: &Relation,
     keys: &[&Key],
     calls: &[Call],
     grouping: Grouping,
-) -> Result<AggregateInput> {
+    merge: bool,
+) -> Result<Operands> {
     let schema = cx.schema(branch.node);
-    let mut columns = Columns::default();
+    let mut columns = Columns {
+        keep_equal: !merge,
+        ..Columns::default()
+    };
     let plain = |name: &str, data_type: DataType| ColumnInfo {
         name: name.to_owned(),
         data_type,
@@ -71,8 +117,9 @@ pub(super) fn aggregate_input(
     }
     let mut places = Vec::with_capacity(calls.len());
     let place = |expr: &PhysicalExprRef, columns: &mut Columns| -> Result<Operand, DataFusionError> {
+        let is_constant = expr.downcast_ref::<Literal>().is_some();
         let expr = branch.compose(expr)?;
-        if expr.downcast_ref::<Literal>().is_some() {
+        if is_constant || (merge && expr.downcast_ref::<Literal>().is_some()) {
             return Ok(Operand::Literal(expr));
         }
         let name = match bare_column(&expr) {
@@ -119,6 +166,32 @@ pub(super) fn aggregate_input(
         window = Some((Window::Attached(bounds), TimeAttribute::Event(end)));
     }
 
+    // `COUNT(*)` of all rows reads no column, but a batch needs one.
+    if columns.exprs.is_empty() {
+        let one: PhysicalExprRef = Arc::new(Literal::new(ScalarValue::Boolean(Some(true))));
+        columns.index_of(&one, plain("$row", DataType::Boolean));
+    }
+    Ok(Operands {
+        columns,
+        uses: Uses {
+            keys: key_columns,
+            calls: places,
+            window,
+        },
+    })
+}
+
+/// Makes the node that an aggregate reads for a branch.
+fn aggregate_input(
+    cx: &mut Context<'_>,
+    branch: &Branch,
+    input: &Relation,
+    calls: &[Call],
+    grouping: Grouping,
+    operands: Operands,
+) -> Result<AggregateInput> {
+    let schema = cx.schema(branch.node);
+    let Operands { columns, uses } = operands;
     // If all expressions are existing columns, no `Calc` is needed, unless it makes the rows narrower before an
     // exchange.
     let direct: Option<Vec<usize>> = columns.exprs.iter().map(bare_column).collect();
@@ -134,7 +207,7 @@ pub(super) fn aggregate_input(
     };
     let schema = cx.schema(node);
     let mut aggregates = Vec::with_capacity(calls.len());
-    for (call, (args, filter, order)) in calls.iter().zip(places) {
+    for (call, (args, filter, order)) in calls.iter().zip(uses.calls) {
         let real = |place: &Operand| match place {
             Operand::Literal(expr) => expr.clone(),
             Operand::Column(index) => column(&schema, at[*index]),
@@ -155,9 +228,9 @@ pub(super) fn aggregate_input(
     let renumbered = |index: usize| at[index];
     Ok(AggregateInput {
         node,
-        keys: key_columns.into_iter().map(renumbered).collect(),
+        keys: uses.keys.into_iter().map(renumbered).collect(),
         aggregates,
-        window: window.map(|(window, time)| {
+        window: uses.window.map(|(window, time)| {
             let window = match window {
                 Window::Attached(columns) => Window::Attached(WindowColumns {
                     start: at[columns.start],

@@ -26,9 +26,8 @@ use super::relation::{
 use crate::functions::{Functions, PartialState};
 
 use grouping_sets::grouping_sets;
-use input::aggregate_input;
+use input::aggregate_inputs;
 use nodes::aggregate_nodes;
-pub(super) use updating::emission;
 
 mod grouping_sets;
 mod input;
@@ -249,11 +248,7 @@ fn grouped(
         is_fused,
         two_phase,
     };
-    let mut sides = Vec::with_capacity(input.branches.len());
-    for index in 0..input.branches.len() {
-        let branch = input.branches[index].clone();
-        sides.push(aggregate_input(cx, &branch, &input, &real_keys, &calls, grouping)?);
-    }
+    let sides = aggregate_inputs(cx, &input, &real_keys, &calls, grouping)?;
     let node = aggregate_nodes(cx, sides, two_phase)?;
     if let Some(extremes) = extremes {
         filters.add(node, extremes);

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use arrow_schema::Schema;
 use datafusion::physical_expr::PhysicalExprRef;
-use millstream_graph::{Emission, GroupAggregate, Operator};
+use millstream_graph::{GroupAggregate, Operator};
 
-use super::input::aggregate_input;
+use super::input::aggregate_inputs;
 use super::nodes::{main_edge, output_fields};
 use super::{Call, Grouping, Key};
-use crate::Mode;
 use crate::translate::builder::keyed_exchange;
 use crate::translate::context::{Context, Result};
 use crate::translate::pending::{materialize, resolve};
@@ -39,18 +38,14 @@ pub(super) fn grouped(
         input = materialize(cx, input)?;
     }
     let keys: Vec<&Key> = keys.iter().collect();
-    let mut sides = Vec::with_capacity(input.branches.len());
-    for index in 0..input.branches.len() {
-        let branch = input.branches[index].clone();
-        sides.push(aggregate_input(cx, &branch, &input, &keys, calls, Grouping::All)?);
-    }
+    let sides = aggregate_inputs(cx, &input, &keys, calls, Grouping::All)?;
     let first = sides.first().ok_or_else(|| cx.error("an aggregate over nothing"))?;
     let schema = Arc::new(Schema::new(output_fields(cx, first)));
     let (exchange, parallelism) = keyed_exchange(first.keys.clone());
     let operator = Operator::GroupAggregate(GroupAggregate {
         keys: first.keys.clone(),
         aggregates: first.aggregates.clone(),
-        emission: emission(cx),
+        emission: cx.emission(),
         state_ttl: cx.pipeline.state_ttl,
     });
     let edges = sides.iter().map(|side| main_edge(side.node, &exchange)).collect();
@@ -78,12 +73,4 @@ pub(super) fn grouped(
         columns: columns.collect(),
         pending: Pending::Nothing,
     })
-}
-
-/// Returns the rows that updating operators emit in the pipeline's mode.
-pub(in crate::translate) fn emission(cx: &Context<'_>) -> Emission {
-    match cx.mode {
-        Mode::Stream => Emission::Changes,
-        Mode::Batch => Emission::Final,
-    }
 }

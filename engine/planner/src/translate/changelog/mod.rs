@@ -18,6 +18,9 @@ mod needs;
 mod provided;
 mod rewrite;
 
+#[cfg(test)]
+mod tests;
+
 /// Returns the changes that a table accepts, or that it provides as a source.
 pub(super) fn support(table: &TableDefinition, role: Role) -> ChangelogSupport {
     let connector = registry::find(table.connector());

@@ -19,7 +19,8 @@ use super::provided::{Provided, sink_key};
 use super::{contains, support};
 use crate::translate::relation::{all_columns, plain_stream};
 
-/// Distributes the rows of sinks by primary key where they are updated, so that one subtask writes all changes of a row.
+/// Distributes the rows of sinks by primary key where they are updated, so that one subtask writes all changes of a
+/// row.
 pub(super) fn distribute_sinks(graph: &mut JobGraph, provided: &[Provided]) {
     for node in 0..graph.nodes.len() {
         let Operator::Sink(sink) = &graph.nodes[node].operator else {

@@ -1,0 +1,67 @@
+//! Notes about state without a bound.
+
+use super::plan;
+use crate::{Mode, state_notes};
+
+#[track_caller]
+fn check(query: &str, mode: Mode, expected: &[&str]) {
+    let script = format!(
+        "CREATE TABLE files (k BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
+         WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'json');
+         CREATE TABLE out (n BIGINT) WITH ('connector' = 'cdc');
+         {query};"
+    );
+    let graph = plan(&script, mode).expect("a plan");
+    assert_eq!(state_notes(&graph), expected);
+}
+
+const REMEDY: &str = "so its state grows without bound unless they are few. Bound it with SET 'table.exec.state.ttl' = \
+    '1 d' (`state_ttl` in YAML), or group by a window";
+
+#[test]
+fn state_without_a_bound_is_noted() {
+    for (query, kept) in [
+        (
+            "INSERT INTO out SELECT count(*) FROM clicks GROUP BY k, name",
+            "one row per group (k, name)",
+        ),
+        (
+            "INSERT INTO out SELECT count(DISTINCT name) FROM clicks GROUP BY k",
+            "one row per group (k) and its distinct values",
+        ),
+        (
+            "INSERT INTO out SELECT count(DISTINCT name) FROM clicks",
+            "all distinct values",
+        ),
+        ("INSERT INTO out SELECT DISTINCT k FROM clicks", "one row per group (k)"),
+        (
+            "INSERT INTO out SELECT count(*) FROM (SELECT k FROM files UNION ALL SELECT k FROM clicks) GROUP BY k",
+            "one row per group (k)",
+        ),
+    ] {
+        check(
+            query,
+            Mode::Stream,
+            &[&format!("`out/aggregate` keeps {kept} for ever, {REMEDY}")],
+        );
+    }
+}
+
+#[test]
+fn state_with_a_bound_is_not() {
+    for query in [
+        "INSERT INTO out SELECT count(*) FROM clicks",
+        "INSERT INTO out SELECT count(*) FROM files GROUP BY k",
+        "INSERT INTO out SELECT id FROM orders",
+        "SET 'table.exec.state.ttl' = '1 h'; INSERT INTO out SELECT count(*) FROM clicks GROUP BY k",
+        "INSERT INTO out SELECT count(*) FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '1' MINUTE))
+         GROUP BY k, window_start, window_end",
+    ] {
+        check(query, Mode::Stream, &[]);
+    }
+    check(
+        "INSERT INTO out SELECT count(*) FROM clicks GROUP BY k",
+        Mode::Batch,
+        &[],
+    );
+}
