@@ -132,6 +132,14 @@ impl EncodedRows {
         self.len() == 0
     }
 
+    /// Returns rows without columns.
+    pub(crate) fn empty_rows(rows: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            offsets: vec![0; rows + 1],
+        }
+    }
+
     /// Returns the bytes of a row. Panics if there is no such row.
     #[inline]
     pub fn row(&self, index: usize) -> &[u8] {

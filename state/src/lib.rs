@@ -12,6 +12,7 @@
 //! * [`log`]: a log in object storage with one writer at a time, on which several processes agree;
 //! * [`job_files`]: the files of a job in object storage;
 //! * [`store`]: one RocksDB per stateful subtask, behind an ordered queue of background work;
+//! * [`keyed`]: collections of rows by key, in memory and in a store;
 //! * [`manifest`]: the manifest of a checkpoint;
 //! * [`checkpoint`]: the checkpoints of a job: commit, recovery, verification, retention.
 #![warn(missing_docs, unreachable_pub)]
@@ -23,6 +24,7 @@ pub mod error;
 pub mod hash;
 pub mod job_files;
 pub mod key_group;
+pub mod keyed;
 pub mod lock;
 pub mod log;
 pub mod manifest;

@@ -5,8 +5,9 @@
 //! the backend's own threads. So a snapshot contains exactly what was queued before it, and the slot thread never waits
 //! for a disk. The caller reads directly, in bounded pieces, once the queue is empty ([`Store::poll_idle`]).
 //!
-//! Key layout, version 1: `key_group (u16 BE) | namespace (i64 BE, sign bit flipped) | key`. Values start with a
-//! version byte.
+//! Rows of keyed collections ([`crate::keyed`]) are in a column family of their own and are read by key, on threads that
+//! do nothing else ([`Store::read`]). The layouts of keys are described in `store/key.rs`; values start with a version
+//! byte.
 
 mod backend;
 mod chunk;
@@ -14,6 +15,7 @@ mod database;
 mod key;
 mod local_recovery;
 mod queue;
+mod read;
 mod restore;
 mod snapshot;
 
@@ -32,10 +34,12 @@ use crate::{Error, threads};
 use backend::Shared;
 pub use backend::{Backend, BackendOptions};
 pub use chunk::{FlushSource, WriteChunk};
-use database::Database;
-pub use key::KeyPrefix;
+use database::{Database, Family};
+pub use key::{KeyPrefix, KeyedPrefix};
 pub use queue::REPORT_INTERVAL;
 use queue::{Job, Queue};
+use read::ReadJob;
+pub use read::{PendingRead, StoreKeys, StoredValues};
 
 /// The keyed state of one subtask. Dropping it deletes its database; queued work that has not begun is discarded.
 pub struct Store {
@@ -43,6 +47,33 @@ pub struct Store {
     snapshots_queued: u64,
     /// True if a write or deletion was queued since the last snapshot.
     is_changed: bool,
+    /// True if a write was queued.
+    has_rows: bool,
+}
+
+/// Position of a scan over a keyed collection: the database key of the next row.
+#[derive(Debug, Clone)]
+pub struct KeyedPosition(Vec<u8>);
+
+impl KeyedPosition {
+    fn start(group: u16, collection: u8) -> Self {
+        let [high, low] = group.to_be_bytes();
+        Self(vec![high, low, collection])
+    }
+
+    /// Returns the first position after a collection in a key group.
+    fn end(group: u16, collection: u8) -> Self {
+        match collection.checked_add(1) {
+            Some(next) => Self::start(group, next),
+            None => Self((group + 1).to_be_bytes().to_vec()),
+        }
+    }
+
+    fn group(&self) -> u16 {
+        self.0
+            .first_chunk()
+            .map_or(u16::MAX, |group| u16::from_be_bytes(*group))
+    }
 }
 
 pub(crate) struct StoreInner {
@@ -69,6 +100,7 @@ impl Store {
     /// [`Store::poll_idle`] then reports.
     pub fn write(&mut self, source: Box<dyn FlushSource>, done: Option<Waker>) -> Result<(), Error> {
         self.is_changed = true;
+        self.has_rows = true;
         self.push(Job::Write { source, done })
     }
 
@@ -171,6 +203,66 @@ impl Store {
         }
     }
 
+    /// Returns true if the store may have rows: something was written to it or restored.
+    pub fn may_have_rows(&self) -> bool {
+        self.has_rows || self.inner.opened().is_some()
+    }
+
+    /// Begins to read rows of keyed collections by key. Rows whose write is still queued may be missing. The waker is
+    /// called when the read is complete.
+    pub fn read(&self, keys: StoreKeys, waker: &Waker) -> Result<PendingRead, Error> {
+        let (job, pending) = ReadJob::new(&self.inner, keys, waker.clone());
+        let Some(scheduler) = threads::scheduler() else {
+            let sent = self.inner.shared.data_folder.reads.send(job);
+            return match sent {
+                Ok(()) => Ok(pending),
+                Err(_) => Err(self.inner.threads_ended()),
+            };
+        };
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| self.inner.threads_ended())?;
+        runtime.spawn(async move {
+            scheduler(threads::WorkKind::State).await;
+            job.run();
+        });
+        Ok(pending)
+    }
+
+    /// Calls `visit(key, value)` for rows of a keyed collection, from the position `from` on: at most `rows_max` of
+    /// them and about a megabyte. Returns the position at which the scan continues; `None` at its end. The queue must
+    /// be empty ([`Store::poll_idle`]).
+    pub fn scan_keyed(
+        &self,
+        collection: u8,
+        from: Option<KeyedPosition>,
+        rows_max: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<Option<KeyedPosition>, Error> {
+        let Some(database) = self.inner.opened() else {
+            return Ok(None);
+        };
+        let range = self.inner.range;
+        let mut position = from.unwrap_or_else(|| KeyedPosition::start(range.start, collection));
+        loop {
+            let group = position.group();
+            if group >= range.end {
+                return Ok(None);
+            }
+            let mut visited = 0;
+            let to = KeyedPosition::end(group, collection);
+            let scanned = database.scan_keyed(&position.0, &to.0, rows_max, &mut |key, value| {
+                visited += 1;
+                visit(key, value);
+            });
+            position = match self.inner.note_damage(scanned)? {
+                Some(next) => KeyedPosition(next),
+                None => KeyedPosition::start(group + 1, collection),
+            };
+            if visited > 0 {
+                return Ok(Some(position));
+            }
+        }
+    }
+
     /// Returns the key groups and namespaces that have rows, in ascending order. Restores use it.
     pub fn namespaces(&self) -> Result<Vec<KeyPrefix>, Error> {
         match self.inner.opened() {
@@ -181,10 +273,7 @@ impl Store {
 
     fn push(&self, job: Job) -> Result<(), Error> {
         if self.inner.queue.push(job)? && !self.inner.schedule() {
-            return Err(Error::Background(format!(
-                "the threads of state store {} have ended",
-                self.inner.name
-            )));
+            return Err(self.inner.threads_ended());
         }
         Ok(())
     }
@@ -208,6 +297,10 @@ impl StoreInner {
         }
         let database = Database::open(&self.database_folder(), &self.shared.resources)?;
         Ok(self.database.get_or_init(|| database))
+    }
+
+    fn threads_ended(&self) -> Error {
+        Error::Background(format!("the threads of state store {} have ended", self.name))
     }
 
     fn opened(&self) -> Option<&Database> {

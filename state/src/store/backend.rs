@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::database::{Database, Resources, Sizes};
 use super::local_recovery::LocalRecovery;
 use super::queue::{self, Queue};
+use super::read::{self, ReadJob};
 use super::{KeyedSnapshot, Store, StoreInner, restore};
 use crate::job_files::JobFiles;
 use crate::key_group::KeyGroupRange;
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
 pub(super) struct DataFolder {
     /// Stores with queued work. Not bounded itself, but a store is in it at most once (see [`queue`]).
     pub(super) work: Sender<Arc<StoreInner>>,
+    /// Reads by key. Not bounded itself, but a task has one read at a time.
+    pub(super) reads: Sender<ReadJob>,
     /// Distinguishes the folders of stores of the same name, such as those of two attempts of a job.
     stores_created: AtomicU64,
     stores: Mutex<Vec<Weak<StoreInner>>>,
@@ -98,6 +101,7 @@ impl Backend {
             None => MemoryBudget::new(state_bytes),
         };
         let (work, stores) = crossbeam::channel::unbounded();
+        let (reads, queued_reads) = crossbeam::channel::unbounded();
         let local = Storage::from_url(&folder.join("snapshots").display().to_string())?;
         let backend = Self {
             shared: Arc::new(Shared {
@@ -106,6 +110,7 @@ impl Backend {
                 files: JobFiles::new(local, "job", 0),
                 data_folder: Arc::new(DataFolder {
                     work,
+                    reads,
                     stores_created: AtomicU64::new(0),
                     stores: Mutex::new(Vec::new()),
                     local_recovery: LocalRecovery::open(options.dir.join(LOCAL_RECOVERY_FOLDER)),
@@ -135,6 +140,11 @@ impl Backend {
                 queue::run_worker(&stores, report)
             })
             .map_err(Error::io("cannot start a thread for state"))?;
+            let queued_reads = queued_reads.clone();
+            threads::spawn(format!("state-read-{index}"), None, move || {
+                read::run_reader(&queued_reads);
+            })
+            .map_err(Error::io("cannot start a thread for reading state"))?;
         }
         Ok(backend)
     }
@@ -195,6 +205,7 @@ impl Backend {
             inner,
             snapshots_queued: 0,
             is_changed: true,
+            has_rows: false,
         }
     }
 

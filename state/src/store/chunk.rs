@@ -2,7 +2,8 @@
 //!
 //! Keys have the layout of [`super::key`]. A value is the version byte 1 and the operator's bytes.
 
-use super::KeyPrefix;
+use super::key::KeyedPrefix;
+use super::{Family, KeyPrefix};
 use crate::Error;
 
 const VALUE_VERSION: u8 = 1;
@@ -40,6 +41,7 @@ pub(crate) fn value_of<'a>(stored: &'a [u8], path: &std::path::Path) -> Result<&
 /// key) are written fastest; of rows with the same key the last one counts.
 #[derive(Debug, Default)]
 pub struct WriteChunk {
+    family: Family,
     keys: Vec<u8>,
     key_ends: Vec<u32>,
     /// Version byte and value of each row.
@@ -49,18 +51,55 @@ pub struct WriteChunk {
 }
 
 impl WriteChunk {
-    /// Appends a row.
+    /// Creates an empty chunk for rows of keyed collections. A default chunk is for panes.
+    pub fn keyed() -> Self {
+        Self {
+            family: Family::Keyed,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the column family of the rows.
+    pub(crate) fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Appends a row of a pane.
     pub fn put(&mut self, prefix: KeyPrefix, key: &[u8], value: &[u8]) {
-        self.push_key(prefix, key);
+        debug_assert_eq!(self.family, Family::Panes);
+        self.push_key(&prefix.bytes(), key);
+        self.push_value(value);
+    }
+
+    /// Appends the deletion of a row of a pane.
+    pub fn delete(&mut self, prefix: KeyPrefix, key: &[u8]) {
+        debug_assert_eq!(self.family, Family::Panes);
+        self.push_key(&prefix.bytes(), key);
+        self.push_deletion();
+    }
+
+    /// Appends a row of a keyed collection.
+    pub fn put_keyed(&mut self, prefix: KeyedPrefix, key: &[u8], value: &[u8]) {
+        debug_assert_eq!(self.family, Family::Keyed);
+        self.push_key(&prefix.bytes(), key);
+        self.push_value(value);
+    }
+
+    /// Appends the deletion of a row of a keyed collection.
+    pub fn delete_keyed(&mut self, prefix: KeyedPrefix, key: &[u8]) {
+        debug_assert_eq!(self.family, Family::Keyed);
+        self.push_key(&prefix.bytes(), key);
+        self.push_deletion();
+    }
+
+    fn push_value(&mut self, value: &[u8]) {
         self.values.push(VALUE_VERSION);
         self.values.extend_from_slice(value);
         let end = self.value_end();
         self.value_ends.push(end);
     }
 
-    /// Appends the deletion of a row.
-    pub fn delete(&mut self, prefix: KeyPrefix, key: &[u8]) {
-        self.push_key(prefix, key);
+    fn push_deletion(&mut self) {
         let end = self.value_end();
         self.value_ends.push(end | DELETED);
     }
@@ -80,8 +119,8 @@ impl WriteChunk {
         self.key_ends.is_empty()
     }
 
-    fn push_key(&mut self, prefix: KeyPrefix, key: &[u8]) {
-        self.keys.extend_from_slice(&prefix.bytes());
+    fn push_key(&mut self, prefix: &[u8], key: &[u8]) {
+        self.keys.extend_from_slice(prefix);
         self.keys.extend_from_slice(key);
         // Offsets are 32 bits: a wrapped one would mix up rows.
         assert!(

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, IngestExternalFileOptions,
-    Options, ReadOptions, SliceTransform, SstFileWriter, WriteBatch, WriteBufferManager, WriteOptions, properties,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions,
+    IngestExternalFileOptions, Options, ReadOptions, SliceTransform, SstFileWriter, WriteBatch, WriteBufferManager,
+    WriteOptions, properties,
 };
 
 use super::chunk::{WriteChunk, value_of};
-use super::key::PREFIX_BYTES;
+use super::key::{KEYED_PREFIX_BYTES, PREFIX_BYTES};
+use super::read::{StoreKeys, StoredValues, key_after_prefix};
 use super::{FlushSource, KeyPrefix};
 use crate::{Error, threads};
 
@@ -29,7 +31,29 @@ const SORTED_FILE_BYTES_MAX: u64 = 64 << 20;
 const READ_KEYS_MAX: usize = 1024;
 /// Bytes of values after which a scan returns.
 const SCAN_BYTES_MAX: usize = 1 << 20;
-const FAMILY: &str = "default";
+/// Number of files of the first level from which on keyed collections are compacted: a lookup by key searches each.
+const KEYED_FILES_MAX: i32 = 4;
+
+/// The column families of a database.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Rows of windows: written, read whole once, and deleted.
+    #[default]
+    Panes,
+    /// Rows of keyed collections: read and replaced by key.
+    Keyed,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 2] = [Self::Panes, Self::Keyed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Panes => "default",
+            Self::Keyed => "keyed",
+        }
+    }
+}
 
 /// The memory that the databases of a process share.
 pub(crate) struct Resources {
@@ -60,11 +84,14 @@ impl Resources {
         self.cache.get_usage()
     }
 
-    /// Returns the options of a database.
-    pub(crate) fn options(&self) -> Options {
+    /// Returns the options of a column family, and, for [`Family::Panes`], of a database.
+    pub(crate) fn options(&self, family: Family) -> Options {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&self.cache);
-        table.set_block_size(16 << 10);
+        table.set_block_size(match family {
+            Family::Panes => 16 << 10,
+            Family::Keyed => 4 << 10,
+        });
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
         table.set_bloom_filter(10.0, false);
@@ -72,8 +99,12 @@ impl Resources {
         table.set_format_version(5);
         let mut options = Options::default();
         options.create_if_missing(true);
+        options.create_missing_column_families(true);
         options.set_block_based_table_factory(&table);
-        options.set_prefix_extractor(SliceTransform::create_fixed_prefix(PREFIX_BYTES));
+        options.set_prefix_extractor(SliceTransform::create_fixed_prefix(match family {
+            Family::Panes => PREFIX_BYTES,
+            Family::Keyed => KEYED_PREFIX_BYTES,
+        }));
         options.set_write_buffer_manager(&self.write_buffers);
         options.set_write_buffer_size(self.write_buffer_bytes);
         options.set_max_write_buffer_number(3);
@@ -82,7 +113,11 @@ impl Resources {
         options.set_max_background_jobs(2);
         // Spilled rows are mostly read once, when their window fires: compacting files early costs more than a scan
         // over a few more of them.
-        options.set_level_zero_file_num_compaction_trigger(16);
+        let files = match family {
+            Family::Panes => 16,
+            Family::Keyed => KEYED_FILES_MAX,
+        };
+        options.set_level_zero_file_num_compaction_trigger(files);
         options.set_level_zero_slowdown_writes_trigger(48);
         options.set_level_zero_stop_writes_trigger(96);
         options.set_max_manifest_file_size(1 << 20);
@@ -97,10 +132,15 @@ impl Resources {
     }
 }
 
+fn descriptor(family: Family, options: &[Options; 2]) -> ColumnFamilyDescriptor {
+    ColumnFamilyDescriptor::new(family.name(), options[family as usize].clone())
+}
+
 /// An open database.
 pub(crate) struct Database {
     db: DB,
-    options: Options,
+    /// Options by family.
+    options: [Options; 2],
     path: PathBuf,
     writes: WriteOptions,
 }
@@ -112,21 +152,27 @@ impl Database {
             path,
             format!("cannot create the folder {} for state", path.display()),
         ))?;
-        let options = resources.options();
-        let family = ColumnFamilyDescriptor::new(FAMILY, options.clone());
-        let db = DB::open_cf_descriptors(&options, path, [family]).map_err(Error::database(path))?;
+        let options = Family::ALL.map(|family| resources.options(family));
+        let descriptors = Family::ALL.map(|family| descriptor(family, &options));
+        let db = DB::open_cf_descriptors(&options[0], path, descriptors).map_err(Error::database(path))?;
         Ok(Self::new(db, options, path))
     }
 
     /// Opens an existing database for reading.
     pub(crate) fn open_read_only(path: &Path, resources: &Resources) -> Result<Self, Error> {
-        let options = resources.options();
-        let families = [ColumnFamilyDescriptor::new(FAMILY, options.clone())];
-        let db = DB::open_cf_descriptors_read_only(&options, path, families, false).map_err(Error::database(path))?;
+        let options = Family::ALL.map(|family| resources.options(family));
+        // Databases of earlier versions have no keyed collections.
+        let existing = DB::list_cf(&options[0], path).map_err(Error::database(path))?;
+        let descriptors = Family::ALL
+            .into_iter()
+            .filter(|family| existing.iter().any(|name| name == family.name()))
+            .map(|family| descriptor(family, &options));
+        let db =
+            DB::open_cf_descriptors_read_only(&options[0], path, descriptors, false).map_err(Error::database(path))?;
         Ok(Self::new(db, options, path))
     }
 
-    fn new(db: DB, options: Options, path: &Path) -> Self {
+    fn new(db: DB, options: [Options; 2], path: &Path) -> Self {
         let mut writes = WriteOptions::default();
         writes.disable_wal(true);
         Self {
@@ -135,6 +181,17 @@ impl Database {
             path: path.to_path_buf(),
             writes,
         }
+    }
+
+    /// Returns the handle of a column family; `None` if a database that was opened for reading does not have it.
+    fn family(&self, family: Family) -> Option<&ColumnFamily> {
+        self.db.cf_handle(family.name())
+    }
+
+    /// Returns the handle of a column family of a database that was opened for writing.
+    fn writable(&self, family: Family) -> &ColumnFamily {
+        self.family(family)
+            .expect("a database that is written to was opened with all families")
     }
 
     /// Writes the rows of a source: through the write buffer, or by ingesting sorted files where at least
@@ -148,7 +205,7 @@ impl Database {
                 continue;
             }
             if let Some(files) = &mut sorted {
-                if chunk.is_sorted_after(files.last_key()) {
+                if chunk.family() == files.family && chunk.is_sorted_after(files.last_key()) {
                     files.write(&chunk)?;
                     continue;
                 }
@@ -156,8 +213,10 @@ impl Database {
                     self.ingest(files)?;
                 }
             }
-            let last = ordered.last().and_then(WriteChunk::last_key);
-            if !chunk.is_sorted_after(last) {
+            let follows = ordered
+                .last()
+                .is_none_or(|last| last.family() == chunk.family() && chunk.is_sorted_after(last.last_key()));
+            if !follows || !chunk.is_sorted_after(None) {
                 for chunk in ordered.drain(..) {
                     self.write_chunk(&chunk)?;
                 }
@@ -168,9 +227,10 @@ impl Database {
                 }
             }
             ordered_bytes += chunk.bytes();
+            let chunk_family = chunk.family();
             ordered.push(chunk);
             if ordered_bytes >= INGEST_BYTES_MIN {
-                let mut files = SortedFiles::new(scratch, &self.options);
+                let mut files = self.sorted_files(chunk_family, scratch);
                 for chunk in ordered.drain(..) {
                     files.write(&chunk)?;
                 }
@@ -188,11 +248,12 @@ impl Database {
     }
 
     fn write_chunk(&self, chunk: &WriteChunk) -> Result<(), Error> {
+        let family = self.writable(chunk.family());
         let mut batch = WriteBatch::with_capacity_bytes(chunk.bytes() + 16 * chunk.len());
         for (key, value) in chunk.rows() {
             match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
+                Some(value) => batch.put_cf(&family, key, value),
+                None => batch.delete_cf(&family, key),
             }
         }
         self.db
@@ -202,6 +263,7 @@ impl Database {
 
     /// Adds sorted files to the database.
     pub(crate) fn ingest(&self, files: SortedFiles<'_>) -> Result<(), Error> {
+        let family = self.writable(files.family);
         let paths = files.finish()?;
         if paths.is_empty() {
             return Ok(());
@@ -209,13 +271,13 @@ impl Database {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
         self.db
-            .ingest_external_file_opts(&options, paths)
+            .ingest_external_file_cf_opts(&family, &options, paths)
             .map_err(Error::database(&self.path))
     }
 
-    /// Starts sorted files in `scratch`, for [`Database::ingest`].
-    pub(crate) fn sorted_files<'a>(&'a self, scratch: &'a Path) -> SortedFiles<'a> {
-        SortedFiles::new(scratch, &self.options)
+    /// Starts sorted files of a family in `scratch`, for [`Database::ingest`].
+    pub(crate) fn sorted_files<'a>(&'a self, family: Family, scratch: &'a Path) -> SortedFiles<'a> {
+        SortedFiles::new(scratch, family, &self.options[family as usize])
     }
 
     /// Deletes all rows from the first to the last prefix (inclusive) of each range.
@@ -234,13 +296,27 @@ impl Database {
     pub(crate) fn snapshot(&self, to: &Path) -> Result<LocalSnapshot, Error> {
         let mut flush = FlushOptions::default();
         flush.set_wait(true);
-        self.db.flush_opt(&flush).map_err(Error::database(&self.path))?;
+        let families = Family::ALL.map(|family| self.writable(family));
+        let families: Vec<_> = families.iter().collect();
+        self.db
+            .flush_cfs_opt(&families, &flush)
+            .map_err(Error::database(&self.path))?;
         let checkpoint = Checkpoint::new(&self.db).map_err(Error::database(&self.path))?;
         checkpoint.create_checkpoint(to).map_err(Error::database(&self.path))?;
         Ok(LocalSnapshot {
             folder: to.to_path_buf(),
             // From the files' properties, which are in memory.
-            entries: self.db.property_int_value(properties::ESTIMATE_NUM_KEYS).ok().flatten(),
+            entries: Some(
+                families
+                    .iter()
+                    .filter_map(|family| {
+                        self.db
+                            .property_int_value_cf(*family, properties::ESTIMATE_NUM_KEYS)
+                            .ok()
+                    })
+                    .flatten()
+                    .sum(),
+            ),
         })
     }
 
@@ -285,10 +361,7 @@ impl Database {
 
     /// Reads many keys; see [`super::Store::get_many`].
     pub(crate) fn get_many(&self, keys: &[(KeyPrefix, &[u8])]) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        let family = self
-            .db
-            .cf_handle(FAMILY)
-            .expect("the database was opened with this family");
+        let family = self.writable(Family::Panes);
         let full: Vec<Vec<u8>> = keys.iter().map(|(prefix, key)| prefix.key(key)).collect();
         let mut order: Vec<usize> = (0..full.len()).collect();
         order.sort_unstable_by(|a, b| full[*a].cmp(&full[*b]));
@@ -304,6 +377,60 @@ impl Database {
             }
         }
         Ok(values)
+    }
+
+    /// Reads rows of keyed collections; see [`super::Store::read`].
+    pub(crate) fn get_keyed(&self, keys: &StoreKeys) -> Result<StoredValues, Error> {
+        let family = self.writable(Family::Keyed);
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_unstable_by(|a, b| keys.key(*a).cmp(keys.key(*b)));
+        let mut found = Vec::new();
+        found.resize_with(keys.len(), || None);
+        for part in order.chunks(READ_KEYS_MAX) {
+            let read = self
+                .db
+                .batched_multi_get_cf(&family, part.iter().map(|index| keys.key(*index)), true);
+            for (index, value) in part.iter().zip(read) {
+                found[*index] = value.map_err(Error::database(&self.path))?;
+            }
+        }
+        let mut values = StoredValues::default();
+        for stored in found {
+            match stored {
+                Some(stored) => values.push(Some(value_of(&stored, &self.path)?)),
+                None => values.push(None),
+            }
+        }
+        Ok(values)
+    }
+
+    /// Visits rows of one collection and key group; see [`super::Store::scan_keyed`].
+    pub(crate) fn scan_keyed(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        rows_max: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.set_iterate_upper_bound(to.to_vec());
+        options.fill_cache(false);
+        let mut rows = self.db.raw_iterator_cf_opt(&self.writable(Family::Keyed), options);
+        rows.seek(from);
+        let mut visited = 0;
+        let mut bytes = 0;
+        while let Some((key, value)) = rows.item() {
+            if visited == rows_max || bytes >= SCAN_BYTES_MAX {
+                return Ok(Some(key.to_vec()));
+            }
+            visit(key_after_prefix(key), value_of(value, &self.path)?);
+            visited += 1;
+            bytes += value.len();
+            rows.next();
+        }
+        rows.status().map_err(Error::database(&self.path))?;
+        Ok(None)
     }
 
     /// Returns the prefixes that have rows, in ascending order.
@@ -332,13 +459,16 @@ impl Database {
         Ok(prefixes)
     }
 
-    /// Copies all rows with keys in `from..to`, as they are stored.
+    /// Copies all rows of the files' family with keys in `from..to`, as they are stored.
     pub(crate) fn copy_to(&self, from: &[u8], to: &[u8], files: &mut SortedFiles<'_>) -> Result<(), Error> {
+        let Some(family) = self.family(files.family) else {
+            return Ok(());
+        };
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
         options.set_iterate_upper_bound(to.to_vec());
         options.fill_cache(false);
-        let mut rows = self.db.raw_iterator_opt(options);
+        let mut rows = self.db.raw_iterator_cf_opt(&family, options);
         rows.seek(from);
         while let Some((key, value)) = rows.item() {
             files.put(key, Some(value))?;
@@ -349,7 +479,13 @@ impl Database {
 
     /// Returns the sizes of the database.
     pub(crate) fn sizes(&self) -> Sizes {
-        let read = |name| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
+        let read = |name: &properties::PropName| {
+            let of = |family| {
+                let value = self.db.property_int_value_cf(&self.family(family)?, name);
+                value.ok().flatten()
+            };
+            Family::ALL.into_iter().filter_map(of).sum()
+        };
         Sizes {
             files: read(properties::LIVE_SST_FILES_SIZE),
             write_buffers: read(properties::CUR_SIZE_ALL_MEM_TABLES),
@@ -377,6 +513,7 @@ pub(crate) struct Sizes {
 /// Sorted files in the making, which a database ingests. Rows must be added in ascending key order.
 pub(crate) struct SortedFiles<'a> {
     scratch: &'a Path,
+    pub(crate) family: Family,
     options: &'a Options,
     open: Option<SstFileWriter<'a>>,
     last: Vec<u8>,
@@ -385,9 +522,10 @@ pub(crate) struct SortedFiles<'a> {
 }
 
 impl<'a> SortedFiles<'a> {
-    fn new(scratch: &'a Path, options: &'a Options) -> Self {
+    fn new(scratch: &'a Path, family: Family, options: &'a Options) -> Self {
         Self {
             scratch,
+            family,
             options,
             open: None,
             last: Vec::new(),

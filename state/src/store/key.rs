@@ -1,7 +1,8 @@
 //! Keys of the database.
 //!
-//! Layout, version 1: `key_group (u16 BE) | namespace (i64 BE, sign bit flipped) | key`. Big-endian and the flipped
-//! sign make byte order the order of (group, namespace, key).
+//! There are two column families, each with a layout of its own. Panes of windows: `key_group (u16 BE) | namespace (i64
+//! BE, sign bit flipped) | key` (layout 1). Keyed collections: `key_group (u16 BE) | collection (u8) | generation (u32
+//! BE) | hash (u64 BE) | key` (layout 2). Big-endian and the flipped sign make byte order the order of these fields.
 
 use crate::key_group::KeyGroup;
 
@@ -53,6 +54,33 @@ impl KeyPrefix {
     }
 }
 
+/// Bytes before the operator's key in the layout of keyed collections. The database has a Bloom filter of them.
+pub(crate) const KEYED_PREFIX_BYTES: usize = 15;
+
+/// The part of the key of a keyed collection before the operator's key. It sorts by the fields in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyedPrefix {
+    /// The key group of the row's key.
+    pub group: KeyGroup,
+    /// Number of the collection in its operator's store.
+    pub collection: u8,
+    /// Generation of the row; rows of a generation are deleted together.
+    pub generation: u32,
+    /// Hash of the key.
+    pub hash: u64,
+}
+
+impl KeyedPrefix {
+    pub(crate) fn bytes(self) -> [u8; KEYED_PREFIX_BYTES] {
+        let mut prefix = [0; KEYED_PREFIX_BYTES];
+        prefix[..2].copy_from_slice(&self.group.0.to_be_bytes());
+        prefix[2] = self.collection;
+        prefix[3..7].copy_from_slice(&self.generation.to_be_bytes());
+        prefix[7..].copy_from_slice(&self.hash.to_be_bytes());
+        prefix
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +95,16 @@ mod tests {
         assert_eq!(prefix(0, -1).key(b""), [0, 0, 0x7f, 255, 255, 255, 255, 255, 255, 255]);
         assert_eq!(prefix(7, i64::MAX).end(), prefix(8, i64::MIN).bytes());
         assert_eq!(KeyPrefix::of_key(&prefix(9, -5).key(b"abc")), Some(prefix(9, -5)));
+    }
+
+    #[test]
+    fn prefixes_of_collections_are_golden() {
+        let prefix = KeyedPrefix {
+            group: KeyGroup(0x0102),
+            collection: 3,
+            generation: 0x0405_0607,
+            hash: 0x0809_0a0b_0c0d_0e0f,
+        };
+        assert_eq!(prefix.bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
     }
 }

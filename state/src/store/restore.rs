@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::database::Database;
+use super::database::{Database, Family};
 use super::snapshot::UploadedFiles;
-use super::{KeyPrefix, KeyedSnapshot, StoreInner};
+use super::{KeyedSnapshot, StoreInner};
 use crate::Error;
 use crate::job_files::FileReference;
-use crate::key_group::{KeyGroup, KeyGroupRange};
+use crate::key_group::KeyGroupRange;
 use crate::threads;
 
 /// Files that are fetched at the same time, for all stores of a process together.
@@ -80,29 +80,23 @@ async fn copy_owned(store: &Arc<StoreInner>, parts: &[&KeyedSnapshot]) -> Result
 
 fn copy_rows(store: &StoreInner, scratch: &Path, sources: &[(PathBuf, KeyGroupRange)]) -> Result<(), Error> {
     let target = store.database()?;
-    let mut files = target.sorted_files(scratch);
     debug_assert!(
         sources.windows(2).all(|pair| pair[0].1.end <= pair[1].1.start),
         "the parts of a restore are sorted and disjoint, since their rows are written to sorted files: {sources:?}"
     );
-    for (folder, owned) in sources {
-        let source = Database::open_read_only(folder, &store.shared.resources)?;
-        source.copy_to(&group_start(owned.start), &group_start(owned.end), &mut files)?;
+    // In both families, keys begin with the key group.
+    for family in Family::ALL {
+        let mut files = target.sorted_files(family, scratch);
+        for (folder, owned) in sources {
+            let source = Database::open_read_only(folder, &store.shared.resources)?;
+            source.copy_to(&owned.start.to_be_bytes(), &owned.end.to_be_bytes(), &mut files)?;
+        }
+        target.ingest(files)?;
     }
-    target.ingest(files)?;
     for (folder, _) in sources {
         std::fs::remove_dir_all(folder).map_err(Error::io(format!("cannot delete {}", folder.display())))?;
     }
     Ok(())
-}
-
-/// Returns the smallest database key of a key group.
-fn group_start(group: u16) -> Vec<u8> {
-    let prefix = KeyPrefix {
-        group: KeyGroup(group),
-        namespace: i64::MIN,
-    };
-    prefix.bytes().to_vec()
 }
 
 /// Links or fetches a part's files into `folder`, under their names in the database, and writes `CURRENT`.

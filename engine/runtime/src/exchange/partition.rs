@@ -7,6 +7,7 @@ use millstream_state::hash_columns;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 
 use crate::Error;
+use crate::operators::row_kinds::cut_updates;
 
 /// Partitions batches by the subtask that owns the key group of each row.
 pub(crate) struct Partitioner {
@@ -69,12 +70,17 @@ impl Partitioner {
                 .extend(self.hashes.iter().map(|hash| count(KeyGroup::of_hash(*hash, max))));
         }
         if let Some(target) = counts.iter().position(|count| *count == batch.num_rows()) {
-            return send(target, batch);
+            return send(
+                target,
+                cut_updates(&batch, |row| self.hashes[row] != self.hashes[row + 1])?,
+            );
         }
         let mut indices: Vec<Vec<u32>> = counts.iter().map(|count| Vec::with_capacity(*count)).collect();
         for (row, owner) in self.rows.iter().enumerate() {
             indices[*owner as usize].push(row as u32);
         }
+        // An update that changes the key is a deletion for one key and an insertion for another.
+        let batch = cut_updates(&batch, |row| self.hashes[row] != self.hashes[row + 1])?;
         for (target, indices) in indices.into_iter().enumerate() {
             if !indices.is_empty() {
                 send(target, take_record_batch(&batch, &UInt32Array::from(indices))?)?;

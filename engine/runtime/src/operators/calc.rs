@@ -17,9 +17,11 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::utils::collect_columns;
+use millstream_connectors::changelog;
 use millstream_graph::sql_type;
 use millstream_graph::{self as graph, ErrorPolicy, Port};
 
+use super::row_kinds;
 use crate::Error;
 use crate::dead_letters::{DeadLetter, dead_letters, row_as_json};
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp};
@@ -39,6 +41,8 @@ pub(crate) struct Calc {
     projection: Vec<PhysicalExprRef>,
     output: SchemaRef,
     on_error: ErrorPolicy,
+    /// True if the rows are those of a changelog.
+    is_changelog: bool,
 }
 
 /// The result of evaluating a batch.
@@ -81,6 +85,7 @@ impl Calc {
             projection,
             output,
             on_error: calc.on_error,
+            is_changelog: changelog::is_changelog(input),
         })
     }
 
@@ -99,6 +104,11 @@ impl Calc {
                 bad_rows: 0,
             }),
             Err(error) if self.on_error == ErrorPolicy::Fail => Err(self.fail(batch, error)),
+            Err(error) if self.is_changelog => {
+                // A batch is cut between the two rows of an update.
+                let rows = row_kinds::without_updates(batch)?;
+                self.evaluate_by_bisection(&rows, error, position, now)
+            }
             Err(error) => self.evaluate_by_bisection(batch, error, position, now),
         }
     }
@@ -132,7 +142,7 @@ impl Calc {
                 &RecordBatchOptions::new().with_row_count(Some(rows)),
             )
         };
-        let columns: Vec<ArrayRef> = self.read.iter().map(|index| Arc::clone(batch.column(*index))).collect();
+        let mut columns: Vec<ArrayRef> = self.read.iter().map(|index| Arc::clone(batch.column(*index))).collect();
         let Some(filter) = &self.filter else {
             return Ok(read(columns, batch.num_rows())?);
         };
@@ -141,6 +151,10 @@ impl Calc {
         let count = passed.true_count();
         if count == batch.num_rows() {
             return Ok(read(columns, count)?);
+        }
+        if let (true, Some(kinds)) = (self.is_changelog, columns.last_mut()) {
+            // The last column that is read is that of the kinds: a changelog's projection ends with it.
+            *kinds = row_kinds::of_passed_rows(kinds, passed);
         }
         let mut predicate = FilterBuilder::new(passed);
         if columns.len() > 1 {
@@ -169,8 +183,11 @@ impl Calc {
         while let Some((start, rows, error)) = open.pop() {
             if rows == 1 {
                 let row = batch.slice(start, 1);
-                bad_rows += 1;
+                // The error policy applies to the row that was inserted. The same row is deleted without a word.
+                let is_deletion = changelog::kinds(&row).is_some_and(|kinds| kinds.value(0) < 0);
+                bad_rows += u64::from(!is_deletion);
                 match self.on_error {
+                    ErrorPolicy::DeadLetter if is_deletion => {}
                     ErrorPolicy::Null => kept.extend(self.with_nulls(&row)?.map(|row| (start, row))),
                     ErrorPolicy::DeadLetter => failed.push((start, self.sql_message(&error))),
                     ErrorPolicy::Skip | ErrorPolicy::Fail => {}

@@ -5,8 +5,11 @@ mod calc;
 #[cfg(debug_assertions)]
 mod checked;
 mod dynamic_filter;
+mod group_aggregate;
 mod inline;
+mod keyed;
 mod keyed_state;
+pub(crate) mod row_kinds;
 mod session;
 mod spill;
 mod table;
@@ -96,6 +99,11 @@ fn make(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<B
                 Ok(Box::new(WindowAggregate::new(name, aggregate, input, output, context)?))
             }
         },
+        graph::Operator::GroupAggregate(aggregate) => {
+            let mode = &node.output.changelog;
+            let operator = group_aggregate::group_aggregate(name, aggregate, input, output, mode, context)?;
+            Ok(Box::new(operator))
+        }
         graph::Operator::DynamicFilter(filter) => dynamic_filter(name, filter, input),
         graph::Operator::WindowAssign(assign) => Ok(Box::new(WindowAssign::new(assign, output)?)),
         graph::Operator::WindowJoin(join) => {

@@ -27,6 +27,7 @@ use millstream_graph::Aggregate;
 pub(super) use self::accumulator::Accumulator;
 pub(super) use self::accumulator_factory::new_accumulator;
 pub(super) use self::group_index::{GroupIndex, UNKNOWN, new_group_index};
+pub(super) use self::numeric_accumulators::{FoldOperation, Max, Min};
 pub(super) use self::state_snapshot::StateSnapshots;
 use crate::Error;
 

@@ -19,7 +19,7 @@ use super::{Accumulator, Select};
 use crate::Error;
 
 /// A fold of numbers.
-pub(super) trait FoldOperation: Send {
+pub(in crate::operators) trait FoldOperation: Send {
     /// Returns the value before the first.
     fn initial<N: ArrowNativeTypeOp>() -> N;
     /// Folds a value into the former result.
@@ -32,9 +32,9 @@ pub(super) struct Sum;
 /// the greatest integer, which is not a valid decimal, and stays so.
 pub(super) struct DecimalSum;
 /// The minimum.
-pub(super) struct Min;
+pub(in crate::operators) struct Min;
 /// The maximum.
-pub(super) struct Max;
+pub(in crate::operators) struct Max;
 
 impl FoldOperation for Sum {
     fn initial<N: ArrowNativeTypeOp>() -> N {

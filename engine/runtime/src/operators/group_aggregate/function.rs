@@ -1,0 +1,121 @@
+//! Aggregate functions over the cells of groups.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::*;
+use millstream_state::keyed::Table;
+
+use super::extremum::Extremum;
+use super::partial_state::PartialState;
+use super::sum::{Average, Count, FloatSum, Sum};
+use crate::Error;
+use crate::operators::table::{AggregateSpec, Max, Min};
+
+/// The rows of a batch that an aggregate is updated by.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    /// Slot of each row's group.
+    pub slots: &'a [u32],
+    /// The slots without repetitions.
+    pub distinct: &'a [u32],
+    /// Weight of each row: 1 is added, -1 is taken back, 0 is ignored. `None`: all are added.
+    pub weights: Option<&'a [i8]>,
+}
+
+impl Rows<'_> {
+    /// Calls `visit(row, slot, weight)` for each row that counts and is not NULL.
+    #[inline(always)]
+    pub(super) fn for_each(&self, nulls: Option<&NullBuffer>, mut visit: impl FnMut(usize, u32, i8)) {
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        match (self.weights, nulls) {
+            (None, None) => {
+                for (row, slot) in self.slots.iter().enumerate() {
+                    visit(row, *slot, 1);
+                }
+            }
+            (weights, nulls) => {
+                for (row, slot) in self.slots.iter().enumerate() {
+                    let weight = weights.map_or(1, |weights| weights[row]);
+                    if weight != 0 && nulls.is_none_or(|nulls| nulls.is_valid(row)) {
+                        visit(row, *slot, weight);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the weights of the rows, with 0 for those that do not pass a filter. `None` without a filter.
+    pub(super) fn filtered(&self, filter: Option<&BooleanArray>) -> Option<Vec<i8>> {
+        let filter = filter?;
+        let weight = |row: usize| match filter.is_valid(row) && filter.value(row) {
+            true => self.weights.map_or(1, |weights| weights[row]),
+            false => 0,
+        };
+        Some((0..self.slots.len()).map(weight).collect())
+    }
+}
+
+/// An aggregate function over value columns of a table, from the column `first` on. Cells that are NULL are in the
+/// initial state.
+pub(super) trait Function: Send {
+    /// Returns the types of the value columns.
+    fn value_types(&self) -> Vec<DataType>;
+
+    /// Updates the groups of rows. `ordinals` has the index of each slot among the distinct ones, by slot.
+    fn update(
+        &mut self,
+        arguments: &[ArrayRef],
+        rows: &Rows<'_>,
+        ordinals: &[u32],
+        table: &mut Table,
+        first: usize,
+    ) -> Result<(), Error>;
+
+    /// Returns the results of some groups.
+    fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error>;
+
+    /// Returns true if nothing is left of the rows that a group has had. Called only if rows can be taken back.
+    fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool;
+}
+
+/// Makes the function of an aggregate call. If the call is `distinct`, the function gets each value once. Returns `None`
+/// if rows are taken back (`retracts`) and the function cannot do that.
+pub(super) fn new_function(
+    spec: &AggregateSpec,
+    distinct: bool,
+    retracts: bool,
+) -> Option<Result<Box<dyn Function>, Error>> {
+    let function = &spec.aggregate.function;
+    let is_plain = (distinct || !function.is_distinct()) && function.order_bys().is_empty();
+    let arguments = function.expressions().len();
+    let result = &spec.result_type;
+    let own: Option<Box<dyn Function>> = match function.fun().name() {
+        "count" if is_plain => Some(Box::new(Count)),
+        "sum" if is_plain && arguments == 1 => match result {
+            DataType::Int64 => Some(Box::new(Sum::<Int64Type>::new(result))),
+            DataType::UInt64 => Some(Box::new(Sum::<UInt64Type>::new(result))),
+            DataType::Decimal128(..) => Some(Box::new(Sum::<Decimal128Type>::new(result))),
+            DataType::Float64 => Some(Box::new(FloatSum::new(retracts))),
+            _ => None,
+        },
+        "avg" if is_plain && arguments == 1 && result == &DataType::Float64 => Some(Box::new(Average::new(retracts))),
+        "min" if is_plain && !retracts => Extremum::<Min>::for_type(result),
+        "max" if is_plain && !retracts => Extremum::<Max>::for_type(result),
+        _ => None,
+    };
+    match own {
+        Some(own) => Some(Ok(own)),
+        None if retracts || distinct => None,
+        None => Some(PartialState::new(spec).map(|function| Box::new(function) as Box<dyn Function>)),
+    }
+}
+
+/// Returns a column in this type.
+pub(super) fn in_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, Error> {
+    match column.data_type() == data_type {
+        true => Ok(Arc::clone(column)),
+        false => Ok(arrow::compute::cast(column, data_type)?),
+    }
+}

@@ -1,0 +1,248 @@
+//! Aggregation by key without windows, whose results are updated as rows arrive.
+//!
+//! Collections: one row per group, with the cells of all aggregates ([`function`]); and for each aggregate with
+//! `DISTINCT` one row per group and value, with its weight ([`distinct`]). If the input is a changelog, a group also
+//! counts its rows: it has a result while there are some, and state as long as anything is not zero, because a deletion
+//! may arrive before the insertion it belongs to.
+
+mod distinct;
+mod extremum;
+mod function;
+mod number;
+mod partial_state;
+mod sum;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow_array::RecordBatch;
+use millstream_connectors::changelog;
+use millstream_graph::{self as graph, ChangelogMode};
+use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
+
+use self::distinct::Distinct;
+use self::function::{Function, Rows, new_function};
+use super::OperatorContext;
+use super::keyed::{Keyed, KeyedLogic, Keys, Output};
+use super::table::{Argument, TableSpec};
+use crate::Error;
+
+/// The operator.
+pub(super) type GroupAggregate = Keyed<GroupLogic>;
+
+/// Makes the operator of a node.
+pub(super) fn group_aggregate(
+    name: &str,
+    node: &graph::GroupAggregate,
+    input: &SchemaRef,
+    output: &SchemaRef,
+    mode: &ChangelogMode,
+    context: OperatorContext,
+) -> Result<GroupAggregate, Error> {
+    let logic = GroupLogic::new(name, node, input, context.max_parallelism)?;
+    Keyed::new(logic, mode.clone(), node.emission, Arc::clone(output), context)
+}
+
+/// The logic of the operator.
+pub(super) struct GroupLogic {
+    keys: Vec<usize>,
+    spec: Arc<TableSpec>,
+    calls: Vec<Call>,
+    /// Layouts of the collections.
+    collections: Vec<TableOptions>,
+    /// True if the input is a changelog.
+    retracts: bool,
+    /// The evaluated arguments of the batch whose keys were asked for last.
+    arguments: Vec<Argument>,
+    /// By slot of the first collection: its index among the distinct slots of the present call.
+    ordinals: Vec<u32>,
+}
+
+/// One aggregate call.
+struct Call {
+    function: Box<dyn Function>,
+    /// The first of the call's value columns in the first collection.
+    first: usize,
+    distinct: Option<Distinct>,
+}
+
+/// Value column with the number of a group's rows, in the first collection, if the input is a changelog.
+const ROWS: usize = 0;
+
+impl GroupLogic {
+    fn new(name: &str, node: &graph::GroupAggregate, input: &SchemaRef, max_parallelism: u16) -> Result<Self, Error> {
+        let retracts = changelog::is_changelog(input);
+        let key_fields: Vec<_> = node
+            .keys
+            .iter()
+            .map(|key| Arc::new(input.field(*key).clone()))
+            .collect();
+        let key_types: Vec<DataType> = key_fields
+            .iter()
+            .map(|field: &Arc<Field>| field.data_type().clone())
+            .collect();
+        let spec = TableSpec::new(key_fields, &node.aggregates)?;
+        let mut values = Vec::new();
+        if retracts {
+            values.push(DataType::Int64);
+        }
+        let mut calls = Vec::with_capacity(spec.aggregates.len());
+        let mut distinct_layouts = Vec::new();
+        for aggregate in &spec.aggregates {
+            let earlier = calls.iter().filter_map(|call: &Call| call.distinct.as_ref());
+            let distinct = Distinct::of(aggregate, input, earlier)?;
+            let function = new_function(aggregate, distinct.is_some(), retracts).ok_or_else(|| Error::Operator {
+                operator: name.to_owned(),
+                message: format!(
+                    "{} cannot take back rows, which its input updates or deletes",
+                    aggregate.aggregate.function.name()
+                ),
+            })??;
+            if let Some(distinct) = distinct.as_ref().filter(|distinct| distinct.is_first) {
+                let keys = [key_types.as_slice(), &distinct.types].concat();
+                distinct_layouts.push(Layout::new(&keys, &[DataType::Int64])?);
+            }
+            let first = values.len();
+            values.extend(function.value_types());
+            calls.push(Call {
+                function,
+                first,
+                distinct,
+            });
+        }
+        let groups = Layout::new(&key_types, &values)?;
+        let collections = std::iter::once(groups)
+            .chain(distinct_layouts)
+            .enumerate()
+            .map(|(collection, layout)| TableOptions {
+                layout,
+                collection: collection as u8,
+                hashed: key_types.len(),
+                max_parallelism,
+            });
+        Ok(Self {
+            keys: node.keys.clone(),
+            calls,
+            collections: collections.collect(),
+            spec,
+            retracts,
+            arguments: Vec::new(),
+            ordinals: Vec::new(),
+        })
+    }
+
+    /// Updates the row counts of groups, and marks the groups as changed.
+    fn count_rows(&mut self, rows: &Rows<'_>, groups: &Resolved, table: &mut Table) {
+        if !self.retracts {
+            groups.distinct.iter().for_each(|slot| table.set_changed(*slot));
+            return;
+        }
+        rows.for_each(None, |_, slot, weight| {
+            let count = i64::from_le_bytes(table.fixed(slot, ROWS));
+            table.set_fixed(slot, ROWS, (count + i64::from(weight)).to_le_bytes());
+        });
+        for slot in &groups.distinct {
+            table.set_changed(*slot);
+            let is_zero = i64::from_le_bytes(table.fixed(*slot, ROWS)) == 0
+                && self
+                    .calls
+                    .iter()
+                    .all(|call| call.function.is_zero(table, call.first, *slot));
+            if is_zero && !self.has_one_row() {
+                table.remove(*slot);
+            }
+        }
+    }
+}
+
+impl KeyedLogic for GroupLogic {
+    fn collections(&self) -> Vec<TableOptions> {
+        self.collections.clone()
+    }
+
+    fn keys(&mut self, batch: &RecordBatch) -> Result<Vec<Keys>, Error> {
+        self.arguments = self.spec.arguments(batch)?;
+        let columns: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+        let mut keys = Vec::with_capacity(self.collections.len());
+        for (call, argument) in self.calls.iter_mut().zip(&self.arguments) {
+            if let Some(distinct) = call.distinct.as_mut().filter(|distinct| distinct.is_first) {
+                keys.push(distinct.keys(&columns, argument, batch.num_rows())?);
+            }
+        }
+        let groups = Keys {
+            columns,
+            rows: batch.num_rows(),
+        };
+        keys.insert(0, groups);
+        Ok(keys)
+    }
+
+    fn apply(&mut self, batch: &RecordBatch, resolved: &[Resolved], tables: &mut [Table]) -> Result<(), Error> {
+        let signs: Option<Vec<i8>> = match self.retracts {
+            true => changelog::kinds(batch).map(|kinds| kinds.values().iter().map(|kind| kind.signum()).collect()),
+            false => None,
+        };
+        let [groups, distinct_tables @ ..] = tables else {
+            return Ok(());
+        };
+        let rows = Rows {
+            slots: &resolved[0].slots,
+            distinct: &resolved[0].distinct,
+            weights: signs.as_deref(),
+        };
+        for (ordinal, slot) in resolved[0].distinct.iter().enumerate() {
+            let slot = *slot as usize;
+            if self.ordinals.len() <= slot {
+                self.ordinals.resize(slot + 1, 0);
+            }
+            self.ordinals[slot] = ordinal as u32;
+        }
+        let mut distinct_weights: Vec<Vec<i8>> = Vec::with_capacity(distinct_tables.len());
+        for (call, argument) in self.calls.iter_mut().zip(&self.arguments) {
+            let weights = match &mut call.distinct {
+                None => rows.filtered(argument.filter.as_ref()),
+                Some(distinct) => {
+                    if distinct.is_first {
+                        let at = distinct.index;
+                        let weights =
+                            distinct.update(&rows, &resolved[1 + at], &mut distinct_tables[at], self.retracts);
+                        distinct_weights.push(weights);
+                    }
+                    Some(distinct_weights[distinct.index].clone())
+                }
+            };
+            let rows = Rows {
+                weights: weights.as_deref().or(rows.weights),
+                ..rows
+            };
+            call.function
+                .update(&argument.values, &rows, &self.ordinals, groups, call.first)?;
+        }
+        self.count_rows(&rows, &resolved[0], groups);
+        Ok(())
+    }
+
+    fn output(&mut self, table: &Table, slots: &[u32]) -> Result<Output, Error> {
+        let columns = self
+            .calls
+            .iter_mut()
+            .map(|call| call.function.evaluate(table, call.first, slots))
+            .collect::<Result<_, _>>()?;
+        let present = slots.iter().map(|slot| {
+            let has_rows = !self.retracts || self.keys.is_empty() || i64::from_le_bytes(table.fixed(*slot, ROWS)) > 0;
+            table.is_present(*slot) && has_rows
+        });
+        Ok(Output {
+            columns,
+            present: BooleanArray::from(present.collect::<Vec<bool>>()),
+        })
+    }
+
+    fn has_one_row(&self) -> bool {
+        self.keys.is_empty() && !self.calls.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

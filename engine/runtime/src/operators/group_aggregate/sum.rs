@@ -1,0 +1,282 @@
+//! Counts, sums and averages, which can take rows back.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, Float64Array, Int64Array, PrimitiveArray};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
+use millstream_state::keyed::Table;
+
+use super::function::{Function, Rows, in_type};
+use super::number::CellType;
+use crate::Error;
+
+/// The number of rows, or of values that are not NULL.
+pub(super) struct Count;
+
+impl Function for Count {
+    fn value_types(&self) -> Vec<DataType> {
+        vec![DataType::Int64]
+    }
+
+    fn update(
+        &mut self,
+        arguments: &[ArrayRef],
+        rows: &Rows<'_>,
+        _ordinals: &[u32],
+        table: &mut Table,
+        first: usize,
+    ) -> Result<(), Error> {
+        // Several arguments occur with DISTINCT only, which has taken out the rows with NULL.
+        let nulls = arguments.first().and_then(|argument| argument.logical_nulls());
+        rows.for_each(nulls.as_ref(), |_, slot, weight| add_count(table, slot, first, weight));
+        Ok(())
+    }
+
+    fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
+        let counts = slots.iter().map(|slot| Int64Type::get(table, *slot, first));
+        Ok(Arc::new(Int64Array::from_iter_values(counts)))
+    }
+
+    fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool {
+        Int64Type::get(table, slot, first) == 0
+    }
+}
+
+#[inline(always)]
+fn add_count(table: &mut Table, slot: u32, value: usize, weight: i8) {
+    let count = Int64Type::get(table, slot, value);
+    Int64Type::set(table, slot, value, count + i64::from(weight));
+}
+
+/// The sum of integers, which wraps, or of decimals, which is NULL if it has more digits than its type. Cells: the
+/// number of values, and their sum. A sum of decimals beyond 128 bits becomes the greatest integer, which is not a
+/// valid decimal, and stays so.
+pub(super) struct Sum<T> {
+    result: DataType,
+    number: PhantomData<T>,
+}
+
+impl<T> Sum<T> {
+    pub(super) fn new(result: &DataType) -> Self {
+        Self {
+            result: result.clone(),
+            number: PhantomData,
+        }
+    }
+
+    fn is_decimal(&self) -> bool {
+        self.result.is_decimal()
+    }
+}
+
+impl<T: CellType> Function for Sum<T>
+where
+    T::Native: ArrowNativeTypeOp,
+{
+    fn value_types(&self) -> Vec<DataType> {
+        vec![DataType::Int64, self.result.clone()]
+    }
+
+    fn update(
+        &mut self,
+        arguments: &[ArrayRef],
+        rows: &Rows<'_>,
+        _ordinals: &[u32],
+        table: &mut Table,
+        first: usize,
+    ) -> Result<(), Error> {
+        let values = in_type(&arguments[0], &self.result)?;
+        let values = values.as_primitive::<T>();
+        let beyond = T::Native::MAX_TOTAL_ORDER;
+        let is_decimal = self.is_decimal();
+        rows.for_each(values.nulls(), |row, slot, weight| {
+            add_count(table, slot, first, weight);
+            let held = T::get(table, slot, first + 1);
+            let value = values.value(row);
+            let sum = match (is_decimal, weight > 0) {
+                (false, true) => held.add_wrapping(value),
+                (false, false) => held.sub_wrapping(value),
+                (true, _) if held.is_eq(beyond) => beyond,
+                (true, true) => held.add_checked(value).unwrap_or(beyond),
+                (true, false) => held.sub_checked(value).unwrap_or(beyond),
+            };
+            T::set(table, slot, first + 1, sum);
+        });
+        Ok(())
+    }
+
+    fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
+        let sums = slots
+            .iter()
+            .map(|slot| (Int64Type::get(table, *slot, first) > 0).then(|| T::get(table, *slot, first + 1)));
+        let sums: ArrayRef = Arc::new(sums.collect::<PrimitiveArray<T>>().with_data_type(self.result.clone()));
+        Ok(match (sums.as_primitive_opt::<Decimal128Type>(), &self.result) {
+            (Some(decimals), DataType::Decimal128(precision, _)) => {
+                let decimals = decimals.null_if_overflow_precision(*precision);
+                Arc::new(decimals.with_data_type(self.result.clone()))
+            }
+            _ => sums,
+        })
+    }
+
+    fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool {
+        Int64Type::get(table, slot, first) == 0 && T::get(table, slot, first + 1).is_zero()
+    }
+}
+
+/// Cells of a sum of floating-point numbers: the number of values, and their sum; if rows can be taken back, also the
+/// error of the sum (Neumaier's compensation) and the numbers of NaN, infinity and negative infinity, which the sum
+/// does not contain.
+struct FloatCells {
+    retracts: bool,
+}
+
+const SUM: usize = 1;
+const COMPENSATION: usize = 2;
+const NANS: usize = 3;
+const INFINITIES: usize = 4;
+const NEGATIVE_INFINITIES: usize = 5;
+
+impl FloatCells {
+    fn types(&self) -> Vec<DataType> {
+        let mut types = vec![DataType::Int64, DataType::Float64];
+        if self.retracts {
+            types.push(DataType::Float64);
+            types.extend([DataType::Int64, DataType::Int64, DataType::Int64]);
+        }
+        types
+    }
+
+    fn update(&self, values: &Float64Array, rows: &Rows<'_>, table: &mut Table, first: usize) {
+        rows.for_each(values.nulls(), |row, slot, weight| {
+            add_count(table, slot, first, weight);
+            let value = values.value(row);
+            if !self.retracts {
+                let sum = Float64Type::get(table, slot, first + SUM);
+                Float64Type::set(table, slot, first + SUM, sum + value);
+                return;
+            }
+            match value {
+                value if value.is_nan() => add_count(table, slot, first + NANS, weight),
+                f64::INFINITY => add_count(table, slot, first + INFINITIES, weight),
+                f64::NEG_INFINITY => add_count(table, slot, first + NEGATIVE_INFINITIES, weight),
+                value => {
+                    let value = value * f64::from(weight);
+                    let sum = Float64Type::get(table, slot, first + SUM);
+                    let total = sum + value;
+                    let error = match sum.abs() >= value.abs() {
+                        true => (sum - total) + value,
+                        false => (value - total) + sum,
+                    };
+                    let compensation = Float64Type::get(table, slot, first + COMPENSATION);
+                    Float64Type::set(table, slot, first + SUM, total);
+                    Float64Type::set(table, slot, first + COMPENSATION, compensation + error);
+                }
+            }
+        });
+    }
+
+    /// Returns the number of values and their sum.
+    fn sum(&self, table: &Table, first: usize, slot: u32) -> (i64, f64) {
+        let count = Int64Type::get(table, slot, first);
+        let sum = Float64Type::get(table, slot, first + SUM);
+        if !self.retracts {
+            return (count, sum);
+        }
+        let has = |value: usize| Int64Type::get(table, slot, first + value) > 0;
+        let sum = match (has(NANS), has(INFINITIES), has(NEGATIVE_INFINITIES)) {
+            (true, _, _) | (_, true, true) => f64::NAN,
+            (_, true, _) => f64::INFINITY,
+            (_, _, true) => f64::NEG_INFINITY,
+            _ => sum + Float64Type::get(table, slot, first + COMPENSATION),
+        };
+        (count, sum)
+    }
+
+    fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool {
+        let is_zero = |value: usize| Int64Type::get(table, slot, first + value) == 0;
+        let sum = Float64Type::get(table, slot, first + SUM) + Float64Type::get(table, slot, first + COMPENSATION);
+        [0, NANS, INFINITIES, NEGATIVE_INFINITIES].into_iter().all(is_zero) && sum == 0.0
+    }
+}
+
+/// The sum of floating-point numbers.
+pub(super) struct FloatSum(FloatCells);
+
+impl FloatSum {
+    pub(super) fn new(retracts: bool) -> Self {
+        Self(FloatCells { retracts })
+    }
+}
+
+impl Function for FloatSum {
+    fn value_types(&self) -> Vec<DataType> {
+        self.0.types()
+    }
+
+    fn update(
+        &mut self,
+        arguments: &[ArrayRef],
+        rows: &Rows<'_>,
+        _ordinals: &[u32],
+        table: &mut Table,
+        first: usize,
+    ) -> Result<(), Error> {
+        let values = in_type(&arguments[0], &DataType::Float64)?;
+        self.0.update(values.as_primitive::<Float64Type>(), rows, table, first);
+        Ok(())
+    }
+
+    fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
+        let sums = slots.iter().map(|slot| {
+            let (count, sum) = self.0.sum(table, first, *slot);
+            (count > 0).then_some(sum)
+        });
+        Ok(Arc::new(sums.collect::<Float64Array>()))
+    }
+
+    fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool {
+        self.0.is_zero(table, first, slot)
+    }
+}
+
+/// The average of floating-point numbers; integers are converted.
+pub(super) struct Average(FloatCells);
+
+impl Average {
+    pub(super) fn new(retracts: bool) -> Self {
+        Self(FloatCells { retracts })
+    }
+}
+
+impl Function for Average {
+    fn value_types(&self) -> Vec<DataType> {
+        self.0.types()
+    }
+
+    fn update(
+        &mut self,
+        arguments: &[ArrayRef],
+        rows: &Rows<'_>,
+        _ordinals: &[u32],
+        table: &mut Table,
+        first: usize,
+    ) -> Result<(), Error> {
+        let values = in_type(&arguments[0], &DataType::Float64)?;
+        self.0.update(values.as_primitive::<Float64Type>(), rows, table, first);
+        Ok(())
+    }
+
+    fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
+        let means = slots.iter().map(|slot| {
+            let (count, sum) = self.0.sum(table, first, *slot);
+            (count > 0).then(|| sum / count as f64)
+        });
+        Ok(Arc::new(means.collect::<Float64Array>()))
+    }
+
+    fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool {
+        self.0.is_zero(table, first, slot)
+    }
+}

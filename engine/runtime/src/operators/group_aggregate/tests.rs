@@ -1,0 +1,362 @@
+//! The operator against a computation from the definition, with random changes, small memory, checkpoints and restores.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, AsArray, Int8Array, Int64Array};
+use arrow::datatypes::{Int8Type, Schema};
+use datafusion::functions_aggregate::{average, count, min_max, stddev, sum};
+use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::{Column, cast, lit};
+use millstream_graph::{Aggregate, Emission};
+use proptest::prelude::*;
+
+use super::*;
+use crate::operator::{Operator, Progress};
+use crate::operators::testing::{Emitted, Subtasks, integers, on_own_thread, rows_of, settle};
+
+/// Key, value.
+type Row = (Option<i64>, Option<i64>);
+
+fn input_schema(is_changelog: bool) -> SchemaRef {
+    let mut fields = vec![
+        Field::new("k", DataType::Int64, true),
+        Field::new("v", DataType::Int64, true),
+    ];
+    if is_changelog {
+        fields.push(changelog::kind_field());
+    }
+    Arc::new(Schema::new(fields))
+}
+
+fn batch(rows: &[(Row, i8)], is_changelog: bool) -> RecordBatch {
+    let mut columns = vec![
+        integers(&rows.iter().map(|((key, _), _)| *key).collect::<Vec<_>>()),
+        integers(&rows.iter().map(|((_, value), _)| *value).collect::<Vec<_>>()),
+    ];
+    if is_changelog {
+        columns.push(Arc::new(Int8Array::from_iter_values(
+            rows.iter().map(|(_, kind)| *kind),
+        )));
+    }
+    RecordBatch::try_new(input_schema(is_changelog), columns).unwrap()
+}
+
+/// The aggregates: those that can take rows back, then the others.
+fn aggregates(schema: &SchemaRef, retracts: bool) -> Vec<Aggregate> {
+    let value: PhysicalExprRef = Arc::new(Column::new("v", 1));
+    let build = |udaf, argument: PhysicalExprRef, distinct: bool, filter: Option<PhysicalExprRef>| Aggregate {
+        function: Arc::new(
+            AggregateExprBuilder::new(udaf, vec![argument])
+                .schema(Arc::clone(schema))
+                .alias("a")
+                .with_distinct(distinct)
+                .build()
+                .unwrap(),
+        ),
+        filter,
+    };
+    let positive: PhysicalExprRef = Arc::new(datafusion::physical_expr::expressions::BinaryExpr::new(
+        Arc::clone(&value),
+        datafusion::logical_expr::Operator::Gt,
+        lit(0i64),
+    ));
+    let as_type = |data_type| cast(Arc::clone(&value), schema, data_type).unwrap();
+    let mut aggregates = vec![
+        build(count::count_udaf(), lit(1i64), false, None),
+        build(
+            count::count_udaf(),
+            Arc::clone(&value),
+            false,
+            Some(Arc::clone(&positive)),
+        ),
+        build(sum::sum_udaf(), Arc::clone(&value), false, None),
+        build(average::avg_udaf(), as_type(DataType::Float64), false, None),
+        build(sum::sum_udaf(), as_type(DataType::Decimal128(10, 2)), false, None),
+        build(count::count_udaf(), Arc::clone(&value), true, None),
+        build(sum::sum_udaf(), Arc::clone(&value), true, Some(positive)),
+    ];
+    if !retracts {
+        aggregates.extend([
+            build(min_max::min_udaf(), Arc::clone(&value), false, None),
+            build(min_max::max_udaf(), as_type(DataType::Utf8), false, None),
+            build(stddev::stddev_pop_udaf(), as_type(DataType::Float64), false, None),
+        ]);
+    }
+    aggregates
+}
+
+/// Returns the output row of a group with these values, by definition.
+fn line(key: Option<i64>, values: &[Option<i64>], retracts: bool) -> String {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let known: Vec<i64> = values.iter().flatten().copied().collect();
+    let sum = |values: &[i64]| (!values.is_empty()).then(|| values.iter().sum::<i64>().to_string());
+    let mut distinct = known.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let positive: Vec<i64> = distinct.iter().copied().filter(|value| *value > 0).collect();
+    let mean = known.iter().sum::<i64>() as f64 / known.len() as f64;
+    let mut cells = vec![
+        text(key.map(|key| key.to_string())),
+        values.len().to_string(),
+        known.iter().filter(|value| **value > 0).count().to_string(),
+        text(sum(&known)),
+        text((!known.is_empty()).then(|| float(mean))),
+        text(sum(&known).map(|sum| format!("{sum}.00"))),
+        distinct.len().to_string(),
+        text(sum(&positive)),
+    ];
+    if !retracts {
+        let variance = known.iter().map(|value| (*value as f64 - mean).powi(2)).sum::<f64>() / known.len() as f64;
+        cells.push(text(known.iter().min().map(i64::to_string)));
+        cells.push(text(known.iter().map(i64::to_string).max()));
+        cells.push(text((!known.is_empty()).then(|| float(variance.sqrt()))));
+    }
+    cells.join(",")
+}
+
+/// Returns a number with the digits that do not depend on the order of additions.
+fn float(value: f64) -> String {
+    format!("{value:.6}")
+}
+
+fn output_schema(aggregates: &[Aggregate], mode: &ChangelogMode) -> SchemaRef {
+    let mut fields = vec![Arc::new(input_schema(false).field(0).clone())];
+    fields.extend(aggregates.iter().map(|aggregate| aggregate.function.field()));
+    if !mode.is_append() {
+        fields.push(Arc::new(changelog::kind_field()));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+fn make(context: OperatorContext, retracts: bool, mode: &ChangelogMode, emission: Emission) -> Box<dyn Operator> {
+    let input = input_schema(retracts);
+    let node = graph::GroupAggregate {
+        keys: vec![0],
+        aggregates: aggregates(&input, retracts),
+        emission,
+        state_ttl: None,
+    };
+    let output = output_schema(&node.aggregates, mode);
+    Box::new(group_aggregate("test", &node, &input, &output, mode, context).unwrap())
+}
+
+/// Rows of the table that a changelog describes, with their number; none is deleted that is absent.
+#[derive(Default)]
+struct Folded {
+    rows: BTreeMap<String, i64>,
+    /// By key, in upsert mode.
+    upserted: BTreeMap<String, String>,
+}
+
+impl Folded {
+    fn apply(&mut self, batch: &RecordBatch, mode: &ChangelogMode) {
+        let kinds = batch.column(batch.num_columns() - 1).as_primitive::<Int8Type>();
+        for row in 0..batch.num_rows() {
+            let values = batch
+                .slice(row, 1)
+                .project(&(0..batch.num_columns() - 1).collect::<Vec<_>>())
+                .unwrap();
+            let text = rounded(&rows_of(&[values])[0]);
+            let key = text.split(',').next().unwrap_or_default().to_owned();
+            match (mode, kinds.value(row)) {
+                (ChangelogMode::Upsert(_), 1 | 2) => {
+                    self.upserted.insert(key, text);
+                }
+                (ChangelogMode::Upsert(_), -1) => {
+                    self.upserted.remove(&key).expect("only present rows are deleted");
+                }
+                (ChangelogMode::Upsert(_), kind) => panic!("kind {kind} in upsert mode"),
+                (_, 1 | 2) => *self.rows.entry(text).or_default() += 1,
+                (_, kind) => {
+                    if kind == -2 {
+                        assert_eq!(kinds.value(row + 1), 2, "an update is one pair");
+                    }
+                    let count = self.rows.get_mut(&text).expect("only present rows are deleted");
+                    *count -= 1;
+                    if *count == 0 {
+                        self.rows.remove(&text);
+                    }
+                }
+            }
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        assert!(self.rows.values().all(|count| *count == 1), "a group has one row");
+        self.rows.keys().chain(self.upserted.values()).cloned().collect()
+    }
+}
+
+/// Rounds the floating-point numbers of a line as [`float`] does.
+fn rounded(line: &str) -> String {
+    let cells = line.split(',').enumerate().map(|(at, cell)| match at {
+        4 | 10 => cell.parse().map(float).unwrap_or_default(),
+        _ => cell.to_owned(),
+    });
+    cells.collect::<Vec<_>>().join(",")
+}
+
+fn expected(groups: &BTreeMap<Option<i64>, Vec<Option<i64>>>, retracts: bool) -> Vec<String> {
+    let mut lines: Vec<String> = groups
+        .iter()
+        .map(|(key, values)| line(*key, values, retracts))
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// A step of a test: rows, and the parallelism to restore at afterwards (0: none).
+fn steps() -> impl Strategy<Value = Vec<(Vec<(Row, bool)>, usize)>> {
+    let key = prop_oneof![8 => (0..40i64).prop_map(Some), 1 => Just(None)];
+    let value = prop_oneof![8 => (-5..20i64).prop_map(Some), 1 => Just(None)];
+    let rows = prop::collection::vec(((key, value), any::<bool>()), 1..120);
+    let restore = prop_oneof![3 => Just(0usize), 1 => 1..=3usize];
+    prop::collection::vec((rows, restore), 1..8)
+}
+
+/// Runs the steps. With `retracts`, every row that is not an insertion deletes an earlier row of its key, if there is
+/// one, and is delivered before it in half of the cases.
+fn run(steps: &[(Vec<(Row, bool)>, usize)], retracts: bool, mode: &ChangelogMode, memory_bytes: usize) {
+    let new = |context: OperatorContext| make(context, retracts, mode, Emission::Changes);
+    let mut subtasks = Subtasks::new(&new, &[0], memory_bytes);
+    let mut groups: BTreeMap<Option<i64>, Vec<Option<i64>>> = BTreeMap::new();
+    let mut folded = Folded::default();
+    for (rows, restore) in steps {
+        let mut changes: Vec<(Row, i8)> = Vec::new();
+        for ((key, value), inserts) in rows {
+            let group = groups.entry(*key).or_default();
+            match *inserts || !retracts || group.is_empty() {
+                true => {
+                    group.push(*value);
+                    changes.push(((*key, *value), 1));
+                }
+                false => {
+                    let gone = group.swap_remove(value.unwrap_or_default().unsigned_abs() as usize % group.len());
+                    changes.push(((*key, gone), -1));
+                }
+            }
+            if group.is_empty() {
+                groups.remove(key);
+            }
+        }
+        if retracts && restore % 2 == 1 {
+            changes.reverse();
+        }
+        subtasks.process(0, &batch(&changes, retracts));
+        for batch in std::mem::take(&mut subtasks.out.main) {
+            folded.apply(&batch, mode);
+        }
+        assert_eq!(folded.lines(), expected(&groups, retracts));
+        if *restore > 0 {
+            subtasks.snapshot(Some(*restore));
+        } else {
+            subtasks.snapshot(None);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn results_are_those_of_the_rows_so_far(steps in steps(), retracts: bool, upserts: bool, is_small: bool) {
+        let mode = if upserts { ChangelogMode::Upsert(vec![0]) } else { ChangelogMode::Retract };
+        let memory_bytes = if is_small { 4 << 10 } else { 1 << 30 };
+        on_own_thread(|| run(&steps, retracts, &mode, memory_bytes));
+    }
+}
+
+#[test]
+fn a_group_whose_rows_are_all_taken_back_is_deleted_with_its_state() {
+    on_own_thread(|| {
+        let mut operator = make(
+            crate::operators::testing::context(1 << 30),
+            true,
+            &ChangelogMode::Retract,
+            Emission::Changes,
+        );
+        let mut out = Emitted::default();
+        for (rows, kinds) in [
+            (vec![((Some(1), Some(5)), 1)], "1"),
+            (vec![((Some(1), Some(7)), 1)], "-2 2"),
+            // Within one call only the net change is emitted, and none if nothing has changed.
+            (vec![((Some(1), Some(9)), 1), ((Some(1), Some(9)), -1)], ""),
+            (vec![((Some(1), Some(5)), -1), ((Some(1), Some(7)), -1)], "-1"),
+            // A deletion before its insertion.
+            (vec![((Some(2), Some(5)), -1)], ""),
+            (vec![((Some(2), Some(6)), 1)], ""),
+            (vec![((Some(2), Some(5)), 1)], "1"),
+        ] {
+            let progress = operator.process(0, batch(&rows, true), &mut out).unwrap();
+            settle(operator.as_mut(), progress, &mut out).unwrap();
+            let found: Vec<String> = std::mem::take(&mut out.main)
+                .iter()
+                .flat_map(|batch| {
+                    let kinds = batch.column(batch.num_columns() - 1).as_primitive::<Int8Type>();
+                    kinds.values().iter().map(i8::to_string).collect::<Vec<_>>()
+                })
+                .collect();
+            assert_eq!(found.join(" "), kinds, "{rows:?}");
+        }
+    });
+}
+
+#[test]
+fn the_final_result_is_emitted_once_from_memory_or_the_store() {
+    for memory_bytes in [8 << 10, 1 << 30] {
+        on_own_thread(|| {
+            let context = crate::operators::testing::context(memory_bytes);
+            let mut operator = make(context, false, &ChangelogMode::Append, Emission::Final);
+            let mut out = Emitted::default();
+            let mut groups: BTreeMap<Option<i64>, Vec<Option<i64>>> = BTreeMap::new();
+            for part in 0..20i64 {
+                let rows: Vec<(Row, i8)> = (0..1_000)
+                    .map(|number| ((Some((number * 7 + part) % 3_000), Some(number % 13)), 1))
+                    .collect();
+                for ((key, value), _) in &rows {
+                    groups.entry(*key).or_default().push(*value);
+                }
+                let progress = operator.process(0, batch(&rows, false), &mut out).unwrap();
+                settle(operator.as_mut(), progress, &mut out).unwrap();
+            }
+            assert!(out.main.is_empty());
+            let progress = operator.finish(&mut out).unwrap();
+            settle(operator.as_mut(), progress, &mut out).unwrap();
+            let mut found: Vec<String> = rows_of(&out.main).iter().map(|line| rounded(line)).collect();
+            found.sort();
+            assert_eq!(found, expected(&groups, false));
+        });
+    }
+}
+
+#[test]
+fn an_aggregate_without_keys_has_one_row_even_without_input() {
+    on_own_thread(|| {
+        let input = input_schema(false);
+        for emission in [Emission::Changes, Emission::Final] {
+            let node = graph::GroupAggregate {
+                keys: Vec::new(),
+                aggregates: aggregates(&input, false)[..3].to_vec(),
+                emission,
+                state_ttl: None,
+            };
+            let fields: Vec<_> = node
+                .aggregates
+                .iter()
+                .map(|aggregate| aggregate.function.field())
+                .collect();
+            let context = crate::operators::testing::context(1 << 30);
+            let mode = ChangelogMode::Append;
+            let output = Arc::new(Schema::new(fields));
+            let mut operator = group_aggregate("test", &node, &input, &output, &mode, context).unwrap();
+            let mut out = Emitted::default();
+            let progress = operator.finish(&mut out).unwrap();
+            settle(&mut operator, progress, &mut out).unwrap();
+            assert_eq!(rows_of(&out.main), ["0,0,"]);
+            assert_eq!(operator.resume(&mut out).unwrap(), Progress::Done);
+            assert_eq!(out.main.len(), 1);
+            assert!(out.main[0].column(0).as_any().is::<Int64Array>());
+        }
+    });
+}

@@ -1,0 +1,381 @@
+//! The operator that runs a [`KeyedLogic`].
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use arrow::datatypes::SchemaRef;
+use arrow_array::RecordBatch;
+use millstream_graph::{ChangelogMode, Emission, Port};
+use millstream_state::keyed::{Resolved, Table};
+use millstream_state::store::{KeyedPosition, PendingRead, StoredValues};
+
+use super::changes::changes;
+use super::{CALL_ROWS_MAX, KeyedLogic, Output};
+use crate::Error;
+use crate::operator::{Collector, Operator, Progress, Snapshot};
+use crate::operators::OperatorContext;
+use crate::operators::spill::{MemoryGrant, Spill};
+
+/// Version of the inline state, which is empty.
+const INLINE_VERSION: u8 = 1;
+/// Changed rows are written before the next checkpoint once they have this share (one in this many bytes) of the
+/// memory budget, so that there is memory for the copy.
+const DIRTY_SHARE_MAX: usize = 8;
+/// The share of the keys (one in this many) that one eviction removes.
+const EVICT_SHARE: usize = 4;
+/// Rows that are written at once before an eviction.
+const EVICT_WRITE_ROWS: usize = 65_536;
+
+/// An operator over keyed collections.
+pub(in crate::operators) struct Keyed<L> {
+    logic: L,
+    tables: Vec<Table>,
+    spill: Spill,
+    waker: Waker,
+    mode: ChangelogMode,
+    emission: Emission,
+    schema: SchemaRef,
+    /// Rows that are not processed yet, at most [`CALL_ROWS_MAX`] in each batch.
+    queue: VecDeque<RecordBatch>,
+    call: Call,
+    resolved: Vec<Resolved>,
+    finishing: Finishing,
+}
+
+/// The state of the present call.
+enum Call {
+    /// No call is under way.
+    Idle,
+    /// Rows are being read, by collection.
+    Reading {
+        batch: Option<RecordBatch>,
+        reads: Vec<Option<PendingRead>>,
+    },
+    /// The rows of the last batch are processed; memory is needed before the next one.
+    Memory,
+}
+
+/// The state of the output at the end of input, for [`Emission::Final`].
+enum Finishing {
+    No,
+    /// All rows are in memory; the next slot to emit.
+    Memory(u32),
+    /// The rows are being written.
+    Writing,
+    /// The rows are read from the store from this position on.
+    Scanning(Option<KeyedPosition>),
+    Done,
+}
+
+impl<L: KeyedLogic> Keyed<L> {
+    /// Creates the operator, with the state that its store has.
+    pub(in crate::operators) fn new(
+        logic: L,
+        mode: ChangelogMode,
+        emission: Emission,
+        schema: SchemaRef,
+        context: OperatorContext,
+    ) -> Result<Self, Error> {
+        let tables = logic
+            .collections()
+            .into_iter()
+            .map(Table::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            resolved: tables.iter().map(|_| Resolved::default()).collect(),
+            logic,
+            tables,
+            waker: context.waker.clone(),
+            spill: Spill::new(context.store, context.memory, context.waker),
+            mode,
+            emission,
+            schema,
+            queue: VecDeque::new(),
+            call: Call::Idle,
+            finishing: Finishing::No,
+        })
+    }
+
+    /// Continues with the queued rows. One call processes the rows of one batch.
+    fn advance(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        loop {
+            match &mut self.call {
+                Call::Idle => {
+                    let Some(batch) = self.queue.pop_front() else {
+                        return Ok(Progress::Done);
+                    };
+                    self.begin(Some(batch))?;
+                }
+                Call::Reading { .. } => {
+                    if !self.read_is_complete()? {
+                        return Ok(Progress::Pending);
+                    }
+                    let Call::Reading { batch, .. } = std::mem::replace(&mut self.call, Call::Memory) else {
+                        unreachable!("the call was reading");
+                    };
+                    self.apply(batch, out)?;
+                }
+                Call::Memory => {
+                    if !self.ensure_memory()? {
+                        return Ok(Progress::Pending);
+                    }
+                    self.call = Call::Idle;
+                    if !self.queue.is_empty() {
+                        return Ok(Progress::More);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds the keys of a batch, or, without one, the only key, and begins to read those that are not in memory.
+    fn begin(&mut self, batch: Option<RecordBatch>) -> Result<(), Error> {
+        match &batch {
+            Some(batch) => {
+                let keys = self.logic.keys(batch)?;
+                for ((table, keys), resolved) in self.tables.iter_mut().zip(&keys).zip(&mut self.resolved) {
+                    table.resolve(&keys.columns, keys.rows, resolved)?;
+                }
+            }
+            None => {
+                self.resolved
+                    .iter_mut()
+                    .for_each(|resolved| *resolved = Resolved::default());
+                self.tables[0].resolve(&[], 1, &mut self.resolved[0])?;
+            }
+        }
+        let mut reads = Vec::with_capacity(self.tables.len());
+        for (table, resolved) in self.tables.iter().zip(&self.resolved) {
+            let is_read = !resolved.unknown.is_empty() && self.spill.store.may_have_rows();
+            reads.push(match is_read {
+                true => Some(
+                    self.spill
+                        .store
+                        .read(table.store_keys(&resolved.unknown)?, &self.waker)?,
+                ),
+                false => None,
+            });
+        }
+        self.call = Call::Reading { batch, reads };
+        Ok(())
+    }
+
+    /// Takes the rows of reads that have ended. Returns true if all have.
+    fn read_is_complete(&mut self) -> Result<bool, Error> {
+        let Call::Reading { reads, .. } = &mut self.call else {
+            return Ok(true);
+        };
+        for ((read, table), resolved) in reads.iter_mut().zip(&mut self.tables).zip(&self.resolved) {
+            let Some(pending) = read else { continue };
+            let Some(found) = pending.take() else {
+                return Ok(false);
+            };
+            table.load(&resolved.unknown, &found?)?;
+            *read = None;
+        }
+        Ok(true)
+    }
+
+    /// Updates the rows that a batch touches, and emits the changes of the output.
+    fn apply(&mut self, batch: Option<RecordBatch>, out: &mut dyn Collector) -> Result<(), Error> {
+        let slots = std::mem::take(&mut self.resolved[0].distinct);
+        let emits_changes = self.emission == Emission::Changes;
+        let before = match emits_changes {
+            true => Some(self.logic.output(&self.tables[0], &slots)?),
+            false => None,
+        };
+        match &batch {
+            Some(batch) => self.logic.apply(batch, &self.resolved, &mut self.tables)?,
+            None => self.tables[0].set_changed(slots[0]),
+        }
+        if let Some(before) = before {
+            let after = self.logic.output(&self.tables[0], &slots)?;
+            let keys = self.tables[0].keys(&slots)?;
+            let changes = changes(&keys, &before, &after, false, &self.mode, &self.schema)?;
+            if changes.num_rows() > 0 {
+                out.emit(Port::Main, changes);
+            }
+        }
+        self.resolved[0].distinct = slots;
+        for (table, resolved) in self.tables.iter_mut().zip(&self.resolved) {
+            table.release(resolved);
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        self.tables.iter().map(Table::size).sum()
+    }
+
+    /// Returns true if there is memory for the next batch. Otherwise the waker is called when this is to be called
+    /// again.
+    fn ensure_memory(&mut self) -> Result<bool, Error> {
+        if !self.spill.is_ready()? {
+            return Ok(false);
+        }
+        loop {
+            let held = self.size();
+            let headroom = self.tables.iter().map(|table| table.growth(CALL_ROWS_MAX)).sum();
+            match self.spill.request_memory(held, headroom)? {
+                MemoryGrant::Granted => break,
+                MemoryGrant::Wait => return Ok(false),
+                MemoryGrant::Evict => {}
+            }
+            let mut evicted = 0;
+            for table in &mut self.tables {
+                evicted += table.evict((table.len() / EVICT_SHARE).max(CALL_ROWS_MAX));
+                table.shrink_if_sparse();
+            }
+            if evicted > 0 {
+                metrics::counter!("millstream_state_evictions_total").increment(1);
+                continue;
+            }
+            if !self.write_changes(EVICT_WRITE_ROWS)? {
+                // Nothing can be evicted.
+                let held = self.size();
+                self.spill.reservation.force_resize(held);
+                break;
+            }
+            self.spill.wait_for_store();
+            if !self.spill.is_ready()? {
+                return Ok(false);
+            }
+        }
+        let dirty: usize = self.tables.iter().map(Table::dirty_bytes).sum();
+        if dirty > self.spill.memory.limit_bytes() / DIRTY_SHARE_MAX {
+            self.write_changes(usize::MAX)?;
+        }
+        Ok(true)
+    }
+
+    /// Queues the writing of changed rows, at most `rows_max` of each collection. Returns false if there are none.
+    fn write_changes(&mut self, rows_max: usize) -> Result<bool, Error> {
+        let mut is_changed = false;
+        for table in &mut self.tables {
+            if let Some(frozen) = table.freeze(rows_max) {
+                is_changed = true;
+                let frozen = frozen.charged_to(&self.spill.memory);
+                self.spill.store.write(Box::new(frozen), None)?;
+            }
+        }
+        Ok(is_changed)
+    }
+
+    /// Emits the next output rows at the end of input.
+    fn emit_final(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        loop {
+            match &mut self.finishing {
+                Finishing::No | Finishing::Done => return Ok(Progress::Done),
+                Finishing::Memory(next) => {
+                    let (slots, rest) = self.tables[0].present_slots(*next, CALL_ROWS_MAX);
+                    self.finishing = rest.map_or(Finishing::Done, Finishing::Memory);
+                    emit_rows(&mut self.logic, &self.tables[0], &slots, &self.schema, out)?;
+                }
+                Finishing::Writing => {
+                    if !self.spill.is_ready()? {
+                        return Ok(Progress::Pending);
+                    }
+                    self.tables.iter_mut().for_each(Table::clear);
+                    self.finishing = Finishing::Scanning(None);
+                    continue;
+                }
+                Finishing::Scanning(position) => {
+                    let (mut keys, mut values) = (StoredValues::default(), StoredValues::default());
+                    let table = &mut self.tables[0];
+                    let collection = table.collection();
+                    let next = self.spill.store.scan_keyed(
+                        collection,
+                        position.take(),
+                        CALL_ROWS_MAX,
+                        &mut |key, value| {
+                            keys.push(Some(key));
+                            values.push(Some(value));
+                        },
+                    )?;
+                    self.finishing = match next {
+                        None => Finishing::Done,
+                        next => Finishing::Scanning(next),
+                    };
+                    table.clear();
+                    let slots = table.load_scanned(&keys, &values)?;
+                    emit_rows(&mut self.logic, table, &slots, &self.schema, out)?;
+                }
+            }
+            if !matches!(self.finishing, Finishing::Done) {
+                return Ok(Progress::More);
+            }
+        }
+    }
+}
+
+/// Emits the output rows of some keys.
+fn emit_rows<L: KeyedLogic>(
+    logic: &mut L,
+    table: &Table,
+    slots: &[u32],
+    schema: &SchemaRef,
+    out: &mut dyn Collector,
+) -> Result<(), Error> {
+    let after = logic.output(table, slots)?;
+    let before = Output {
+        columns: after.columns.clone(),
+        present: vec![false; slots.len()].into(),
+    };
+    let keys = table.keys(slots)?;
+    let rows = changes(&keys, &before, &after, false, &ChangelogMode::Append, schema)?;
+    if rows.num_rows() > 0 {
+        out.emit(Port::Main, rows);
+    }
+    Ok(())
+}
+
+impl<L: KeyedLogic> Operator for Keyed<L> {
+    fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
+        let mut start = 0;
+        while start < batch.num_rows() {
+            let rows = CALL_ROWS_MAX.min(batch.num_rows() - start);
+            self.queue.push_back(batch.slice(start, rows));
+            start += rows;
+        }
+        self.advance(out)
+    }
+
+    fn resume(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        match self.advance(out)? {
+            Progress::Done => self.continue_finish(out),
+            progress => Ok(progress),
+        }
+    }
+
+    fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
+        self.write_changes(usize::MAX)?;
+        self.spill.snapshot(checkpoint, &(), INLINE_VERSION)
+    }
+
+    fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.finishing = match self.emission {
+            Emission::Changes => Finishing::Done,
+            Emission::Final => Finishing::Memory(0),
+        };
+        if self.logic.has_one_row() {
+            self.begin(None)?;
+            match self.advance(out)? {
+                Progress::Done => {}
+                progress => return Ok(progress),
+            }
+        }
+        self.continue_finish(out)
+    }
+}
+
+impl<L: KeyedLogic> Keyed<L> {
+    /// Continues the output at the end of input, after all rows were processed.
+    fn continue_finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        if matches!(self.finishing, Finishing::Memory(0)) && self.spill.store.may_have_rows() {
+            self.write_changes(usize::MAX)?;
+            self.spill.wait_for_store();
+            self.finishing = Finishing::Writing;
+        }
+        self.emit_final(out)
+    }
+}

@@ -1,0 +1,554 @@
+//! A collection with one row per key.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Float64Type};
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::DataType;
+
+use super::cells::{Cells, Layout};
+use super::column_values::ColumnValues;
+use super::flush::FrozenTable;
+use super::slot_index::SlotIndex;
+use crate::Error;
+use crate::encoding::{Codec, EncodedRows};
+use crate::hash::hash_columns;
+use crate::key_group::KeyGroup;
+use crate::store::{KeyedPrefix, StoreKeys, StoredValues};
+
+/// The slot has a key.
+const OCCUPIED: u8 = 1;
+/// The key has a row.
+const PRESENT: u8 = 2;
+/// The row differs from the one that was last written.
+const DIRTY: u8 = 4;
+/// The slot was used since the last eviction looked at it.
+const REFERENCED: u8 = 8;
+/// The slot is in [`Resolved::distinct`] of the present call.
+const TOUCHED: u8 = 16;
+/// The store has, or will have, a row of the key.
+const STORED: u8 = 32;
+
+/// Rows whose entries and cells are prefetched together.
+const PREFETCH_ROWS: usize = 32;
+const NONE: u32 = u32::MAX;
+/// A table is sparse if fewer slots than one in this many have a key.
+const SPARSE_SHARE: usize = 4;
+/// Smaller tables are not shrunk.
+const SPARSE_SLOTS_MIN: usize = 1_024;
+
+/// Settings of a [`Table`].
+#[derive(Debug, Clone)]
+pub struct TableOptions {
+    /// Columns of the rows.
+    pub layout: Arc<Layout>,
+    /// Number of the collection in its operator's store.
+    pub collection: u8,
+    /// Number of key columns, from the first on, that decide the key group.
+    pub hashed: usize,
+    /// Number of key groups.
+    pub max_parallelism: u16,
+}
+
+/// A map from keys to rows. See the [module](super).
+pub struct Table {
+    options: TableOptions,
+    codec: TableCodec,
+    index: SlotIndex,
+    cells: Cells,
+    /// Hash of each slot's key.
+    hashes: Vec<u64>,
+    groups: Vec<u16>,
+    flags: Vec<u8>,
+    /// Slots without a key.
+    free: Vec<u32>,
+    /// Slots with [`DIRTY`].
+    dirty: Vec<u32>,
+    /// Slot at which the next eviction begins.
+    hand: usize,
+    key_hashes: Vec<u64>,
+    group_hashes: Vec<u64>,
+}
+
+/// The encodings of a table's keys and rows in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct TableCodec {
+    pub keys: Codec,
+    pub values: Codec,
+}
+
+/// The slots of some keys.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// Slot of each key, in the order of the keys.
+    pub slots: Vec<u32>,
+    /// The slots without repetitions, in the order of their first key.
+    pub distinct: Vec<u32>,
+    /// Those of the distinct slots that the table did not have. They have no row; the store may have one.
+    pub unknown: Vec<u32>,
+}
+
+impl Table {
+    /// Creates an empty table.
+    pub fn new(options: TableOptions) -> Result<Self, Error> {
+        let layout = &options.layout;
+        debug_assert!(options.hashed <= layout.key_count());
+        let codec = TableCodec {
+            keys: Codec::keys(&layout.key_types())?,
+            values: Codec::values(&layout.value_types())?,
+        };
+        Ok(Self {
+            cells: Cells::new(Arc::clone(layout)),
+            codec,
+            options,
+            index: SlotIndex::default(),
+            hashes: Vec::new(),
+            groups: Vec::new(),
+            flags: Vec::new(),
+            free: Vec::new(),
+            dirty: Vec::new(),
+            hand: 0,
+            key_hashes: Vec::new(),
+            group_hashes: Vec::new(),
+        })
+    }
+
+    /// Returns the number of the collection.
+    pub fn collection(&self) -> u8 {
+        self.options.collection
+    }
+
+    /// Returns the number of keys in memory.
+    pub fn len(&self) -> usize {
+        self.hashes.len() - self.free.len()
+    }
+
+    /// Returns true if no key is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the bytes of the table.
+    pub fn size(&self) -> usize {
+        const SLOT_BYTES: usize = size_of::<u64>() + size_of::<u16>() + size_of::<u8>();
+        self.cells.size()
+            + self.index.size()
+            + self.hashes.capacity() * SLOT_BYTES
+            + (self.free.capacity() + self.dirty.capacity()) * size_of::<u32>()
+    }
+
+    /// Returns the bytes needed in addition for `keys` more keys, without long strings.
+    pub fn growth(&self, keys: usize) -> usize {
+        let more = keys.saturating_sub(self.free.len());
+        let slots = match self.hashes.len() + more <= self.hashes.capacity() {
+            true => 0,
+            false => (self.hashes.len() + more).max(self.hashes.capacity() * 2) - self.hashes.capacity(),
+        };
+        const SLOT_BYTES: usize = size_of::<u64>() + size_of::<u16>() + size_of::<u8>() + size_of::<u32>();
+        self.cells.growth(more) + self.index.growth(keys) + slots * SLOT_BYTES
+    }
+
+    /// Returns the bytes of the changed rows, without long strings.
+    pub fn dirty_bytes(&self) -> usize {
+        match self.hashes.len() {
+            0 => 0,
+            slots => self.dirty.len() * (self.cells.size() / slots),
+        }
+    }
+
+    /// Finds the slots of keys, and adds the keys that the table does not have. The caller ends the call by
+    /// [`Table::release`].
+    pub fn resolve(&mut self, keys: &[ArrayRef], rows: usize, resolved: &mut Resolved) -> Result<(), Error> {
+        resolved.slots.clear();
+        resolved.distinct.clear();
+        resolved.unknown.clear();
+        let keys: Vec<ArrayRef> = keys.iter().map(canonical).collect();
+        self.hash(&keys, rows)?;
+        let values = keys
+            .iter()
+            .enumerate()
+            .map(|(column, key)| ColumnValues::new(self.cells.layout().kind(column), key))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut candidates = [NONE; PREFETCH_ROWS];
+        let mut start = 0;
+        while start < rows {
+            let count = PREFETCH_ROWS.min(rows - start);
+            for at in start..start + count {
+                self.index.prefetch(self.key_hashes[at]);
+            }
+            for (candidate, at) in candidates.iter_mut().zip(start..start + count) {
+                let hash = self.key_hashes[at];
+                *candidate = self.index.find(hash, |_| true).unwrap_or(NONE);
+                if *candidate != NONE {
+                    self.cells.prefetch(*candidate as usize);
+                }
+            }
+            for (candidate, at) in candidates.iter().zip(start..start + count) {
+                let slot = match *candidate {
+                    slot if slot != NONE && self.has_key(slot, &values, at) => slot,
+                    // An equal key may be an earlier row of this call.
+                    _ => self.find_or_insert(&values, at, resolved)?,
+                };
+                resolved.slots.push(slot);
+                let flags = &mut self.flags[slot as usize];
+                if *flags & TOUCHED == 0 {
+                    *flags |= TOUCHED | REFERENCED;
+                    resolved.distinct.push(slot);
+                }
+            }
+            start += count;
+        }
+        Ok(())
+    }
+
+    /// Sets the hashes that decide slots and key groups.
+    fn hash(&mut self, keys: &[ArrayRef], rows: usize) -> Result<(), Error> {
+        hash_columns(keys, &mut self.key_hashes)?;
+        self.key_hashes.resize(rows, 0);
+        if self.options.hashed < keys.len() {
+            hash_columns(&keys[..self.options.hashed], &mut self.group_hashes)?;
+            self.group_hashes.resize(rows, 0);
+        }
+        Ok(())
+    }
+
+    fn key_group(&self, row: usize) -> KeyGroup {
+        let hash = match self.options.hashed {
+            0 => return KeyGroup(0),
+            hashed if hashed < self.cells.layout().key_count() => self.group_hashes[row],
+            _ => self.key_hashes[row],
+        };
+        KeyGroup::of_hash(hash, self.options.max_parallelism)
+    }
+
+    #[inline(always)]
+    fn has_key(&self, slot: u32, keys: &[ColumnValues], row: usize) -> bool {
+        keys.iter()
+            .enumerate()
+            .all(|(column, key)| self.cells.equals(slot as usize, column, key, row))
+    }
+
+    fn find_or_insert(&mut self, keys: &[ColumnValues], row: usize, resolved: &mut Resolved) -> Result<u32, Error> {
+        let hash = self.key_hashes[row];
+        if let Some(slot) = self.index.find(hash, |slot| self.has_key(slot, keys, row)) {
+            return Ok(slot);
+        }
+        let group = self.key_group(row).0;
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.hashes[slot as usize] = hash;
+                self.groups[slot as usize] = group;
+                slot
+            }
+            None => {
+                let slot = u32::try_from(self.hashes.len())
+                    .ok()
+                    .filter(|slot| *slot != NONE)
+                    .ok_or_else(|| {
+                        Error::Limit("a table of state has 2^32 - 1 keys in memory; use a greater parallelism".into())
+                    })?;
+                self.cells.push_row();
+                self.hashes.push(hash);
+                self.groups.push(group);
+                self.flags.push(0);
+                slot
+            }
+        };
+        self.flags[slot as usize] = OCCUPIED;
+        for (column, key) in keys.iter().enumerate() {
+            self.cells.set(slot as usize, column, key, row);
+        }
+        let hashes = &self.hashes;
+        self.index.insert(hash, slot, |slot| hashes[slot as usize]);
+        resolved.unknown.push(slot);
+        Ok(slot)
+    }
+
+    /// Ends the call that resolved these slots.
+    pub fn release(&mut self, resolved: &Resolved) {
+        for slot in &resolved.distinct {
+            self.flags[*slot as usize] &= !TOUCHED;
+        }
+        self.cells.compact_heap();
+    }
+
+    /// Returns the keys in the store of some slots.
+    pub fn store_keys(&self, slots: &[u32]) -> Result<StoreKeys, Error> {
+        let encoded = encode(&self.codec.keys, self.keys(slots)?, slots.len())?;
+        let mut keys = StoreKeys::default();
+        for (slot, key) in slots.iter().zip(encoded.iter()) {
+            keys.push(self.prefix(*slot), key);
+        }
+        Ok(keys)
+    }
+
+    fn prefix(&self, slot: u32) -> KeyedPrefix {
+        KeyedPrefix {
+            group: KeyGroup(self.groups[slot as usize]),
+            collection: self.options.collection,
+            generation: 0,
+            hash: self.hashes[slot as usize],
+        }
+    }
+
+    /// Sets the rows that the store has for some slots, which had no row: `values` has one entry per slot.
+    pub fn load(&mut self, slots: &[u32], values: &StoredValues) -> Result<(), Error> {
+        debug_assert_eq!(slots.len(), values.len());
+        let mut found = Vec::new();
+        let mut rows = Vec::new();
+        for (at, slot) in slots.iter().enumerate() {
+            if let Some(row) = values.get(at) {
+                self.flags[*slot as usize] |= PRESENT | STORED;
+                found.push(*slot);
+                rows.push(row);
+            }
+        }
+        for (value, column) in self.codec.values.decode(rows)?.iter().enumerate() {
+            self.scatter(value, &found, column)?;
+        }
+        Ok(())
+    }
+
+    /// Returns true if the key of a slot has a row.
+    #[inline(always)]
+    pub fn is_present(&self, slot: u32) -> bool {
+        self.flags[slot as usize] & PRESENT != 0
+    }
+
+    /// Marks the row of a slot as changed. It has a row afterwards.
+    #[inline(always)]
+    pub fn set_changed(&mut self, slot: u32) {
+        let flags = &mut self.flags[slot as usize];
+        *flags |= PRESENT;
+        if *flags & DIRTY == 0 {
+            *flags |= DIRTY;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Removes the row of a slot. The slot remains valid until the end of the call.
+    pub fn remove(&mut self, slot: u32) {
+        self.set_changed(slot);
+        self.flags[slot as usize] &= !PRESENT;
+        let keys = self.cells.layout().key_count();
+        for column in keys..self.cells.layout().column_count() {
+            self.cells.reset(slot as usize, column);
+        }
+    }
+
+    /// Returns the key columns of some slots.
+    pub fn keys(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
+        (0..self.cells.layout().key_count())
+            .map(|column| self.cells.gather(column, slots))
+            .collect()
+    }
+
+    /// Returns a value column of some slots. Slots without a row have NULL.
+    pub fn values(&self, value: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
+        self.cells.gather(self.column(value), slots)
+    }
+
+    /// Sets a value column of some slots.
+    pub fn scatter(&mut self, value: usize, slots: &[u32], values: &ArrayRef) -> Result<(), Error> {
+        let column = self.column(value);
+        let values = ColumnValues::new(self.cells.layout().kind(column), values)?;
+        for (at, slot) in slots.iter().enumerate() {
+            self.cells.set(*slot as usize, column, &values, at);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn column(&self, value: usize) -> usize {
+        self.cells.layout().key_count() + value
+    }
+
+    /// Returns true if a value is NULL.
+    #[inline(always)]
+    pub fn is_null(&self, slot: u32, value: usize) -> bool {
+        self.cells.is_null(slot as usize, self.column(value))
+    }
+
+    /// Returns the bytes of a fixed-width value; zeros for NULL. `WIDTH` is the width of the column's type.
+    #[inline(always)]
+    pub fn fixed<const WIDTH: usize>(&self, slot: u32, value: usize) -> [u8; WIDTH] {
+        self.cells.fixed(slot as usize, self.column(value))
+    }
+
+    /// Sets the bytes of a fixed-width value.
+    #[inline(always)]
+    pub fn set_fixed<const WIDTH: usize>(&mut self, slot: u32, value: usize, bytes: [u8; WIDTH]) {
+        let column = self.column(value);
+        self.cells.set_fixed(slot as usize, column, bytes);
+    }
+
+    /// Sets a fixed-width value to NULL.
+    #[inline(always)]
+    pub fn set_null<const WIDTH: usize>(&mut self, slot: u32, value: usize) {
+        let column = self.column(value);
+        self.cells.set_null::<WIDTH>(slot as usize, column);
+    }
+
+    /// Returns up to `slots_max` slots that have a row, from the slot `from` on, and the slot after the last one that
+    /// was looked at; `None` at the end.
+    pub fn present_slots(&self, from: u32, slots_max: usize) -> (Vec<u32>, Option<u32>) {
+        let mut slots = Vec::new();
+        for slot in from..self.flags.len() as u32 {
+            if slots.len() == slots_max {
+                return (slots, Some(slot));
+            }
+            if self.is_present(slot) {
+                slots.push(slot);
+            }
+        }
+        (slots, None)
+    }
+
+    /// Freezes changed rows, at most `rows_max`, to be written. They count as written from now on: the flush must be
+    /// queued in the store before the table is used again. `None` if nothing has changed.
+    pub fn freeze(&mut self, rows_max: usize) -> Option<FrozenTable> {
+        let keep = self.dirty.len().saturating_sub(rows_max);
+        let frozen = self.dirty.split_off(keep);
+        let mut changed = Vec::with_capacity(frozen.len());
+        for slot in frozen {
+            let flags = self.flags[slot as usize] & !DIRTY;
+            self.flags[slot as usize] = flags;
+            match (flags & PRESENT != 0, flags & STORED != 0) {
+                (false, false) => self.vacate(slot),
+                (true, _) => {
+                    self.flags[slot as usize] |= STORED;
+                    changed.push(slot);
+                }
+                (false, true) => {
+                    self.flags[slot as usize] &= !STORED;
+                    changed.push(slot);
+                }
+            }
+        }
+        if keep == 0 {
+            self.dirty = Vec::new();
+        }
+        if changed.is_empty() {
+            return None;
+        }
+        Some(FrozenTable::new(
+            self.codec.clone(),
+            self.cells.copy_rows(&changed),
+            changed.iter().map(|slot| self.prefix(*slot)).collect(),
+            changed.iter().map(|slot| self.is_present(*slot)).collect(),
+        ))
+    }
+
+    /// Removes up to `slots_max` unchanged keys from memory, those first that were not used for some time. All that was
+    /// frozen must have been written. Returns the number of removed keys.
+    pub fn evict(&mut self, slots_max: usize) -> usize {
+        let slots = self.flags.len();
+        let mut evicted = 0;
+        // Two rounds: the first one may only clear the marks.
+        for _ in 0..2 * slots {
+            if evicted == slots_max {
+                break;
+            }
+            let slot = self.hand;
+            self.hand = (self.hand + 1) % slots;
+            let flags = self.flags[slot];
+            if flags & OCCUPIED == 0 || flags & (DIRTY | TOUCHED) != 0 {
+                continue;
+            }
+            if flags & REFERENCED != 0 {
+                self.flags[slot] &= !REFERENCED;
+                continue;
+            }
+            self.vacate(slot as u32);
+            evicted += 1;
+        }
+        self.cells.compact_heap();
+        evicted
+    }
+
+    /// Returns memory if most slots have no key.
+    pub fn shrink_if_sparse(&mut self) {
+        if self.len() >= self.hashes.len() / SPARSE_SHARE || self.hashes.len() < SPARSE_SLOTS_MIN {
+            return;
+        }
+        let used: Vec<u32> = (0..self.flags.len() as u32)
+            .filter(|slot| self.flags[*slot as usize] & OCCUPIED != 0)
+            .collect();
+        self.cells = self.cells.copy_rows(&used);
+        self.hashes = used.iter().map(|slot| self.hashes[*slot as usize]).collect();
+        self.groups = used.iter().map(|slot| self.groups[*slot as usize]).collect();
+        self.flags = used.iter().map(|slot| self.flags[*slot as usize]).collect();
+        self.free = Vec::new();
+        self.dirty = Vec::new();
+        self.hand = 0;
+        self.index = SlotIndex::default();
+        for (slot, hash) in self.hashes.iter().enumerate() {
+            self.index.insert(*hash, slot as u32, |slot| self.hashes[slot as usize]);
+            if self.flags[slot] & DIRTY != 0 {
+                self.dirty.push(slot as u32);
+            }
+        }
+    }
+
+    /// Removes a key from memory.
+    fn vacate(&mut self, slot: u32) {
+        let hashes = &self.hashes;
+        self.index.remove(slot, |slot| hashes[slot as usize]);
+        self.cells.clear_row(slot as usize);
+        self.flags[slot as usize] = 0;
+        self.free.push(slot);
+    }
+
+    /// Removes all keys from memory, whether they were written or not.
+    pub fn clear(&mut self) {
+        self.index = SlotIndex::default();
+        self.cells = Cells::new(Arc::clone(&self.options.layout));
+        self.hashes.clear();
+        self.groups.clear();
+        self.flags.clear();
+        self.free.clear();
+        self.dirty.clear();
+        self.hand = 0;
+    }
+
+    /// Adds rows that a scan of the store returned: encoded keys and rows. Returns their slots. Only for a table that
+    /// is never frozen.
+    pub fn load_scanned(&mut self, keys: &StoredValues, values: &StoredValues) -> Result<Vec<u32>, Error> {
+        let columns = self.codec.keys.decode((0..keys.len()).filter_map(|at| keys.get(at)))?;
+        let mut resolved = Resolved::default();
+        self.resolve(&columns, keys.len(), &mut resolved)?;
+        self.load(&resolved.slots, values)?;
+        self.release(&resolved);
+        Ok(resolved.slots)
+    }
+}
+
+/// Encodes columns; without columns, as empty rows.
+pub(crate) fn encode(codec: &Codec, columns: Vec<ArrayRef>, rows: usize) -> Result<EncodedRows, Error> {
+    match columns.is_empty() {
+        true => Ok(EncodedRows::empty_rows(rows)),
+        false => codec.encode(&columns),
+    }
+}
+
+/// Returns a key column with equal bytes for equal floats.
+fn canonical(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Float32 => Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(
+            |value| match value {
+                0.0 => 0.0,
+                value if value.is_nan() => f32::NAN,
+                value => value,
+            },
+        )),
+        DataType::Float64 => Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(
+            |value| match value {
+                0.0 => 0.0,
+                value if value.is_nan() => f64::NAN,
+                value => value,
+            },
+        )),
+        _ => Arc::clone(column),
+    }
+}

@@ -1,0 +1,143 @@
+//! Reads of rows of keyed collections by key, on threads of their own.
+//!
+//! A read is one sorted, batched lookup. It neither blocks the slot thread nor waits for queued writes: whoever reads
+//! has the rows of all writes that are not carried out yet in memory.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use crossbeam::channel::Receiver;
+use parking_lot::Mutex;
+
+use super::StoreInner;
+use super::key::{KEYED_PREFIX_BYTES, KeyedPrefix};
+use crate::Error;
+
+/// Byte strings in one buffer, some of which may be missing.
+#[derive(Debug, Default)]
+pub struct StoredValues {
+    bytes: Vec<u8>,
+    /// The end of each value; the top bit marks a missing one.
+    ends: Vec<u64>,
+}
+
+const MISSING: u64 = 1 << 63;
+
+impl StoredValues {
+    /// Appends a value, or `None` for a missing one.
+    pub fn push(&mut self, value: Option<&[u8]>) {
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        let mark = if value.is_none() { MISSING } else { 0 };
+        self.ends.push(self.bytes.len() as u64 | mark);
+    }
+
+    /// Returns the number of values, missing ones included.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Returns true if there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Returns a value, or `None` if it is missing.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        let end = self.ends[index];
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] & !MISSING);
+        (end & MISSING == 0).then(|| &self.bytes[start as usize..end as usize])
+    }
+}
+
+/// Keys of rows of keyed collections, as in the database.
+#[derive(Debug, Default)]
+pub struct StoreKeys {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl StoreKeys {
+    /// Appends a key.
+    pub fn push(&mut self, prefix: KeyedPrefix, key: &[u8]) {
+        self.bytes.extend_from_slice(&prefix.bytes());
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Returns the number of keys.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Returns true if there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    pub(crate) fn key(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[index]]
+    }
+}
+
+/// A read in progress.
+pub struct PendingRead {
+    result: Arc<Mutex<Option<Result<StoredValues, Error>>>>,
+}
+
+impl PendingRead {
+    /// Returns the values that were read, in the order of the keys, once the read is complete.
+    pub fn take(&self) -> Option<Result<StoredValues, Error>> {
+        self.result.lock().take()
+    }
+}
+
+/// A queued read.
+pub(crate) struct ReadJob {
+    store: Arc<StoreInner>,
+    keys: StoreKeys,
+    result: Arc<Mutex<Option<Result<StoredValues, Error>>>>,
+    waker: Waker,
+}
+
+impl ReadJob {
+    /// Creates a read, which calls `waker` when it is complete.
+    pub(crate) fn new(store: &Arc<StoreInner>, keys: StoreKeys, waker: Waker) -> (Self, PendingRead) {
+        let result = Arc::new(Mutex::new(None));
+        let job = Self {
+            store: Arc::clone(store),
+            keys,
+            result: Arc::clone(&result),
+            waker,
+        };
+        (job, PendingRead { result })
+    }
+
+    /// Carries out the read.
+    pub(crate) fn run(self) {
+        let values = match self.store.opened() {
+            Some(database) => self.store.note_damage(database.get_keyed(&self.keys)),
+            None => {
+                let mut values = StoredValues::default();
+                (0..self.keys.len()).for_each(|_| values.push(None));
+                Ok(values)
+            }
+        };
+        *self.result.lock() = Some(values);
+        // The task may drop its store as soon as it is woken.
+        drop(self.store);
+        self.waker.wake();
+    }
+}
+
+/// Runs a thread that carries out reads until the backend is dropped.
+pub(crate) fn run_reader(reads: &Receiver<ReadJob>) {
+    while let Ok(read) = reads.recv() {
+        read.run();
+    }
+}
+
+/// Returns the part of a stored key after its prefix.
+pub(crate) fn key_after_prefix(key: &[u8]) -> &[u8] {
+    key.get(KEYED_PREFIX_BYTES..).unwrap_or_default()
+}
