@@ -25,6 +25,7 @@ mod decimal_multiply;
 mod dynamic_filter;
 mod fallibility;
 mod field_hoisting;
+mod filter_push_down;
 mod join;
 mod masked_eval;
 mod optimize;

@@ -84,8 +84,8 @@ pub(super) fn add_kinds(graph: &mut JobGraph, modes: &[ChangelogMode], provided:
         node.output.upsert_keys = rows.changes.clone().unwrap_or_default();
         node.output.schema = with_kind(&node.output.schema);
     }
-    for index in 0..graph.nodes.len() {
-        if modes[index].is_append() {
+    for (index, mode) in modes.iter().enumerate() {
+        if mode.is_append() {
             continue;
         }
         let input = graph.input_schema(index, 0);
