@@ -2,9 +2,12 @@
 //!
 //! Every case runs four ways with the real binary: whole; at parallelism 2 with checkpoints in the middle; killed with
 //! SIGKILL after some checkpoints and resumed at parallelism 3; as a batch. All must give the expected rows.
+//!
+//! The result of an updating query is a changelog, which is printed. Its changes are applied in order, and the table that
+//! they make is compared ([`changelog`]).
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -13,6 +16,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use self::changelog::{Changelog, Order};
+
+mod changelog;
 
 /// Most cases that run at the same time.
 const WORKERS: usize = 4;
@@ -78,40 +85,44 @@ fn name(case: &Path) -> String {
 fn check(case: &Path) -> Result<(), String> {
     let expected = sorted_lines(&fs::read_to_string(case.join("expected.csv")).map_err(|e| e.to_string())?);
 
-    let whole = Run::new(case);
+    let whole = Run::new(case)?;
     whole.finish(FAST, &["--parallelism", "1"])?;
-    whole.compare("whole", &expected)?;
+    whole.compare("whole", &expected, Order::Complete)?;
 
-    let divided = Run::new(case);
+    let divided = Run::new(case)?;
     divided.finish(SLOW, &["--parallelism", "2", "--checkpoint-interval", "150ms"])?;
     let checkpoints = divided.checkpoints();
     if checkpoints == 0 {
         return Err("at parallelism 2: no checkpoint was taken".into());
     }
-    divided.compare("at parallelism 2 with checkpoints", &expected)?;
+    divided.compare("at parallelism 2 with checkpoints", &expected, Order::Complete)?;
 
-    let killed = Run::new(case);
+    let killed = Run::new(case)?;
     killed.kill_after_checkpoints(2)?;
     killed.finish(FAST, &["--parallelism", "3"])?;
-    killed.compare("killed and resumed at parallelism 3", &expected)?;
+    killed.compare("killed and resumed at parallelism 3", &expected, Order::Repeated)?;
 
-    let batch = Run::new(case);
+    let batch = Run::new(case)?;
     batch.finish(FAST, &["--mode", "batch", "--parallelism", "2"])?;
-    batch.compare("as a batch", &expected)
+    batch.compare("as a batch", &expected, Order::Complete)
 }
 
 /// One way of running one case, in its own folders.
 struct Run {
     folder: TempDir,
     case: PathBuf,
+    /// Set if the case prints a changelog.
+    changelog: Option<Changelog>,
 }
 
 impl Run {
-    fn new(case: &Path) -> Self {
-        Self {
+    fn new(case: &Path) -> Result<Self, String> {
+        let script = fs::read_to_string(case.join("pipeline.sql")).map_err(|e| e.to_string())?;
+        Ok(Self {
             folder: TempDir::new().expect("a temporary folder"),
             case: case.to_path_buf(),
-        }
+            changelog: Changelog::of_script(&script)?,
+        })
     }
 
     fn command(&self, rate: &str, arguments: &[&str]) -> Result<Command, String> {
@@ -130,8 +141,16 @@ impl Run {
             .arg("--data-dir")
             .arg(self.data())
             .args(arguments)
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(self.printed()?);
         Ok(command)
+    }
+
+    /// Returns the file that the runs of the case print to, one after the other.
+    fn printed(&self) -> Result<File, String> {
+        let path = self.folder.path().join("printed");
+        let file = File::options().create(true).append(true).open(path);
+        file.map_err(|e| e.to_string())
     }
 
     fn finish(&self, rate: &str, arguments: &[&str]) -> Result<(), String> {
@@ -154,11 +173,7 @@ impl Run {
     /// Starts a slow run and kills it (SIGKILL) once so many checkpoints are complete.
     fn kill_after_checkpoints(&self, wanted: usize) -> Result<(), String> {
         let mut command = self.command(SLOW, &["--parallelism", "2", "--checkpoint-interval", "100ms"])?;
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|e| e.to_string())?;
+        let mut child = command.stderr(Stdio::null()).spawn().map_err(|e| e.to_string())?;
         let reached = self.wait_for_checkpoints(&mut child, wanted);
         child.kill().map_err(|e| e.to_string())?;
         child.wait().map_err(|e| e.to_string())?;
@@ -196,8 +211,12 @@ impl Run {
             .count()
     }
 
-    fn compare(&self, way: &str, expected: &[String]) -> Result<(), String> {
+    fn compare(&self, way: &str, expected: &[String], order: Order) -> Result<(), String> {
         let mut lines = Vec::new();
+        if let Some(changelog) = &self.changelog {
+            let printed = fs::read_to_string(self.folder.path().join("printed")).map_err(|e| e.to_string())?;
+            lines = changelog.table(&printed, order).map_err(|e| format!("{way}: {e}"))?;
+        }
         for file in files_below(&self.output()) {
             let hidden = file
                 .file_name()
