@@ -7,6 +7,7 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 
+use crate::changelog::ChangelogSupport;
 use crate::{
     Committable, Connector, Delivery, Error, JobIdentity, OptionDescription, Role, Sink, SinkWriter, TableDefinition,
     WriterContext,
@@ -34,6 +35,14 @@ impl Connector for Blackhole {
 
     fn uses_format(&self, _role: Role) -> bool {
         false
+    }
+
+    /// As in Flink, the former versions of rows are not requested where the key tells which row is updated.
+    fn changelog(&self, table: &TableDefinition, _role: Role) -> ChangelogSupport {
+        match table.primary_key.is_empty() {
+            true => ChangelogSupport::Retract,
+            false => ChangelogSupport::Upsert,
+        }
     }
 
     fn is_bounded(&self, _table: &TableDefinition) -> bool {

@@ -32,6 +32,8 @@ pub fn connectors() -> &'static [&'static dyn Connector] {
         &crate::nexmark::Nexmark,
         #[cfg(feature = "print")]
         &crate::print::Print,
+        #[cfg(feature = "kafka")]
+        &crate::kafka::UpsertKafka,
     ]
 }
 

@@ -258,7 +258,7 @@ fn all_mistakes_in_a_table_are_reported_with_the_remedy() {
         &[
             (
                 "format",
-                "unknown format `jsn`; did you mean `json`? (known: json, csv, raw, parquet)",
+                "unknown format `jsn`; did you mean `json`? (known: json, csv, raw, debezium-json, parquet)",
             ),
             (
                 "pth",
@@ -294,7 +294,7 @@ fn all_mistakes_in_a_table_are_reported_with_the_remedy() {
         sink,
         &[(
             "format",
-            "the option 'format' is missing; it is one of json, csv, raw, parquet",
+            "the option 'format' is missing; it is one of json, csv, raw, debezium-json, parquet",
         )],
     );
     check(

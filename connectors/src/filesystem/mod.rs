@@ -36,8 +36,8 @@ use arrow_schema::{DataType, TimeUnit};
 use crate::format::FormatSpec;
 use crate::options::{Options, option};
 use crate::{
-    Connector, Error, MetadataDescription, OptionDescription, OptionEffect, OptionError, OptionKind, Role, Sink,
-    Source, Split, TableDefinition, conversion,
+    ChangelogSupport, Connector, Error, MetadataDescription, OptionDescription, OptionEffect, OptionError, OptionKind,
+    Role, Sink, Source, Split, TableDefinition, conversion,
 };
 
 /// The connector `filesystem`.
@@ -248,6 +248,10 @@ impl Connector for Filesystem {
             });
         }
         errors
+    }
+
+    fn changelog(&self, table: &TableDefinition, _role: Role) -> ChangelogSupport {
+        FormatSpec::of_value(table).map_or(ChangelogSupport::Append, |format| format.changelog())
     }
 
     fn is_bounded(&self, table: &TableDefinition) -> bool {

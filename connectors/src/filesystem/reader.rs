@@ -13,6 +13,7 @@ use super::column_layout::ColumnLayout;
 use super::read_ahead::{Chunk, Content, ReadAhead};
 use super::source_settings::SourceSettings;
 use super::split::Position;
+use crate::changelog::with_kinds;
 use crate::format::{BYTE_ORDER_MARK, Decoder, Lines, Records};
 use crate::{Error, ReaderContext, RejectedRecord, SourceBatch, SourceEvent, SourceReader, Split};
 
@@ -70,6 +71,7 @@ impl FileReader {
             false => Some(settings.format.tracked_decoder(
                 &settings.file_schema,
                 &layout.file_columns,
+                &[],
                 &settings.fields,
             )?),
         };
@@ -224,6 +226,10 @@ impl ActiveSplit {
             })
             .collect();
         let rows = scan.layout.assemble(&decoded.rows, &self.constants)?;
+        let rows = match decoded.kinds {
+            Some(kinds) => with_kinds(&rows, kinds)?,
+            None => rows,
+        };
         // The line break after the last record, unless the file ends without one.
         let used = (last + 1).min(data.len());
         if let Some(lines) = &mut self.lines_read {

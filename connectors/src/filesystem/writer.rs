@@ -19,6 +19,7 @@ use super::open_file::Payload;
 use super::open_files::OpenFiles;
 use super::sink_settings::SinkSettings;
 use super::{partition, pending_file};
+use crate::changelog::Kinds;
 use crate::format::{EncodedRecords, Encoder, Framing, TextColumn};
 use crate::{Committable, Error, SinkWriter, WriterContext};
 
@@ -67,12 +68,12 @@ impl FileWriter {
     }
 
     /// Encodes rows of one file. Returns the size too.
-    fn encode(&mut self, rows: &RecordBatch) -> Result<(Payload, u64), Error> {
-        let rows = rows.project(&self.file_columns)?;
+    fn encode(&mut self, changes: &RecordBatch) -> Result<(Payload, u64), Error> {
+        let rows = changes.project(&self.file_columns)?;
         Ok(match &mut self.encoder {
             Some(encoder) => {
                 let mut out = EncodedRecords::default();
-                encoder.encode(&rows, &mut out)?;
+                encoder.encode_changes(&rows, Kinds::of(changes)?, &mut out)?;
                 let bytes = out.data.len() as u64;
                 (Payload::Bytes(out.data), bytes)
             }

@@ -271,7 +271,8 @@ impl ColumnBuilder {
         Ok(())
     }
 
-    fn push_default(&mut self, null: bool) {
+    /// Appends a default of the type, which is NULL if `null` is true.
+    pub(super) fn push_default(&mut self, null: bool) {
         if null {
             self.nulls.push(self.len());
         }

@@ -1,6 +1,9 @@
 //! Descriptions of all formats and of their options, which are pure data for validation and documentation.
 
-use crate::{OptionDescription, OptionEffect, OptionKind, options};
+use arrow_schema::DataType;
+
+use super::debezium;
+use crate::{ChangelogSupport, OptionDescription, OptionEffect, OptionKind, options};
 
 /// One format.
 #[derive(Debug)]
@@ -11,6 +14,19 @@ pub struct Format {
     pub help: &'static str,
     /// Options of the format.
     pub options: &'static [OptionDescription],
+    /// Changes that records can represent.
+    pub changelog: ChangelogSupport,
+    /// Metadata of records that columns can be read from.
+    pub metadata: &'static [FormatMetadata],
+}
+
+/// A metadata key that a format offers.
+#[derive(Debug)]
+pub struct FormatMetadata {
+    /// Name of the metadata.
+    pub key: &'static str,
+    /// Returns the type of its column.
+    pub data_type: fn() -> DataType,
 }
 
 /// Describes an option that determines how bytes are decoded.
@@ -38,7 +54,7 @@ pub const FORMAT_OPTION: OptionDescription = option(
     "format",
     OptionKind::Text,
     None,
-    "How rows are written as bytes: json, csv, raw or (files only) parquet.",
+    "How rows are written as bytes: json, csv, raw, debezium-json or (files only) parquet.",
 );
 
 /// Returns every format of this build.
@@ -48,21 +64,36 @@ pub fn formats() -> &'static [Format] {
             name: "json",
             help: "One JSON object per record.",
             options: JSON,
+            changelog: ChangelogSupport::Append,
+            metadata: &[],
         },
         Format {
             name: "csv",
             help: "One line of separated fields per record (RFC 4180).",
             options: CSV,
+            changelog: ChangelogSupport::Append,
+            metadata: &[],
         },
         Format {
             name: "raw",
             help: "The record's bytes are the value of the only column.",
             options: RAW,
+            changelog: ChangelogSupport::Append,
+            metadata: &[],
+        },
+        Format {
+            name: "debezium-json",
+            help: "One JSON object per change, as Debezium writes it: the row before and after it, and its kind.",
+            options: DEBEZIUM_JSON,
+            changelog: ChangelogSupport::Retract,
+            metadata: debezium::metadata::METADATA,
         },
         Format {
             name: "parquet",
             help: "Apache Parquet files (connector `filesystem` only).",
             options: PARQUET,
+            changelog: ChangelogSupport::Append,
+            metadata: &[],
         },
     ]
 }
@@ -197,6 +228,58 @@ const RAW: &[OptionDescription] = &[
         OptionKind::OneOf(&["big-endian", "little-endian"]),
         Some("big-endian"),
         "The byte order of numbers.",
+    ),
+];
+
+const DEBEZIUM_JSON: &[OptionDescription] = &[
+    option(
+        "debezium-json.schema-include",
+        OptionKind::Boolean,
+        Some("false"),
+        "Records contain their schema, with the change below `payload`, as Kafka Connect writes them by default.",
+    ),
+    option(
+        "debezium-json.ignore-parse-errors",
+        OptionKind::Boolean,
+        Some("false"),
+        "A field that does not parse becomes NULL, a record that is not a change is skipped.",
+    )
+    .with_effect(OptionEffect::Failures),
+    writing(
+        "debezium-json.timestamp-format.standard",
+        OptionKind::OneOf(&["SQL", "ISO-8601"]),
+        Some("SQL"),
+        "How timestamps are written: `2024-01-01 00:00:00.123` or `2024-01-01T00:00:00.123`; both are read.",
+    ),
+    option(
+        "debezium-json.timestamp-format.number",
+        OptionKind::OneOf(&["s", "ms", "us", "ns"]),
+        Some("ms"),
+        "The unit of a timestamp that is read as a number: since 1970-01-01 UTC.",
+    ),
+    writing(
+        "debezium-json.map-null-key.mode",
+        OptionKind::OneOf(&["FAIL", "DROP", "LITERAL"]),
+        Some("FAIL"),
+        "What a NULL key of a map becomes when written.",
+    ),
+    writing(
+        "debezium-json.map-null-key.literal",
+        OptionKind::Text,
+        Some("null"),
+        "The key to write for NULL where the mode is LITERAL.",
+    ),
+    writing(
+        "debezium-json.encode.decimal-as-plain-number",
+        OptionKind::Boolean,
+        Some("true"),
+        "Decimals are always written with all their digits; accepted for Flink's sake.",
+    ),
+    writing(
+        "debezium-json.encode.ignore-null-fields",
+        OptionKind::Boolean,
+        Some("false"),
+        "Leave NULL fields out of written objects.",
     ),
 ];
 

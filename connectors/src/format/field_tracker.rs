@@ -124,7 +124,7 @@ mod tests {
         let source = Arc::new(SourceFields::new("t", &schema));
         let spec = spec("json", &[("json.ignore-parse-errors", "true")], &schema);
         // Two decoders, as of two subtasks.
-        let mut decoders = [(); 2].map(|()| spec.tracked_decoder(&schema, columns, &source).unwrap());
+        let mut decoders = [(); 2].map(|()| spec.tracked_decoder(&schema, columns, &[], &source).unwrap());
         for (index, batch) in batches.iter().enumerate() {
             let (mut data, mut ranges) = (Vec::new(), Vec::new());
             for record in *batch {

@@ -13,6 +13,8 @@
 
 mod column_builder;
 mod csv;
+mod debezium;
+mod decoded;
 mod descriptions;
 mod field_tracker;
 mod json;
@@ -31,17 +33,19 @@ mod time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{FieldRef, SchemaRef};
 
 pub use self::csv::BYTE_ORDER_MARK;
 pub use self::csv::header::{FoundHeader, Header};
 pub use self::csv::lines::Lines;
-pub use self::descriptions::{FORMAT_OPTION, Format, formats};
+pub use self::decoded::{Decoded, Rejection, RowRecords};
+pub use self::descriptions::{FORMAT_OPTION, Format, FormatMetadata, formats};
 pub use self::text_column::TextColumn;
 pub use self::time::{TimestampStyle, parse_timestamp};
+use crate::changelog::Kinds;
 use crate::options::Options;
-use crate::{Error, SourceFields, TableDefinition};
+use crate::{ChangelogSupport, Error, SourceFields, TableDefinition};
 
 /// Returns the format with this name.
 pub fn find(name: &str) -> Option<&'static Format> {
@@ -57,47 +61,6 @@ pub struct Records<'a> {
     pub ranges: &'a [(usize, usize)],
 }
 
-/// The result of decoding some records.
-#[derive(Debug)]
-pub struct Decoded {
-    /// One row for each accepted record, in order, with the columns of the decoder.
-    pub rows: RecordBatch,
-    /// Records that could not be decoded, by ascending index.
-    pub rejected: Vec<Rejection>,
-    /// Records that are not rows (a comment, a blank line), and malformed records that the option `ignore-parse-errors`
-    /// skips, by ascending index.
-    pub skipped: Vec<usize>,
-}
-
-/// A record that could not be decoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    /// Index into [`Records::ranges`].
-    pub record: usize,
-    /// Description of the error.
-    pub error: String,
-}
-
-impl Decoded {
-    /// Returns for each of `records` records true if it became a row, to filter columns that a connector adds
-    /// (metadata) so that they match `rows`. `None` if all records became rows.
-    pub fn accepted(&self, records: usize) -> Option<BooleanArray> {
-        if self.rejected.is_empty() && self.skipped.is_empty() {
-            return None;
-        }
-        let mut accepted = vec![true; records];
-        for index in self
-            .rejected
-            .iter()
-            .map(|rejection| rejection.record)
-            .chain(self.skipped.iter().copied())
-        {
-            accepted[index] = false;
-        }
-        Some(BooleanArray::from(accepted))
-    }
-}
-
 /// Parses the text of one value to an array of one row; `None` is NULL.
 pub fn parse_cell(field: &FieldRef, text: Option<&str>) -> Result<ArrayRef, Error> {
     let mut column = column_builder::ColumnBuilder::new(field)?;
@@ -106,6 +69,13 @@ pub fn parse_cell(field: &FieldRef, text: Option<&str>) -> Result<ArrayRef, Erro
         None => column.push_null(),
     };
     pushed.map_err(|problem| Error::Data(problem.0.into()))?;
+    column.finish()
+}
+
+/// Returns an array of one cell, which is a default of the column's type (0, an empty text), and never NULL.
+pub(crate) fn default_cell(field: &FieldRef) -> Result<ArrayRef, Error> {
+    let mut column = column_builder::ColumnBuilder::new(field)?;
+    column.push_default(false);
     column.finish()
 }
 
@@ -126,8 +96,20 @@ pub trait Decoder: Send {
 
 /// Encodes rows to records.
 pub trait Encoder: Send {
-    /// Appends one record for each row of `rows`, which has the columns of the encoder.
+    /// Appends one record for each row of `rows`, which has the columns of the encoder. Every row is an insert.
     fn encode(&mut self, rows: &RecordBatch, out: &mut EncodedRecords) -> Result<(), Error>;
+
+    /// Appends one record for each row of `rows`, which are changes of these kinds. A format without changes refuses
+    /// others than inserts.
+    fn encode_changes(&mut self, rows: &RecordBatch, kinds: Kinds<'_>, out: &mut EncodedRecords) -> Result<(), Error> {
+        match kinds.are_inserts() {
+            true => self.encode(rows, out),
+            false => Err(Error::Invalid(
+                "the format of the table writes inserted rows only, and a row is updated or deleted; choose                  'debezium-json', or the connector `upsert-kafka`"
+                    .into(),
+            )),
+        }
+    }
 
     /// Returns the header of each file (CSV), framing included.
     fn header(&self) -> Option<Vec<u8>> {
@@ -149,6 +131,15 @@ impl EncodedRecords {
     pub fn clear(&mut self) {
         self.data.clear();
         self.ends.clear();
+    }
+
+    /// Ends the record that consists of the bytes appended to `data` since the last record.
+    pub(crate) fn end_record(&mut self, framing: Framing) {
+        match framing {
+            Framing::Bare => {}
+            Framing::Lines => self.data.push(b'\n'),
+        }
+        self.ends.push(self.data.len());
     }
 
     /// Returns the number of records.
@@ -188,6 +179,7 @@ pub struct FormatSpec {
     /// The format.
     pub format: &'static Format,
     table: String,
+    primary_key: Vec<String>,
     /// Full names, without the prefix (`json.ignore-parse-errors`).
     options: BTreeMap<String, String>,
 }
@@ -223,6 +215,7 @@ impl FormatSpec {
         Ok(Some(Self {
             format,
             table: table.name.clone(),
+            primary_key: table.primary_key.clone(),
             options,
         }))
     }
@@ -242,33 +235,48 @@ impl FormatSpec {
         Options::new(&self.table, &self.options)
     }
 
-    /// Creates a decoder of records with the columns of `schema`, which delivers those at `columns` in that order.
-    pub fn decoder(&self, schema: &SchemaRef, columns: &[usize]) -> Result<Box<dyn Decoder>, Error> {
-        self.decoder_with(schema, columns, None)
+    /// Returns the changes that records of the format can represent.
+    pub fn changelog(&self) -> ChangelogSupport {
+        self.format.changelog
     }
 
-    /// Creates a decoder like [`FormatSpec::decoder`] that reports the fields of the records to `fields`.
+    /// Creates a decoder of records with the columns of `schema`, which delivers those at `columns` in that order.
+    pub fn decoder(&self, schema: &SchemaRef, columns: &[usize]) -> Result<Box<dyn Decoder>, Error> {
+        self.decoder_with(schema, columns, &[], None)
+    }
+
+    /// Creates a decoder like [`FormatSpec::decoder`] that delivers columns of the format's metadata too, after the
+    /// others, and reports the fields of the records to `fields`. Each metadata column has the key of a
+    /// [`FormatMetadata`], and its type.
     pub fn tracked_decoder(
         &self,
         schema: &SchemaRef,
         columns: &[usize],
+        metadata: &[(String, FieldRef)],
         fields: &Arc<SourceFields>,
     ) -> Result<Box<dyn Decoder>, Error> {
-        self.decoder_with(schema, columns, Some(fields))
+        self.decoder_with(schema, columns, metadata, Some(fields))
     }
 
     fn decoder_with(
         &self,
         schema: &SchemaRef,
         columns: &[usize],
+        metadata: &[(String, FieldRef)],
         fields: Option<&Arc<SourceFields>>,
     ) -> Result<Box<dyn Decoder>, Error> {
         match self.format.name {
             "json" => Ok(Box::new(json::decoder::JsonDecoder::new(
-                schema,
-                columns,
+                &SchemaRef::new(schema.project(columns)?),
                 &self.options(),
+                "json",
                 fields,
+            )?)),
+            "debezium-json" => Ok(Box::new(debezium::decoder::DebeziumDecoder::new(
+                &SchemaRef::new(schema.project(columns)?),
+                metadata,
+                &self.options(),
+                &self.primary_key,
             )?)),
             "csv" => Ok(Box::new(csv::decoder::CsvDecoder::new(
                 schema,
@@ -284,6 +292,11 @@ impl FormatSpec {
     pub fn encoder(&self, schema: &SchemaRef, framing: Framing) -> Result<Box<dyn Encoder>, Error> {
         match self.format.name {
             "json" => Ok(Box::new(json::encoder::JsonEncoder::new(
+                schema,
+                framing,
+                &self.options(),
+            )?)),
+            "debezium-json" => Ok(Box::new(debezium::encoder::DebeziumEncoder::new(
                 schema,
                 framing,
                 &self.options(),
@@ -323,7 +336,7 @@ impl FormatSpec {
     fn file_only(&self, format: &str) -> Error {
         Error::Invalid(format!(
             "table `{}`: the format `{format}` consists of whole files, not of single records; use it with the connector \
-             `filesystem`, or choose json, csv or raw here",
+             `filesystem`, or choose json, csv, raw or debezium-json here",
             self.table
         ))
     }

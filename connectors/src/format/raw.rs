@@ -58,6 +58,8 @@ impl Decoder for RawDecoder {
         }
         Ok(Decoded {
             rows: self.row.finish()?,
+            kinds: None,
+            records: None,
             rejected,
             skipped: Vec::new(),
         })

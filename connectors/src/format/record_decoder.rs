@@ -52,6 +52,8 @@ pub(super) fn decode(parser: &mut impl RecordParser, records: Records<'_>) -> Re
     }
     Ok(Decoded {
         rows: parser.row().finish()?,
+        kinds: None,
+        records: None,
         rejected,
         skipped,
     })

@@ -6,7 +6,9 @@ use arrow_array::types::{
     Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
-use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, StringArray};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, RecordBatch, StringArray,
+};
 use arrow_schema::{DataType, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -101,6 +103,11 @@ pub struct TextColumn<'a> {
 }
 
 impl<'a> TextColumn<'a> {
+    /// Resolves the types of all columns of a batch.
+    pub fn all(rows: &'a RecordBatch) -> Result<Vec<Self>, Error> {
+        rows.columns().iter().map(Self::new).collect()
+    }
+
     /// Resolves the type of a column.
     pub fn new(array: &'a ArrayRef) -> Result<Self, Error> {
         let cells = match array.data_type() {

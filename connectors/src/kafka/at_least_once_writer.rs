@@ -1,15 +1,15 @@
 //! The writer of at-least-once delivery: records are produced as soon as they are encoded, and a checkpoint waits until
-//! all of them are delivered.
+//! all of them are delivered. With a buffer ([`UpsertBuffer`]) they are produced when it is full, by a timer, and at
+//! each checkpoint.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{Producer, ThreadedProducer};
 use tokio::sync::watch;
@@ -17,8 +17,10 @@ use tokio::sync::watch;
 use super::broker_health::BrokerHealth;
 use super::client_context::Context;
 use super::error_code;
+use super::options::SinkOptions;
 use super::record_encoder::RecordEncoder;
-use super::topic_producer::{Batch, QueueFullPolicy, TopicProducer};
+use super::topic_producer::{Batch, QueueFullPolicy, TopicProducer, flush};
+use super::upsert_buffer::UpsertBuffer;
 use crate::{Committable, Error, SinkWriter};
 
 /// Number of records in flight at which the writer applies backpressure.
@@ -116,18 +118,81 @@ impl Shared {
 
 /// The writer of a subtask under at-least-once delivery.
 pub(super) struct AtLeastOnceWriter {
-    topic: TopicProducer,
+    /// Shared with the timer that writes the buffer.
+    output: Arc<Mutex<Output>>,
     shared: Arc<Shared>,
     rows: RecordEncoder,
-    batch: Batch,
+    topic: String,
+    producer: ThreadedProducer<Context>,
     runtime: tokio::runtime::Handle,
+}
+
+/// The producer of a writer, with the records that are kept back.
+struct Output {
+    topic: TopicProducer,
+    shared: Arc<Shared>,
+    batch: Batch,
+    buffer: Option<UpsertBuffer>,
+}
+
+impl Output {
+    /// Produces the records of the present batch of `rows`, or adds them to the buffer.
+    fn write(&mut self, rows: &mut RecordEncoder) -> Result<(), Error> {
+        if let Some(buffer) = &mut self.buffer {
+            rows.each_record(|record| {
+                buffer.insert(record);
+                Ok(())
+            })?;
+            return match buffer.is_full() {
+                true => self.flush_buffer(),
+                false => Ok(()),
+            };
+        }
+        // Counted before the records are produced, because their delivery reports subtract them.
+        let epoch = self.shared.state.lock().add(rows.len() as u64, rows.value_bytes());
+        if rows.is_plain() {
+            let records = rows.plain_records();
+            self.topic
+                .produce_batch(&mut self.batch, records, epoch, QueueFullPolicy::Refuse)
+        } else {
+            rows.each_record(|record| self.topic.produce(record, epoch, QueueFullPolicy::Refuse))
+        }
+    }
+
+    /// Produces the records of the buffer. After an error they stay there, and may be produced again.
+    fn flush_buffer(&mut self) -> Result<(), Error> {
+        let Some(buffer) = &mut self.buffer else { return Ok(()) };
+        if buffer.len() == 0 {
+            return Ok(());
+        }
+        let epoch = {
+            let mut state = self.shared.state.lock();
+            state.add(buffer.len() as u64, buffer.value_bytes() as u64)
+        };
+        for record in buffer.records() {
+            self.topic.produce(&record, epoch, QueueFullPolicy::Refuse)?;
+        }
+        buffer.clear();
+        Ok(())
+    }
+}
+
+/// Produces the records of the buffer at intervals, as long as its writer exists.
+async fn flush_repeatedly(output: Weak<Mutex<Output>>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(output) = output.upgrade() else { return };
+        if let Err(error) = output.lock().flush_buffer() {
+            // The next write or checkpoint reports it.
+            tracing::debug!(target: "kafka", "the buffer of a sink was not written: {error}");
+        }
+    }
 }
 
 impl AtLeastOnceWriter {
     /// Creates a writer with a producer of its own.
     pub(super) fn new(
-        client: &ClientConfig,
-        topic: &str,
+        options: &SinkOptions,
         rows: RecordEncoder,
         runtime: tokio::runtime::Handle,
         broker_health: Arc<BrokerHealth>,
@@ -137,19 +202,31 @@ impl AtLeastOnceWriter {
             progress: watch::Sender::new(Progress::default()),
         });
         let reported = shared.clone();
+        let name = &options.topic;
         let producer: ThreadedProducer<Context> =
-            client
+            options
+                .client
                 .create_with_context(broker_health.client_context().with_delivery_callback(
                     move |epoch, bytes, error| {
                         reported.delivered(epoch, bytes, error);
                     },
                 ))
-                .map_err(|error| Error::Invalid(format!("Kafka topic `{topic}`: client: {error}")))?;
+                .map_err(|error| Error::Invalid(format!("Kafka topic `{name}`: client: {error}")))?;
+        let output = Arc::new(Mutex::new(Output {
+            topic: TopicProducer::new(producer.clone(), name)?,
+            shared: shared.clone(),
+            batch: Batch::default(),
+            buffer: options.buffer.map(UpsertBuffer::new),
+        }));
+        if let Some(buffer) = options.buffer {
+            runtime.spawn(flush_repeatedly(Arc::downgrade(&output), buffer.interval));
+        }
         Ok(Self {
-            topic: TopicProducer::new(producer, topic)?,
+            output,
             shared,
             rows,
-            batch: Batch::default(),
+            topic: name.clone(),
+            producer,
             runtime,
         })
     }
@@ -158,9 +235,9 @@ impl AtLeastOnceWriter {
 impl SinkWriter for AtLeastOnceWriter {
     fn poll_ready(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<(), Error>> {
         if let Some(failure) = self.shared.failure() {
-            return Poll::Ready(Err(delivery_error(&self.topic.name, &failure)));
+            return Poll::Ready(Err(delivery_error(&self.topic, &failure)));
         }
-        if let Some(error) = self.topic.producer.client().context().failure() {
+        if let Some(error) = self.producer.client().context().failure() {
             return Poll::Ready(Err(error));
         }
         let mut state = self.shared.state.lock();
@@ -176,22 +253,14 @@ impl SinkWriter for AtLeastOnceWriter {
             return Ok(0);
         }
         self.rows.encode(rows)?;
-        let (count, values) = (self.rows.len() as u64, self.rows.value_bytes());
-        // Counted before the records are produced, because their delivery reports subtract them.
-        let epoch = self.shared.state.lock().add(count, values);
-        if self.rows.is_plain() {
-            let records = self.rows.plain_records();
-            self.topic
-                .produce_batch(&mut self.batch, records, epoch, QueueFullPolicy::Refuse)?;
-        } else {
-            let topic = &self.topic;
-            self.rows
-                .each_record(rows, |record| topic.produce(record, epoch, QueueFullPolicy::Refuse))?;
-        }
-        Ok(values + self.rows.key_bytes())
+        self.output.lock().write(&mut self.rows)?;
+        Ok(self.rows.value_bytes() + self.rows.key_bytes())
     }
 
     fn prepare(&mut self, _checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
+        if let Err(error) = self.output.lock().flush_buffer() {
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let mut progress = self.shared.progress.subscribe();
         let next_epoch = {
             let mut state = self.shared.state.lock();
@@ -208,7 +277,7 @@ impl SinkWriter for AtLeastOnceWriter {
                 .send_modify(|progress| progress.first_epoch = progress.first_epoch.max(first_epoch));
             next_epoch
         };
-        let name = self.topic.name.clone();
+        let name = self.topic.clone();
         Box::pin(async move {
             let reached = progress
                 .wait_for(|progress| progress.failure.is_some() || progress.first_epoch >= next_epoch)
@@ -232,9 +301,9 @@ fn delivery_error(topic: &str, failure: &KafkaError) -> Error {
 impl Drop for AtLeastOnceWriter {
     /// Gives records in flight a last chance to be delivered, on a blocking thread.
     fn drop(&mut self) {
-        let producer = self.topic.producer.clone();
+        let producer = self.producer.clone();
         drop(self.runtime.spawn_blocking(move || {
-            if let Err(error) = producer.flush(Duration::from_secs(1)) {
+            if let Err(error) = flush(&producer, Duration::from_secs(1)) {
                 tracing::debug!(target: "kafka", "flush at the end: {error}");
             }
         }));

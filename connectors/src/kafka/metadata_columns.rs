@@ -37,8 +37,11 @@ impl MetadataColumns {
         self.timestamp.is_none() && self.headers.is_none() && self.key.is_none()
     }
 
-    /// Returns the metadata of a batch.
-    pub(super) fn of_batch(&self, rows: &RecordBatch) -> Result<BatchMetadata, Error> {
+    /// Returns the metadata of a batch; `None` if the table writes no metadata.
+    pub(super) fn of_batch(&self, rows: &RecordBatch) -> Result<Option<BatchMetadata>, Error> {
+        if self.is_empty() {
+            return Ok(None);
+        }
         let column = |index: Option<usize>| index.and_then(|index| rows.columns().get(index));
         let times = column(self.timestamp)
             .map(|times| arrow_cast::cast(times, &DataType::Timestamp(TimeUnit::Microsecond, None)))
@@ -46,11 +49,11 @@ impl MetadataColumns {
         let keys = column(self.key)
             .map(|keys| arrow_cast::cast(keys, &DataType::Binary))
             .transpose()?;
-        Ok(BatchMetadata {
+        Ok(Some(BatchMetadata {
             times: times.map(|times| times.as_primitive::<TimestampMicrosecondType>().clone()),
             keys: keys.map(|keys| keys.as_binary::<i32>().clone()),
             headers: column(self.headers).map(HeaderColumn::of).transpose()?,
-        })
+        }))
     }
 }
 

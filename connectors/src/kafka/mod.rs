@@ -8,6 +8,9 @@
 //! brokers are detected when a client reports a lost connection ([`broker_health`]). The sink either produces batches
 //! and counts deliveries ([`at_least_once_writer`]), or stores records in the checkpoint and produces them when it is
 //! complete ([`transaction`]).
+//!
+//! The connector [`upsert-kafka`](upsert) has the same sources and sinks, with another layout of records
+//! ([`record_layout`]).
 
 mod at_least_once_writer;
 mod broker_health;
@@ -24,12 +27,16 @@ mod reader;
 mod record_decoder;
 mod record_encoder;
 mod record_layout;
+mod record_metadata;
 mod sink;
 mod source;
 mod split;
+mod tombstones;
 mod topic_check;
 mod topic_producer;
 pub mod transaction;
+mod upsert;
+mod upsert_buffer;
 
 use std::sync::Arc;
 
@@ -38,8 +45,10 @@ use futures::future::{BoxFuture, FutureExt};
 
 use self::option_descriptions::{OPTIONS_SINK, OPTIONS_SOURCE};
 use self::options::{SinkOptions, SourceOptions};
+pub use self::upsert::UpsertKafka;
 use crate::{
-    Connector, Error, MetadataDescription, OptionDescription, OptionError, Role, Sink, Source, Split, TableDefinition,
+    ChangelogSupport, Connector, Error, MetadataDescription, OptionDescription, OptionError, Role, Sink, Source, Split,
+    TableDefinition,
 };
 
 /// The connector `kafka`.
@@ -75,14 +84,18 @@ impl Connector for Kafka {
             description("topic", DataType::Utf8, false),
             description("partition", DataType::Int32, false),
             description("offset", DataType::Int64, false),
-            description(
-                "timestamp",
-                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-                true,
-            ),
+            description("timestamp", timestamp_type(), true),
             description("timestamp-type", DataType::Utf8, false),
             description("headers", headers_type(), true),
             description("key", DataType::Binary, true),
+            // Those of the format debezium-json.
+            description("value.schema", DataType::Utf8, false),
+            description("value.ingestion-timestamp", timestamp_type(), false),
+            description("value.source.timestamp", timestamp_type(), false),
+            description("value.source.database", DataType::Utf8, false),
+            description("value.source.schema", DataType::Utf8, false),
+            description("value.source.table", DataType::Utf8, false),
+            description("value.source.properties", map_type(DataType::Utf8), false),
         ]
     }
 
@@ -95,6 +108,14 @@ impl Connector for Kafka {
             Role::Source => SourceOptions::of(table).err().unwrap_or_default(),
             Role::Sink => SinkOptions::of(table).err().unwrap_or_default(),
         }
+    }
+
+    fn changelog(&self, table: &TableDefinition, role: Role) -> ChangelogSupport {
+        let layout = match role {
+            Role::Source => SourceOptions::of(table).map(|options| options.layout),
+            Role::Sink => SinkOptions::of(table).map(|options| options.layout),
+        };
+        layout.map_or(ChangelogSupport::Append, |layout| layout.changelog())
     }
 
     fn is_bounded(&self, table: &TableDefinition) -> bool {
@@ -134,11 +155,20 @@ fn first_mistake(table: &TableDefinition, errors: Vec<OptionError>) -> Error {
     Error::Invalid(format!("table `{}`: {message}", table.name))
 }
 
-/// Returns `MAP<STRING, BYTES>`, with the field names of a schema that is planned from SQL.
+/// Returns `MAP<STRING, BYTES>`.
 fn headers_type() -> DataType {
+    map_type(DataType::Binary)
+}
+
+fn timestamp_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// Returns the type of maps of texts to these values, with the field names of a schema that is planned from SQL.
+fn map_type(value: DataType) -> DataType {
     let entries = Fields::from(vec![
         Field::new("key", DataType::Utf8, false),
-        Field::new("value", DataType::Binary, true),
+        Field::new("value", value, true),
     ]);
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
 }

@@ -77,6 +77,48 @@ const VALUE_INCLUDE: OptionDescription = with_default(
     "ALL",
 );
 
+const TOPIC_PATTERN: OptionDescription = selecting(
+    "topic-pattern",
+    OptionKind::Text,
+    "Read all topics whose whole name matches this regular expression.",
+);
+const BOUNDED_MODE: OptionDescription = with_default(
+    option(
+        "scan.bounded.mode",
+        OptionKind::OneOf(BOUNDED_MODES),
+        "Where reading ends, fixed when the job starts.",
+    ),
+    "unbounded",
+);
+const BOUNDED_TIMESTAMP: OptionDescription = option(
+    "scan.bounded.timestamp-millis",
+    OptionKind::Integer,
+    "For the mode timestamp: milliseconds since 1970.",
+);
+const BOUNDED_OFFSETS: OptionDescription = option(
+    "scan.bounded.specific-offsets",
+    OptionKind::Text,
+    "For the mode specific-offsets; each offset is not read.",
+);
+const DISCOVERY_INTERVAL: OptionDescription = with_default(
+    option(
+        "scan.topic-partition-discovery.interval",
+        OptionKind::Duration,
+        "How often to look for new partitions and topics; 0 never does.",
+    ),
+    "5 min",
+);
+const SCAN_PARALLELISM: OptionDescription = option(
+    "scan.parallelism",
+    OptionKind::Integer,
+    "Accepted as in Flink, without effect: all tasks of the job read.",
+);
+const SINK_PARALLELISM: OptionDescription = option(
+    "sink.parallelism",
+    OptionKind::Integer,
+    "Accepted as in Flink, without effect: all tasks of the job write.",
+);
+
 /// The options of a source.
 pub(super) const OPTIONS_SOURCE: &[OptionDescription] = &[
     PROPERTIES,
@@ -87,11 +129,7 @@ pub(super) const OPTIONS_SOURCE: &[OptionDescription] = &[
     KEY_FIELDS,
     KEY_PREFIX,
     VALUE_INCLUDE,
-    selecting(
-        "topic-pattern",
-        OptionKind::Text,
-        "Read all topics whose whole name matches this regular expression.",
-    ),
+    TOPIC_PATTERN,
     option(
         "scan.startup.mode",
         OptionKind::OneOf(STARTUP_MODES),
@@ -108,34 +146,14 @@ pub(super) const OPTIONS_SOURCE: &[OptionDescription] = &[
         OptionKind::Text,
         "For the mode specific-offsets: 'partition:0,offset:42;partition:1,offset:300'.",
     ),
-    with_default(
-        option(
-            "scan.bounded.mode",
-            OptionKind::OneOf(BOUNDED_MODES),
-            "Where reading ends, fixed when the job starts.",
-        ),
-        "unbounded",
-    ),
-    option(
-        "scan.bounded.timestamp-millis",
-        OptionKind::Integer,
-        "For the mode timestamp: milliseconds since 1970.",
-    ),
-    option(
-        "scan.bounded.specific-offsets",
-        OptionKind::Text,
-        "For the mode specific-offsets; each offset is not read.",
-    ),
-    with_default(
-        option(
-            "scan.topic-partition-discovery.interval",
-            OptionKind::Duration,
-            "How often to look for new partitions and topics; 0 never does.",
-        ),
-        "5 min",
-    ),
+    BOUNDED_MODE,
+    BOUNDED_TIMESTAMP,
+    BOUNDED_OFFSETS,
+    DISCOVERY_INTERVAL,
+    SCAN_PARALLELISM,
     // Options of the sink are allowed, because one table may be both read and written.
     SINK_PARTITIONER,
+    SINK_PARALLELISM,
     SINK_GUARANTEE,
     SINK_ID_PREFIX,
     SINK_MARKERS,
@@ -187,6 +205,74 @@ pub(super) const OPTIONS_SINK: &[OptionDescription] = &[
     KEY_PREFIX,
     VALUE_INCLUDE,
     SINK_PARTITIONER,
+    SINK_PARALLELISM,
+    SINK_GUARANTEE,
+    SINK_ID_PREFIX,
+    SINK_MARKERS,
+];
+
+const UPSERT_KEY_FORMAT: OptionDescription = OptionDescription {
+    required: true,
+    ..decoding(
+        "key.format",
+        OptionKind::Text,
+        "Format of record keys, which are the columns of the primary key.",
+    )
+};
+
+const BUFFER_ROWS: OptionDescription = with_default(
+    option(
+        "sink.buffer-flush.max-rows",
+        OptionKind::Integer,
+        "Keep changes back, and write the last one of each key when there are this many keys; needs \
+         sink.buffer-flush.interval. 0 keeps none back.",
+    ),
+    "0",
+);
+const BUFFER_INTERVAL: OptionDescription = with_default(
+    option(
+        "sink.buffer-flush.interval",
+        OptionKind::Duration,
+        "Longest time to keep changes back; needs sink.buffer-flush.max-rows. 0 keeps none back.",
+    ),
+    "0 s",
+);
+
+/// The options of a source of the connector `upsert-kafka`.
+pub(super) const OPTIONS_UPSERT_SOURCE: &[OptionDescription] = &[
+    PROPERTIES,
+    BROKERS,
+    TOPIC,
+    UPSERT_KEY_FORMAT,
+    VALUE_FORMAT,
+    KEY_PREFIX,
+    VALUE_INCLUDE,
+    TOPIC_PATTERN,
+    BOUNDED_MODE,
+    BOUNDED_TIMESTAMP,
+    BOUNDED_OFFSETS,
+    DISCOVERY_INTERVAL,
+    SCAN_PARALLELISM,
+    SINK_PARALLELISM,
+    BUFFER_ROWS,
+    BUFFER_INTERVAL,
+    SINK_GUARANTEE,
+    SINK_ID_PREFIX,
+    SINK_MARKERS,
+];
+
+/// The options of a sink of the connector `upsert-kafka`.
+pub(super) const OPTIONS_UPSERT_SINK: &[OptionDescription] = &[
+    PROPERTIES,
+    BROKERS,
+    TOPIC,
+    UPSERT_KEY_FORMAT,
+    VALUE_FORMAT,
+    KEY_PREFIX,
+    VALUE_INCLUDE,
+    SINK_PARALLELISM,
+    BUFFER_ROWS,
+    BUFFER_INTERVAL,
     SINK_GUARANTEE,
     SINK_ID_PREFIX,
     SINK_MARKERS,

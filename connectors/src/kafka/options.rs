@@ -8,10 +8,12 @@ use rdkafka::ClientConfig;
 use regex::Regex;
 
 use super::client_config;
-use super::record_layout::{KeyLayout, RecordLayout, value_schema};
-use crate::format::FormatSpec;
+use super::record_layout::{FORMAT_METADATA_PREFIX, KeyLayout, RecordLayout, value_schema};
+use super::upsert;
+use super::upsert_buffer::BufferOptions;
+use crate::format::{FormatSpec, Framing};
 use crate::options::Options;
-use crate::{Error, OptionError, Role, TableDefinition};
+use crate::{ChangelogSupport, Error, OptionError, Role, TableDefinition};
 
 /// Default timeout of a transaction.
 pub(super) const TRANSACTION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
@@ -19,6 +21,12 @@ pub(super) const TRANSACTION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60)
 const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 /// Longest timeout: the brokers' default limit.
 const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(900);
+
+/// Options of the buffer of an upsert sink.
+const BUFFER_ROWS: &str = "sink.buffer-flush.max-rows";
+const BUFFER_INTERVAL: &str = "sink.buffer-flush.interval";
+/// Most rows in a buffer. Written at once, they fit the producer's queue.
+const BUFFER_ROWS_MAX: usize = 1_000_000;
 
 /// The topics of a source.
 #[derive(Debug, Clone)]
@@ -83,6 +91,8 @@ pub struct SinkOptions {
     pub layout: RecordLayout,
     /// Options of exactly-once delivery; `None` under at-least-once delivery.
     pub transactions: Option<TransactionOptions>,
+    /// Options of the buffer that keeps the newest record of each key; `None` for no buffer.
+    pub buffer: Option<BufferOptions>,
 }
 
 /// The options of exactly-once delivery.
@@ -159,6 +169,7 @@ impl SinkOptions {
         } else {
             None
         };
+        let buffer = reader.buffer();
         let partitioner = match reader.word("sink.partitioner").as_str() {
             "fixed" => Partitioner::Fixed,
             "round-robin" => Partitioner::RoundRobin,
@@ -174,6 +185,10 @@ impl SinkOptions {
             client.set("queue.buffering.max.kbytes", "65536");
         }
         let layout = reader.layout();
+        if let Some(layout) = &layout {
+            let encoder = layout.value_format.encoder(&layout.value_schema(table), Framing::Bare);
+            reader.collect(encoder.map(drop));
+        }
         reader.finish(|| {
             Some(Self {
                 client: client?,
@@ -182,6 +197,7 @@ impl SinkOptions {
                 partitioner,
                 layout: layout?,
                 transactions,
+                buffer,
             })
         })
     }
@@ -298,6 +314,37 @@ impl<'a> OptionsReader<'a> {
         }
     }
 
+    /// Reads the options of the buffer. As in Flink, both are set or none.
+    fn buffer(&mut self) -> Option<BufferOptions> {
+        let rows_max = self.options.count(BUFFER_ROWS);
+        let rows_max = self.collect(rows_max)?.unwrap_or(0);
+        let interval = self.options.duration(BUFFER_INTERVAL);
+        let interval = self.collect(interval)?.unwrap_or_default();
+        match (rows_max, interval.is_zero()) {
+            (0, true) => None,
+            (0, false) | (_, true) => {
+                let (given, missing) = if rows_max == 0 {
+                    (BUFFER_INTERVAL, BUFFER_ROWS)
+                } else {
+                    (BUFFER_ROWS, BUFFER_INTERVAL)
+                };
+                let message = format!("'{given}' needs '{missing}', also above 0: the buffer is written by both");
+                self.add_error(missing, message);
+                None
+            }
+            (rows_max, false) => match usize::try_from(rows_max).ok().filter(|rows| *rows <= BUFFER_ROWS_MAX) {
+                Some(rows_max) => Some(BufferOptions { rows_max, interval }),
+                None => {
+                    self.add_error(
+                        BUFFER_ROWS,
+                        format!("at most {BUFFER_ROWS_MAX} rows are buffered per task"),
+                    );
+                    None
+                }
+            },
+        }
+    }
+
     fn topics(&mut self) -> Option<Topics> {
         match (self.options.list("topic"), self.options.text("topic-pattern")) {
             (Some(names), None) if !names.is_empty() => {
@@ -330,7 +377,16 @@ impl<'a> OptionsReader<'a> {
         }
     }
 
+    /// Returns true if the table is one of the connector `upsert-kafka`.
+    fn is_upsert(&self) -> bool {
+        self.table.connector() == upsert::NAME
+    }
+
     fn startup(&mut self, has_group: bool) -> Option<OffsetsInitializer> {
+        if self.is_upsert() {
+            // The rows of a table are those of all its records.
+            return Some(OffsetsInitializer::Earliest);
+        }
         let default = if has_group { "group-offsets" } else { "earliest-offset" };
         let mode = self.word("scan.startup.mode");
         self.initializer("scan.startup", if mode.is_empty() { default } else { &mode }, has_group)
@@ -393,7 +449,18 @@ impl<'a> OptionsReader<'a> {
         let value_format = self.collect(value_format);
         let key_format = FormatSpec::of(self.table, "key.");
         let key_format = self.collect(key_format)?;
-        let fields = self.options.list("key.fields").unwrap_or_default();
+        let is_upsert = self.is_upsert();
+        let fields = match is_upsert {
+            true => self.table.primary_key.iter().map(String::as_str).collect(),
+            false => self.options.list("key.fields").unwrap_or_default(),
+        };
+        if is_upsert && fields.is_empty() {
+            self.errors.push(OptionError::of_table(
+                "a table of the connector `upsert-kafka` needs a primary key, whose columns are the keys of records; \
+                 declare it: PRIMARY KEY (column) NOT ENFORCED",
+            ));
+            return None;
+        }
         let prefix = self.options.text("key.fields-prefix").unwrap_or_default().to_string();
         let mut columns = Vec::new();
         for name in &fields {
@@ -403,6 +470,13 @@ impl<'a> OptionsReader<'a> {
                     self.add_error("key.fields-prefix", message);
                 }
                 Some(index) => columns.push(index),
+                None if is_upsert => {
+                    let message = format!(
+                        "the column `{name}` of the primary key is not stored in records; the primary key of a table of \
+                         `upsert-kafka` consists of physical columns"
+                    );
+                    self.add_error(name, message);
+                }
                 None => {
                     let near = millstream_proto::spec::did_you_mean(name, self.physical());
                     self.add_error("key.fields", format!("the table has no column `{name}`{near}"));
@@ -442,6 +516,7 @@ impl<'a> OptionsReader<'a> {
             value_format,
             value,
             key,
+            is_upsert,
         })
     }
 
@@ -458,7 +533,22 @@ impl<'a> OptionsReader<'a> {
                 self.add_error("csv.header", message.into());
             }
         }
+        if self.is_upsert() && value_format.changelog() != ChangelogSupport::Append {
+            let message = format!(
+                "a record of the connector `upsert-kafka` is a row and not a change, so its format is not `{}`; choose \
+                 e.g. 'json', or the connector `kafka`",
+                value_format.format.name
+            );
+            self.add_error("value.format", message);
+        }
         if let Some(key) = key {
+            if key.format.changelog() != ChangelogSupport::Append {
+                let message = format!(
+                    "a key is not a change, so its format is not `{}`",
+                    key.format.format.name
+                );
+                self.add_error("key.format", format!("{message}; choose e.g. 'json' or 'raw'"));
+            }
             let schema = key.schema(self.table);
             let all: Vec<usize> = (0..schema.fields().len()).collect();
             self.collect(key.format.decoder(&schema, &all).map(drop));
@@ -468,6 +558,12 @@ impl<'a> OptionsReader<'a> {
             let Some(field) = self.table.field(&column.column) else {
                 continue;
             };
+            if let Some(key) = column.key.strip_prefix(FORMAT_METADATA_PREFIX) {
+                let problem = format_metadata_problem(value_format, key, field.data_type());
+                self.errors
+                    .extend(problem.map(|problem| OptionError::new(column.column.clone(), problem)));
+                continue;
+            }
             let fits = match column.key.as_str() {
                 "topic" | "timestamp-type" => *field.data_type() == DataType::Utf8,
                 "timestamp" => field.data_type().is_temporal() || *field.data_type() == DataType::Int64,
@@ -503,6 +599,28 @@ impl<'a> OptionsReader<'a> {
             .take(table.physical_columns())
             .map(|field| field.name().as_str())
     }
+}
+
+/// Returns the reason why a column of this type cannot have the metadata `key` of a format.
+fn format_metadata_problem(format: &FormatSpec, key: &str, data_type: &DataType) -> Option<String> {
+    let name = format.format.name;
+    let known = format.format.metadata;
+    let Some(metadata) = known.iter().find(|metadata| metadata.key == key) else {
+        return Some(match known {
+            [] => format!("the format `{name}` has no metadata, so no key 'value.{key}'"),
+            _ => format!("the format `{name}` has no metadata 'value.{key}'"),
+        });
+    };
+    let expected = (metadata.data_type)();
+    let fits = *data_type == expected
+        || expected.is_temporal() && data_type.is_temporal()
+        || matches!((data_type, &expected), (DataType::Map(_, _), DataType::Map(_, _)));
+    let shown = match expected {
+        DataType::Timestamp(_, _) => "TIMESTAMP_LTZ(3)",
+        DataType::Map(_, _) => "MAP<STRING, STRING>",
+        _ => "STRING",
+    };
+    (!fits).then(|| format!("the metadata 'value.{key}' is {shown}"))
 }
 
 /// Parses `partition:0,offset:42;partition:1,offset:300`.

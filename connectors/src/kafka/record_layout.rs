@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use arrow_schema::{Field, Schema, SchemaRef};
 
-use crate::TableDefinition;
 use crate::format::FormatSpec;
+use crate::{ChangelogSupport, TableDefinition};
+
+/// Beginning of the keys of metadata that the format of values reads.
+pub(super) const FORMAT_METADATA_PREFIX: &str = "value.";
 
 /// The columns and formats of a record's key and value.
 #[derive(Debug, Clone)]
@@ -16,6 +19,8 @@ pub struct RecordLayout {
     pub value: Vec<usize>,
     /// Layout of the key; `None` if records have no key columns.
     pub key: Option<KeyLayout>,
+    /// True if a record is the newest version of the row of its key, and a record without a value deletes the row.
+    pub is_upsert: bool,
 }
 
 /// The columns and format of a record's key.
@@ -30,6 +35,14 @@ pub struct KeyLayout {
 }
 
 impl RecordLayout {
+    /// Returns the changes that records represent.
+    pub(super) fn changelog(&self) -> ChangelogSupport {
+        match self.is_upsert {
+            true => ChangelogSupport::Upsert,
+            false => self.value_format.changelog(),
+        }
+    }
+
     /// Returns the columns of the value.
     pub fn value_schema(&self, table: &TableDefinition) -> SchemaRef {
         value_schema(table, &self.value)

@@ -138,19 +138,21 @@ impl Sink for KafkaSink {
                     topic: self.options.topic.clone(),
                     markers,
                 };
-                Box::new(ExactlyOnceWriter::new(rows, target, context, self.publisher.recent()))
-            }
-            None => {
-                let client = &self.options.client;
-                let broker_health = self.broker_health.clone();
-                Box::new(AtLeastOnceWriter::new(
-                    client,
-                    &self.options.topic,
+                let buffer = self.options.buffer;
+                Box::new(ExactlyOnceWriter::new(
                     rows,
-                    context.runtime,
-                    broker_health,
-                )?)
+                    target,
+                    buffer,
+                    context,
+                    self.publisher.recent(),
+                ))
             }
+            None => Box::new(AtLeastOnceWriter::new(
+                &self.options,
+                rows,
+                context.runtime,
+                self.broker_health.clone(),
+            )?),
         })
     }
 

@@ -4,8 +4,10 @@
 
 use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
+use std::time::Duration;
 
 use rdkafka::bindings as sys;
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{Producer, ThreadedProducer};
 use rdkafka::types::RDKafkaRespErr;
 
@@ -49,6 +51,19 @@ impl QueueFullPolicy {
             Self::Refuse => 0,
             Self::Wait => sys::RD_KAFKA_MSG_F_BLOCK,
         }
+    }
+}
+
+/// Waits until all queued records were delivered or have failed, for `timeout` at most.
+///
+/// Unlike [`Producer::flush`], which asks repeatedly and waits for an event of up to 100 ms in between that the producer's
+/// own thread may have taken, this returns with the last delivery report. Records are also sent without lingering.
+pub(super) fn flush(producer: &ThreadedProducer<Context>, timeout: Duration) -> Result<(), KafkaError> {
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client lives during the call. The producer's thread serves the queue of delivery reports.
+    match unsafe { sys::rd_kafka_flush(producer.client().native_ptr(), timeout_ms) } {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code => Err(KafkaError::Flush(code.into())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The sink that writes rows to standard output (or standard error) for a person to read, one row per line, as Flink's
 //! `print` connector does: `+I[7, toll, null]`, with an optional identifier and, at parallelism above one, the
-//! subtask's number in front: `stats:2> +I[7, toll, null]`.
+//! subtask's number in front: `stats:2> +I[7, toll, null]`. Rows of a changelog have their kind instead of `+I`: `-U`, `+U`
+//! or `-D`.
 //!
 //! All subtasks share one [`queue::LineQueue`], which writes whole lines from a blocking thread: lines of several
 //! subtasks are never mixed, and a terminal that does not read blocks no slot, only the rows of this sink.
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 
 use self::queue::LineQueue;
+use crate::changelog::{self, ChangelogSupport, Kinds};
 use crate::options::{Options, option};
 use crate::{
     Committable, Connector, Delivery, Error, JobIdentity, OptionDescription, OptionKind, Role, Sink, SinkWriter,
@@ -60,6 +62,10 @@ impl Connector for Print {
 
     fn uses_format(&self, _role: Role) -> bool {
         false
+    }
+
+    fn changelog(&self, _table: &TableDefinition, _role: Role) -> ChangelogSupport {
+        ChangelogSupport::Retract
     }
 
     fn is_bounded(&self, _table: &TableDefinition) -> bool {
@@ -131,6 +137,11 @@ impl SinkWriter for PrintWriter {
     }
 
     fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error> {
+        let kinds = Kinds::of(rows)?;
+        let columns = match changelog::kinds(rows) {
+            Some(_) => &rows.columns()[..rows.num_columns() - 1],
+            None => rows.columns(),
+        };
         let mut bytes = 0;
         let mut first = 0;
         while first < rows.num_rows() {
@@ -138,7 +149,7 @@ impl SinkWriter for PrintWriter {
             let mut lines = String::with_capacity((end - first) * LINE_BYTES_EXPECTED);
             for row in first..end {
                 lines.push_str(&self.prefix);
-                row::append(&mut lines, rows.columns(), row);
+                row::append(&mut lines, kinds.kind(row), columns, row);
                 lines.push('\n');
             }
             bytes += lines.len() as u64;
@@ -161,7 +172,8 @@ impl SinkWriter for PrintWriter {
 mod tests {
     use std::sync::Mutex;
 
-    use arrow_array::{ArrayRef, Int64Array, StringArray};
+    use arrow_array::{ArrayRef, Int8Array, Int64Array, StringArray};
+    use arrow_schema::{DataType, Field, Schema};
 
     use super::*;
 
@@ -244,6 +256,26 @@ mod tests {
         assert_eq!(lines[1], "out:1> +I[1, null]");
         assert_eq!(lines[2], "out:2> +I[0, even]");
         assert!(lines.iter().all(|line| line.starts_with("out:") && line.ends_with(']')));
+    }
+
+    #[tokio::test]
+    async fn changes_print_with_their_kinds() {
+        let captured = Captured::default();
+        let queue = LineQueue::new(Box::new(captured.clone()), "the test");
+        let sink = PrintSink {
+            identifier: String::new(),
+            queue,
+        };
+        let mut writer = writers(&sink, 1).remove(0);
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values([7, 7, 8, 8]));
+        let kinds: ArrayRef = Arc::new(Int8Array::from_iter_values([1, -2, 2, -1]));
+        let columns = vec![numbers, kinds];
+        let schema = Schema::new(vec![Field::new("n", DataType::Int64, true), changelog::kind_field()]);
+        let rows = RecordBatch::try_new(Arc::new(schema), columns).expect("two columns");
+        writer.write(&rows).expect("nothing fails");
+        writer.prepare(1, true).await.expect("nothing fails");
+        let text = String::from_utf8(captured.0.lock().expect("no writer panics").clone()).expect("text");
+        assert_eq!(text, "+I[7]\n-U[7]\n+U[8]\n-D[8]\n");
     }
 
     #[tokio::test]

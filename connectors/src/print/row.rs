@@ -1,5 +1,5 @@
-//! Formatting of rows as by Flink's `Row.toString`: `+I[a, b]`, nested rows likewise, `null` for NULL, times in ISO
-//! format.
+//! Formatting of rows as by Flink's `Row.toString`: the kind and the values, `+I[a, b]`, nested rows likewise, `null` for
+//! NULL, times in ISO format.
 
 use std::fmt::Write;
 
@@ -14,9 +14,12 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{DataType, TimeUnit};
 use chrono::{DateTime, Datelike, NaiveTime, Timelike};
 
+use crate::RowKind;
+
 /// Appends one row of these columns.
-pub(crate) fn append(out: &mut String, columns: &[ArrayRef], row: usize) {
-    out.push_str("+I[");
+pub(crate) fn append(out: &mut String, kind: RowKind, columns: &[ArrayRef], row: usize) {
+    out.push_str(kind.symbol());
+    out.push('[');
     append_list(out, columns.iter().map(|column| (column.as_ref(), row)));
     out.push(']');
 }
@@ -78,7 +81,7 @@ fn append_value(out: &mut String, array: &dyn Array, row: usize) {
         ),
         DataType::Timestamp(unit, zone) => append_timestamp(out, array, row, *unit, zone.is_some()),
         DataType::Struct(_) => {
-            append(out, array.as_struct().columns(), row);
+            append(out, RowKind::Insert, array.as_struct().columns(), row);
             Ok(())
         }
         DataType::List(_) => {
@@ -236,7 +239,7 @@ mod tests {
         let lines: Vec<String> = (0..column.len())
             .map(|row| {
                 let mut line = String::new();
-                append(&mut line, std::slice::from_ref(&column), row);
+                append(&mut line, RowKind::Insert, std::slice::from_ref(&column), row);
                 line
             })
             .collect();

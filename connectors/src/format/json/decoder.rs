@@ -43,33 +43,34 @@ struct Settings {
 }
 
 impl JsonDecoder {
-    /// Creates a decoder of records with the columns of `schema`, which delivers those at `columns` and reports the
-    /// fields found to `fields`.
+    /// Creates a decoder of the columns of `schema`, which reports the fields found to `fields`. `format` is the prefix
+    /// of its options.
     pub(crate) fn new(
         schema: &SchemaRef,
-        columns: &[usize],
         options: &Options<'_>,
+        format: &str,
         fields: Option<&Arc<SourceFields>>,
     ) -> Result<Self, Error> {
-        let schema = SchemaRef::new(schema.project(columns)?);
         let order = FieldOrder::new(schema.fields().iter().map(|field| field.name().as_str()));
-        let ignored_errors = ParseErrorCounter::new(options, "json.ignore-parse-errors")?;
-        let fail_on_missing = options.boolean("json.fail-on-missing-field")?.unwrap_or(false);
+        let ignored_errors = ParseErrorCounter::new(options, &format!("{format}.ignore-parse-errors"))?;
+        let fail_on_missing = options.boolean(&format!("{format}.fail-on-missing-field"))?;
+        let fail_on_missing = fail_on_missing.unwrap_or(false);
         if ignored_errors.is_some() && fail_on_missing {
             return Err(Error::Invalid(format!(
-                "table `{}`: 'json.ignore-parse-errors' and 'json.fail-on-missing-field' cannot both be 'true'",
+                "table `{}`: '{format}.ignore-parse-errors' and '{format}.fail-on-missing-field' cannot both be 'true'",
                 options.table()
             )));
         }
-        let number_unit = match options.text("json.timestamp-format.number").unwrap_or("ms") {
+        let number_unit = options.text(&format!("{format}.timestamp-format.number"));
+        let number_unit = match number_unit.unwrap_or("ms") {
             "s" => (1_000_000, 1),
             "us" => (1, 1),
             "ns" => (1, 1_000),
             _ => (1_000, 1),
         };
         Ok(Self {
-            tracker: fields.map(|fields| FieldTracker::new(fields.clone(), &schema)),
-            row: BatchBuilder::new(schema)?,
+            tracker: fields.map(|fields| FieldTracker::new(fields.clone(), schema)),
+            row: BatchBuilder::new(schema.clone())?,
             order,
             settings: Settings {
                 ignored_errors,

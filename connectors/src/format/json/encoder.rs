@@ -16,13 +16,20 @@ use crate::sql_type;
 
 /// Encodes JSON records.
 pub(crate) struct JsonEncoder {
-    /// `"name":` of each column.
-    names: Vec<Vec<u8>>,
-    settings: Settings,
+    objects: RowObjects,
     framing: Framing,
 }
 
+/// Writes rows as JSON objects.
+pub(crate) struct RowObjects {
+    /// `"name":` of each column.
+    names: Vec<Vec<u8>>,
+    settings: Settings,
+}
+
 struct Settings {
+    /// Prefix of the format's options.
+    format: String,
     style: TimestampStyle,
     ignore_nulls: bool,
     null_key: NullKey,
@@ -35,8 +42,9 @@ enum NullKey {
     Literal(String),
 }
 
-impl JsonEncoder {
-    pub(crate) fn new(schema: &SchemaRef, framing: Framing, options: &Options<'_>) -> Result<Self, Error> {
+impl RowObjects {
+    /// Creates a writer of the columns of `schema`. `format` is the prefix of its options.
+    pub(crate) fn new(schema: &SchemaRef, options: &Options<'_>, format: &str) -> Result<Self, Error> {
         let names = schema
             .fields()
             .iter()
@@ -47,27 +55,58 @@ impl JsonEncoder {
                 name
             })
             .collect();
+        let text = |name: &str| options.text(&format!("{format}.{name}"));
+        let ignore_nulls = options.boolean(&format!("{format}.encode.ignore-null-fields"))?;
         let settings = Settings {
-            style: match options.text("json.timestamp-format.standard") {
+            format: format.to_string(),
+            style: match text("timestamp-format.standard") {
                 Some(standard) if standard.eq_ignore_ascii_case("ISO-8601") => TimestampStyle::Iso8601,
                 _ => TimestampStyle::Sql,
             },
-            ignore_nulls: options.boolean("json.encode.ignore-null-fields")?.unwrap_or(false),
-            null_key: match options
-                .text("json.map-null-key.mode")
-                .map(str::to_ascii_uppercase)
-                .as_deref()
-            {
+            ignore_nulls: ignore_nulls.unwrap_or(false),
+            null_key: match text("map-null-key.mode").map(str::to_ascii_uppercase).as_deref() {
                 Some("DROP") => NullKey::Drop,
-                Some("LITERAL") => {
-                    NullKey::Literal(options.text("json.map-null-key.literal").unwrap_or("null").to_string())
-                }
+                Some("LITERAL") => NullKey::Literal(text("map-null-key.literal").unwrap_or("null").to_string()),
                 _ => NullKey::Fail,
             },
         };
+        Ok(Self { names, settings })
+    }
+
+    /// Returns true if NULL fields are left out.
+    pub(crate) fn ignores_nulls(&self) -> bool {
+        self.settings.ignore_nulls
+    }
+
+    /// Appends the object of one row of `columns`.
+    pub(crate) fn write(&self, columns: &[TextColumn<'_>], row: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+        out.push(b'{');
+        let mut first = true;
+        for (name, column) in self.names.iter().zip(columns) {
+            let null = column.is_null(row);
+            if null && self.settings.ignore_nulls {
+                continue;
+            }
+            if !first {
+                out.push(b',');
+            }
+            first = false;
+            out.extend_from_slice(name);
+            if null {
+                out.extend_from_slice(b"null");
+            } else {
+                write_cell(column, row, &self.settings, out)?;
+            }
+        }
+        out.push(b'}');
+        Ok(())
+    }
+}
+
+impl JsonEncoder {
+    pub(crate) fn new(schema: &SchemaRef, framing: Framing, options: &Options<'_>) -> Result<Self, Error> {
         Ok(Self {
-            names,
-            settings,
+            objects: RowObjects::new(schema, options, "json")?,
             framing,
         })
     }
@@ -75,36 +114,11 @@ impl JsonEncoder {
 
 impl Encoder for JsonEncoder {
     fn encode(&mut self, rows: &RecordBatch, out: &mut EncodedRecords) -> Result<(), Error> {
-        let columns = rows
-            .columns()
-            .iter()
-            .map(TextColumn::new)
-            .collect::<Result<Vec<_>, _>>()?;
+        let columns = TextColumn::all(rows)?;
         out.ends.reserve(rows.num_rows());
         for row in 0..rows.num_rows() {
-            out.data.push(b'{');
-            let mut first = true;
-            for (name, column) in self.names.iter().zip(&columns) {
-                let null = column.is_null(row);
-                if null && self.settings.ignore_nulls {
-                    continue;
-                }
-                if !first {
-                    out.data.push(b',');
-                }
-                first = false;
-                out.data.extend_from_slice(name);
-                if null {
-                    out.data.extend_from_slice(b"null");
-                } else {
-                    write_cell(column, row, &self.settings, &mut out.data)?;
-                }
-            }
-            out.data.extend_from_slice(match self.framing {
-                Framing::Bare => b"}",
-                Framing::Lines => b"}\n",
-            });
-            out.ends.push(out.data.len());
+            self.objects.write(&columns, row, &mut out.data)?;
+            out.end_record(self.framing);
         }
         Ok(())
     }
@@ -169,11 +183,11 @@ fn write_cell(column: &TextColumn<'_>, row: usize, settings: &Settings, out: &mu
                         NullKey::Drop => continue,
                         NullKey::Literal(literal) => key.extend_from_slice(literal.as_bytes()),
                         NullKey::Fail => {
-                            return Err(Error::Data(
-                                "a map has a NULL key, which JSON cannot write; set 'json.map-null-key.mode' to 'DROP' \
-                                 or 'LITERAL'"
-                                    .to_string(),
-                            ));
+                            return Err(Error::Data(format!(
+                                "a map has a NULL key, which JSON cannot write; set '{}.map-null-key.mode' to 'DROP' or \
+                                 'LITERAL'",
+                                settings.format
+                            )));
                         }
                     }
                 } else if !keys.write_plain(entry, settings.style, &mut key) {

@@ -25,7 +25,7 @@ use crate::kafka::broker_health::BrokerHealth;
 use crate::kafka::client::run_blocking;
 use crate::kafka::client_config::{connection_config, creation_error};
 use crate::kafka::client_context::Context;
-use crate::kafka::topic_producer::{Batch, QueueFullPolicy, Record, TopicProducer};
+use crate::kafka::topic_producer::{Batch, QueueFullPolicy, Record, TopicProducer, flush};
 use crate::{Committable, Error, OutputFile, OutputStorage};
 
 /// Most bytes of parts in one transaction, which has to end well within its timeout.
@@ -355,8 +355,8 @@ impl Session {
         }
         fail_point::reach("in-transaction");
         self.produce_markers(pending, done, after)?;
-        self.producer
-            .commit_transaction(self.timeout)
+        flush(&self.producer, self.timeout)
+            .and_then(|()| self.producer.commit_transaction(self.timeout))
             .map_err(|error| failed("be committed", self, &error))?;
         fail_point::reach("after-transaction");
         Ok(())

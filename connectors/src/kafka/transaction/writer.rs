@@ -1,5 +1,6 @@
 //! The writer of exactly-once delivery: collects the records of an epoch in parts, and writes full parts to the
-//! checkpoint storage.
+//! checkpoint storage. With a buffer ([`UpsertBuffer`]), records are added to a part when it is full and at each
+//! checkpoint.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -16,6 +17,7 @@ use super::epoch::{
 use super::publisher::RecentParts;
 use crate::clock::now_us;
 use crate::kafka::record_encoder::RecordEncoder;
+use crate::kafka::upsert_buffer::{BufferOptions, UpsertBuffer};
 use crate::{Committable, Error, OutputFile, OutputStorage, SinkWriter, WriterContext};
 
 /// Number of parts being written at which the writer applies backpressure.
@@ -36,6 +38,7 @@ pub struct EpochTarget {
 pub struct ExactlyOnceWriter {
     rows: RecordEncoder,
     target: EpochTarget,
+    buffer: Option<UpsertBuffer>,
     attempt: String,
     /// Part under construction.
     part: Vec<u8>,
@@ -85,10 +88,17 @@ impl PartUploads {
 
 impl ExactlyOnceWriter {
     /// Creates a writer without records.
-    pub fn new(rows: RecordEncoder, target: EpochTarget, context: WriterContext, recent: Arc<RecentParts>) -> Self {
+    pub fn new(
+        rows: RecordEncoder,
+        target: EpochTarget,
+        buffer: Option<BufferOptions>,
+        context: WriterContext,
+        recent: Arc<RecentParts>,
+    ) -> Self {
         Self {
             rows,
             target,
+            buffer: buffer.map(UpsertBuffer::new),
             attempt: context.job.attempt,
             part: Vec::new(),
             records: 0,
@@ -100,6 +110,41 @@ impl ExactlyOnceWriter {
             }),
             runtime: context.runtime,
         }
+    }
+
+    /// Adds the records of the present batch to the part under construction, or to the buffer.
+    fn add_records(&mut self) -> Result<(), Error> {
+        let Some(buffer) = &mut self.buffer else {
+            let part = &mut self.part;
+            self.rows.each_record(|record| push_record(part, record))?;
+            self.records += self.rows.len() as u64;
+            return Ok(());
+        };
+        self.rows.each_record(|record| {
+            buffer.insert(record);
+            Ok(())
+        })?;
+        match buffer.is_full() {
+            true => self.flush_buffer(),
+            false => Ok(()),
+        }
+    }
+
+    /// Adds the records of the buffer to parts.
+    fn flush_buffer(&mut self) -> Result<(), Error> {
+        let Some(mut buffer) = self.buffer.take() else {
+            return Ok(());
+        };
+        for record in buffer.records() {
+            push_record(&mut self.part, &record)?;
+            if self.part.len() >= PART_BYTES_MAX {
+                self.store_part();
+            }
+        }
+        self.records += buffer.len() as u64;
+        buffer.clear();
+        self.buffer = Some(buffer);
+        Ok(())
     }
 
     /// Starts to write the part under construction to the storage.
@@ -134,9 +179,7 @@ impl SinkWriter for ExactlyOnceWriter {
             )));
         }
         self.rows.encode(rows)?;
-        let part = &mut self.part;
-        self.rows.each_record(rows, |record| push_record(part, record))?;
-        self.records += self.rows.len() as u64;
+        self.add_records()?;
         if self.part.len() >= PART_BYTES_MAX {
             self.store_part();
         }
@@ -144,6 +187,9 @@ impl SinkWriter for ExactlyOnceWriter {
     }
 
     fn prepare(&mut self, checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
+        if let Err(error) = self.flush_buffer() {
+            return Box::pin(std::future::ready(Err(error)));
+        }
         if self.records == 0 {
             return Box::pin(std::future::ready(Ok(Vec::new())));
         }

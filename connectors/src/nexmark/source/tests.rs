@@ -82,7 +82,7 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
     for batch in batches {
         for row in 0..batch.num_rows() {
             let mut line = String::new();
-            crate::print::row::append(&mut line, batch.columns(), row);
+            crate::print::row::append(&mut line, crate::RowKind::Insert, batch.columns(), row);
             lines.push(line);
         }
     }
