@@ -45,7 +45,9 @@ pub struct Record {
     pub partition: i32,
     pub offset: i64,
     pub key: Option<Vec<u8>>,
+    /// The value; empty for a tombstone.
     pub value: Vec<u8>,
+    pub is_tombstone: bool,
     pub timestamp_ms: Option<i64>,
     pub headers: Vec<(String, Vec<u8>)>,
 }
@@ -219,12 +221,16 @@ impl KafkaBroker {
         )
     }
 
-    /// Writes records without keys to partition 0, in order; `None` is a tombstone.
-    pub fn produce_optional<'v>(&self, topic: &str, values: impl IntoIterator<Item = Option<&'v str>>) -> Result<()> {
+    /// Writes records, each `(key, value)`, to partition 0, in order; one without a value is a tombstone.
+    pub fn produce_optional<'v>(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = (Option<&'v str>, Option<&'v str>)>,
+    ) -> Result<()> {
         let producer: BaseProducer = self.client().create()?;
-        for value in values {
-            let mut record = BaseRecord::<[u8], str>::to(topic).partition(0);
-            record.payload = value;
+        for (key, value) in records {
+            let mut record = BaseRecord::<str, str>::to(topic).partition(0);
+            (record.key, record.payload) = (key, value);
             producer.send(record).map_err(|(error, _)| error)?;
         }
         producer.flush(REQUEST_TIMEOUT)?;
@@ -364,6 +370,7 @@ fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
         offset: message.offset(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().unwrap_or_default().to_vec(),
+        is_tombstone: message.payload().is_none(),
         timestamp_ms: message.timestamp().to_millis(),
         headers: headers.unwrap_or_default(),
     }

@@ -20,7 +20,7 @@ use millstream_connectors::{
 use millstream_integration_tests::kafka::KafkaBroker;
 use tokio::runtime::Runtime;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 fn headers_type() -> DataType {
     let entries = Fields::from(vec![
@@ -69,7 +69,7 @@ fn table(topic: &str, metadata: &[(&str, DataType)], options: &[(&str, &str)]) -
     }
 }
 
-fn source(table: &TableDefinition) -> Arc<dyn Source> {
+pub(super) fn source(table: &TableDefinition) -> Arc<dyn Source> {
     let errors = registry::validate(table, Role::Source);
     assert!(errors.is_empty(), "{errors:?}");
     registry::source(table).expect("a checked table")
@@ -87,7 +87,7 @@ fn waker() -> Waker {
     Arc::new(Unpark(thread::current())).into()
 }
 
-fn reader(source: &dyn Source, runtime: &Runtime, splits: Vec<Split>, rows: usize) -> Box<dyn SourceReader> {
+pub(super) fn reader(source: &dyn Source, runtime: &Runtime, splits: Vec<Split>, rows: usize) -> Box<dyn SourceReader> {
     let mut reader = source
         .reader(ReaderContext {
             projection: None,
@@ -105,7 +105,7 @@ fn reader(source: &dyn Source, runtime: &Runtime, splits: Vec<Split>, rows: usiz
 }
 
 /// Polls until `until` returns true or the input ends; fails after a timeout.
-fn poll_until(
+pub(super) fn poll_until(
     reader: &mut dyn SourceReader,
     mut until: impl FnMut(&SourceEvent) -> bool,
 ) -> Result<Vec<SourceEvent>, Error> {
@@ -129,7 +129,7 @@ fn poll_until(
     }
 }
 
-fn batches(events: &[SourceEvent]) -> Vec<RecordBatch> {
+pub(super) fn batches(events: &[SourceEvent]) -> Vec<RecordBatch> {
     events
         .iter()
         .filter_map(|event| match event {
@@ -497,7 +497,8 @@ fn tombstones_hold_no_row_but_under_raw() {
     let (broker, runtime) = (KafkaBroker::shared(), Runtime::new().expect("a runtime"));
     broker.create_topic("tombstones", 1).expect("a new topic");
     let values = [Some("{\"id\":1}"), None, Some("{\"id\":2}"), None];
-    broker.produce_optional("tombstones", values).expect("records");
+    let records = values.map(|value| (None, value));
+    broker.produce_optional("tombstones", records).expect("records");
     let bounded = ("scan.bounded.mode", "latest-offset");
     let read = |table: &TableDefinition| {
         let source = source(table);

@@ -29,8 +29,9 @@ struct Job {
     runtime: Runtime,
 }
 
+/// A checkpoint storage in memory.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     files: Mutex<HashMap<String, Bytes>>,
 }
 

@@ -1,5 +1,6 @@
-//! Tests with a real Kafka broker: the connector, exactly-once delivery, and whole processes that are killed.
+//! Tests with a real Kafka broker: the connector, changelogs, exactly-once delivery, and whole processes that are killed.
 
+mod changelog;
 mod connector;
 mod crash;
 mod exactly_once;
