@@ -8,8 +8,8 @@ use arrow_select::take::take;
 use crate::format::{Decoded, Rejection, default_cell};
 use crate::{Error, RowKind};
 
-/// Returns rows of NULLs for tombstones, among the rows of `decoded`, which has the records with a value. A tombstone is
-/// rejected if a column is NOT NULL.
+/// Returns rows of NULLs for tombstones, among the rows of `decoded`, which has the records with a value. A tombstone
+/// is rejected if a column is NOT NULL.
 pub(super) fn as_null_rows(decoded: Decoded, has_value: impl Iterator<Item = bool>) -> Result<Decoded, Error> {
     let schema = decoded.rows.schema();
     let not_null = schema.fields().iter().find(|field| !field.is_nullable());
@@ -30,8 +30,8 @@ pub(super) fn as_null_rows(decoded: Decoded, has_value: impl Iterator<Item = boo
     all.decoded(schema, columns?, None)
 }
 
-/// Returns deletions for tombstones, and updates for the rows of `decoded`, which has the records with a value. A cell of
-/// a deletion is NULL, or a default if its column is NOT NULL.
+/// Returns deletions for tombstones, and updates for the rows of `decoded`, which has the records with a value. A cell
+/// of a deletion is NULL, or a default if its column is NOT NULL.
 pub(super) fn as_deletes(decoded: Decoded, has_value: impl Iterator<Item = bool>) -> Result<Decoded, Error> {
     let schema = decoded.rows.schema();
     let all = AllRecords::new(&decoded, has_value);

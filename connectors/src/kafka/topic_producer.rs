@@ -56,8 +56,9 @@ impl QueueFullPolicy {
 
 /// Waits until all queued records were delivered or have failed, for `timeout` at most.
 ///
-/// Unlike [`Producer::flush`], which asks repeatedly and waits for an event of up to 100 ms in between that the producer's
-/// own thread may have taken, this returns with the last delivery report. Records are also sent without lingering.
+/// Unlike [`Producer::flush`], it returns with the last delivery report, and records are sent without lingering.
+/// `Producer::flush` asks repeatedly, and waits up to 100 ms in between for a delivery report, which the producer's own
+/// thread may have taken.
 pub(super) fn flush(producer: &ThreadedProducer<Context>, timeout: Duration) -> Result<(), KafkaError> {
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the client lives during the call. The producer's thread serves the queue of delivery reports.

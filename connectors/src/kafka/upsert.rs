@@ -1,11 +1,11 @@
 //! The connector `upsert-kafka`: a topic as a table with a primary key.
 //!
-//! The key of a record consists of the columns of the primary key. A record is the newest version of the row of its key,
-//! and a record without a value (a tombstone) deletes it; the topic is usually compacted. All changes of a key are in one
-//! partition, in order, by the key's hash.
+//! The key of a record consists of the columns of the primary key. A record is the newest version of the row of its
+//! key, and a record without a value (a tombstone) deletes it; the topic is usually compacted. All changes of a key are
+//! in one partition, in order, by the key's hash.
 //!
-//! Sources and sinks are those of [`kafka`](super). A source always starts at the first record, and delivers all records
-//! of a partition as updates and deletions; it does not know which key is new.
+//! Sources and sinks are those of [`kafka`](super). A source always starts at the first record, and delivers all
+//! records of a partition as updates and deletions; it does not know which key is new.
 
 use std::sync::Arc;
 

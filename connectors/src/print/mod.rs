@@ -1,7 +1,7 @@
 //! The sink that writes rows to standard output (or standard error) for a person to read, one row per line, as Flink's
 //! `print` connector does: `+I[7, toll, null]`, with an optional identifier and, at parallelism above one, the
-//! subtask's number in front: `stats:2> +I[7, toll, null]`. Rows of a changelog have their kind instead of `+I`: `-U`, `+U`
-//! or `-D`.
+//! subtask's number in front: `stats:2> +I[7, toll, null]`. Rows of a changelog have their kind instead of `+I`: `-U`,
+//! `+U` or `-D`.
 //!
 //! All subtasks share one [`queue::LineQueue`], which writes whole lines from a blocking thread: lines of several
 //! subtasks are never mixed, and a terminal that does not read blocks no slot, only the rows of this sink.

@@ -1,5 +1,5 @@
-//! Formatting of rows as by Flink's `Row.toString`: the kind and the values, `+I[a, b]`, nested rows likewise, `null` for
-//! NULL, times in ISO format.
+//! Formatting of rows as by Flink's `Row.toString`: the kind and the values, `+I[a, b]`, nested rows likewise, `null`
+//! for NULL, times in ISO format.
 
 use std::fmt::Write;
 

@@ -1,4 +1,5 @@
-//! Tests with a real Kafka broker: the connector, changelogs, exactly-once delivery, and whole processes that are killed.
+//! Tests with a real Kafka broker: the connector, changelogs, exactly-once delivery, and whole processes that are
+//! killed.
 
 mod changelog;
 mod connector;
