@@ -231,7 +231,9 @@ pub trait SinkWriter: Send {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>>;
 
     /// Encodes the rows and queues them. Never waits; one call may exceed the writer's buffer by one batch. The batch
-    /// has the table's columns in declared order. Returns the number of bytes encoded.
+    /// has the table's columns in declared order, and as its last column [`KIND_COLUMN`](crate::KIND_COLUMN) if it
+    /// contains changes that [`Connector::changelog`](crate::Connector::changelog) accepts; otherwise all rows are
+    /// inserts. Returns the number of bytes encoded.
     ///
     /// # Errors
     ///

@@ -45,7 +45,8 @@ pub struct Split {
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Returns the columns that readers deliver without a projection: the table's physical columns, then its metadata
-    /// columns, in declared order.
+    /// columns, in declared order. Batches of a source of changes have [`KIND_COLUMN`](crate::KIND_COLUMN) after the
+    /// delivered columns.
     fn schema(&self) -> SchemaRef;
 
     /// Returns the boundedness of the input.
@@ -100,7 +101,8 @@ pub trait Source: Send + Sync {
 /// The environment that the engine provides to a reader.
 #[derive(Clone)]
 pub struct ReaderContext {
-    /// Columns of [`Source::schema`] to deliver, in this order; `None` for all of them.
+    /// Columns of [`Source::schema`] to deliver, in this order; `None` for all of them. The kinds of changes are always
+    /// delivered.
     pub projection: Option<Vec<usize>>,
     /// Rows of a batch when enough input is available. A single available row is delivered at once.
     pub batch_rows_max: usize,
@@ -167,7 +169,8 @@ pub enum SourceEvent {
 pub struct SourceBatch {
     /// Id of the split.
     pub split: Arc<str>,
-    /// The rows, in the split's order.
+    /// The rows, in the split's order. If [`Connector::changelog`](crate::Connector::changelog) of the table is not
+    /// `Append`, they are changes, with [`KIND_COLUMN`](crate::KIND_COLUMN) as their last column.
     pub rows: RecordBatch,
     /// Records that could not be decoded, in order. They are not in `rows`.
     pub rejected: Vec<RejectedRecord>,

@@ -6,7 +6,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use arrow_array::builder::{Int64Builder, ListBuilder, MapBuilder};
-use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, Int8Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::DataType;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -17,7 +19,10 @@ use super::location::{Location, StoreLocation};
 use super::sink::FileSink;
 use super::source_tests::{ids, read_all, runtime, table};
 use crate::sink::NoStorage;
-use crate::{Committable, Connector, Error, JobIdentity, Sink, SinkWriter, TableDefinition, WriterContext};
+use crate::{
+    ChangelogSupport, Committable, Connector, Error, JobIdentity, Role, Sink, SinkWriter, TableDefinition,
+    WriterContext, changelog,
+};
 
 pub(super) fn job(attempt: &str) -> JobIdentity {
     JobIdentity {
@@ -120,6 +125,48 @@ fn every_format_and_compression_survives_the_round_trip() {
         let rolled = options.iter().any(|(name, _)| name.ends_with("file-size"));
         assert_eq!(visible(folder.path()).len() > 1, rolled, "{options:?}");
     }
+}
+
+#[test]
+fn changes_are_written_and_read_by_a_format_of_changes_only() {
+    let (folder, runtime) = (tempfile::tempdir().unwrap(), runtime());
+    let path = folder.path().to_str().unwrap();
+    let kinds = [1, -2, 2, -1];
+    let changes = |table: &TableDefinition| {
+        let kinds = Int8Array::from_iter_values(kinds);
+        changelog::with_kinds(&rows(table, 0..4), kinds).unwrap()
+    };
+    let mut table = table(path, &ids(), &[("format", "debezium-json")]);
+    table.partitioned_by = vec!["name".to_string()];
+    assert_eq!(Filesystem.changelog(&table, Role::Sink), ChangelogSupport::Retract);
+    let sink = Filesystem.sink(&table).unwrap();
+    runtime.block_on(sink.start(&job("1"))).unwrap();
+    let mut out = writer(&*sink, &runtime, "1", 0);
+    out.write(&changes(&table)).unwrap();
+    let committables = runtime.block_on(out.prepare(1, true)).unwrap();
+    runtime.block_on(sink.commit(committables)).unwrap();
+    let mut read: Vec<(i64, i8)> = Vec::new();
+    for batch in read_all(&table).unwrap().batches {
+        let kinds = changelog::kinds(&batch).expect("changes").values().to_vec();
+        read.extend(
+            batch
+                .column(0)
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .copied()
+                .zip(kinds),
+        );
+    }
+    read.sort_unstable();
+    // As in Flink, an update is written as a deletion and an insertion.
+    assert_eq!(read, [(0, 1), (1, -1), (2, 1), (3, -1)]);
+
+    let json = super::source_tests::table(path, &ids(), &[]);
+    assert_eq!(Filesystem.changelog(&json, Role::Sink), ChangelogSupport::Append);
+    let sink = Filesystem.sink(&json).unwrap();
+    let error = writer(&*sink, &runtime, "2", 0).write(&changes(&json)).unwrap_err();
+    assert!(error.to_string().contains("inserted rows only"), "{error}");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Descriptions of all formats and of their options, which are pure data for validation and documentation.
 
-use arrow_schema::DataType;
-
 use super::debezium;
+use super::metadata::FormatMetadata;
 use crate::{ChangelogSupport, OptionDescription, OptionEffect, OptionKind, options};
 
 /// One format.
@@ -18,15 +17,6 @@ pub struct Format {
     pub changelog: ChangelogSupport,
     /// Metadata of records that columns can be read from.
     pub metadata: &'static [FormatMetadata],
-}
-
-/// A metadata key that a format offers.
-#[derive(Debug)]
-pub struct FormatMetadata {
-    /// Name of the metadata.
-    pub key: &'static str,
-    /// Returns the type of its column.
-    pub data_type: fn() -> DataType,
 }
 
 /// Describes an option that determines how bytes are decoded.

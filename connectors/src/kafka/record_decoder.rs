@@ -8,8 +8,9 @@ use arrow_schema::{DataType, FieldRef, SchemaRef};
 use arrow_select::take::take;
 
 use super::partition_queue::FetchedMessage;
-use super::record_layout::{FORMAT_METADATA_PREFIX, RecordLayout};
-use super::{record_metadata, tombstones};
+use super::record_layout::RecordLayout;
+use super::record_metadata::{self, FORMAT_METADATA_PREFIX};
+use super::tombstones;
 use crate::changelog::with_kinds;
 use crate::format::{Decoder, Records, Rejection};
 use crate::{Error, RejectedRecord, SourceFields, TableDefinition};

@@ -8,7 +8,8 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 
 use super::*;
 use crate::changelog::with_kinds;
-use crate::{MetadataColumn, Role, registry};
+use crate::kafka::{Kafka, UpsertKafka};
+use crate::{Connector, MetadataColumn, Role};
 
 fn table(connector: &str, options: &[(&str, &str)]) -> TableDefinition {
     let mut all = BTreeMap::from([
@@ -39,7 +40,10 @@ fn table(connector: &str, options: &[(&str, &str)]) -> TableDefinition {
 
 /// Returns the records of a batch of changes of the rows `(word, id)`: key, value and timestamp.
 fn records(table: &TableDefinition, rows: &[(i8, Option<&str>, i64)]) -> Vec<(String, String, i64)> {
-    let errors = registry::validate(table, Role::Sink);
+    let errors = match table.connector() {
+        "kafka" => Kafka.validate(table, Role::Sink),
+        _ => UpsertKafka.validate(table, Role::Sink),
+    };
     assert!(errors.is_empty(), "{errors:?}");
     let options = SinkOptions::of(table).expect("valid");
     let limits = TopicLimits {

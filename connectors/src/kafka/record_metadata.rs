@@ -10,6 +10,9 @@ use super::partition_queue::FetchedMessage;
 use crate::Error;
 use crate::format::map_keys;
 
+/// Beginning of the keys of metadata that the format of values reads.
+pub(super) const FORMAT_METADATA_PREFIX: &str = "value.";
+
 /// Returns a metadata column of the messages.
 pub(super) fn column(
     key: &str,

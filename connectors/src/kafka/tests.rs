@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_schema::{DataType, Field, Schema};
 
 use super::options::{OffsetsInitializer, SinkOptions, SourceOptions};
 use super::split::{self, Position};
-use super::{Kafka, headers_type};
-use crate::{Connector, MetadataColumn, Role, Split, TableDefinition};
+use super::{Kafka, UpsertKafka, headers_type};
+use crate::{ChangelogSupport, Connector, MetadataColumn, Role, Split, TableDefinition, registry};
 
 pub(super) fn table(options: &[(&str, &str)]) -> TableDefinition {
     let mut all = BTreeMap::from([
@@ -190,6 +191,143 @@ fn key_columns_are_optional_in_the_value() {
         .collect();
     let apart = SourceOptions::of(&table(&options)).expect("right");
     assert_eq!(apart.layout.value, [0]);
+}
+
+/// Validates a table of `upsert-kafka` with the columns `id` and `word`, and this primary key.
+#[track_caller]
+fn check_upsert(primary_key: &[&str], options: &[(&str, &str)], expected: &[&str]) {
+    let mut table = table(&[BROKER, ("topic", "a"), ("connector", "upsert-kafka")]);
+    table.options.remove("format");
+    let options = options.iter();
+    table
+        .options
+        .extend(options.map(|(name, value)| ((*name).to_string(), (*value).to_string())));
+    table.primary_key = primary_key.iter().map(|name| (*name).to_string()).collect();
+    for role in [Role::Source, Role::Sink] {
+        let errors = registry::validate(&table, role);
+        assert_eq!(errors.len(), expected.len(), "{errors:?}");
+        for (error, expected) in errors.iter().zip(expected) {
+            assert!(error.message.contains(expected), "{errors:?}");
+        }
+    }
+}
+
+#[test]
+fn upsert_tables_need_a_primary_key_and_two_formats_of_rows() {
+    let formats = [("key.format", "raw"), ("value.format", "json")];
+    check_upsert(&["word"], &formats, &[]);
+    check_upsert(&["id", "word"], &[("key.format", "json"), ("value.format", "csv")], &[]);
+    check_upsert(&[], &formats, &["PRIMARY KEY (column) NOT ENFORCED"]);
+    check_upsert(&["id", "word"], &formats, &["exactly one column"]);
+    let json = [("key.format", "json"), ("value.format", "json")];
+    check_upsert(&["headers"], &json, &["not stored in records"]);
+    check_upsert(
+        &["id"],
+        &[("value.format", "json")],
+        &["the option 'key.format' is missing"],
+    );
+    check_upsert(&["id"], &[("key.format", "json")], &["the option 'format' is missing"]);
+    let changes = [("key.format", "debezium-json"), ("value.format", "debezium-json")];
+    check_upsert(
+        &["id"],
+        &changes,
+        &["is a row and not a change", "a key is not a change"],
+    );
+    let with = |option| [formats[0], formats[1], option];
+    check_upsert(&["id"], &with(("key.fields", "id")), &["unknown option 'key.fields'"]);
+    check_upsert(
+        &["id"],
+        &with(("scan.startup.mode", "latest-offset")),
+        &["unknown option"],
+    );
+}
+
+#[test]
+fn the_buffer_of_an_upsert_table_has_both_limits_or_none() {
+    let options = |rows: &'static str, interval: &'static str| {
+        let mut table = table(&[
+            BROKER,
+            ("topic", "a"),
+            ("connector", "upsert-kafka"),
+            ("key.format", "json"),
+            ("sink.buffer-flush.max-rows", rows),
+            ("sink.buffer-flush.interval", interval),
+        ]);
+        table.primary_key = vec!["id".into()];
+        SinkOptions::of(&table)
+    };
+    #[track_caller]
+    fn refused(options: Result<SinkOptions, Vec<crate::OptionError>>, expected: &str) {
+        let errors = options.expect_err("refused");
+        assert!(errors[0].message.contains(expected), "{errors:?}");
+    }
+    assert_eq!(options("0", "0").expect("no buffer").buffer, None);
+    let buffer = options("100", "2 s").expect("a buffer").buffer.expect("both are set");
+    assert_eq!((buffer.rows_max, buffer.interval), (100, Duration::from_secs(2)));
+    refused(options("100", "0 s"), "needs 'sink.buffer-flush.interval'");
+    refused(options("0", "1 s"), "needs 'sink.buffer-flush.max-rows'");
+    refused(options("2000000", "1 s"), "at most 1000000 rows");
+    refused(options("-1", "1 s"), "must not be negative");
+}
+
+#[test]
+fn upsert_tables_are_read_from_their_beginning_and_keyed_by_their_primary_key() {
+    let mut table = table(&[
+        BROKER,
+        ("topic", "a"),
+        ("connector", "upsert-kafka"),
+        ("key.format", "json"),
+        ("properties.group.id", "g"),
+        ("value.fields-include", "EXCEPT_KEY"),
+    ]);
+    table.primary_key = vec!["word".into(), "id".into()];
+    let options = SourceOptions::of(&table).expect("right");
+    assert_eq!(options.startup, OffsetsInitializer::Earliest);
+    assert_eq!(options.layout.key.expect("a key").columns, [1, 0]);
+    assert!(options.layout.value.is_empty() && options.layout.is_upsert);
+    assert_eq!(UpsertKafka.changelog(&table, Role::Source), ChangelogSupport::Upsert);
+}
+
+#[test]
+fn metadata_of_a_format_is_that_of_the_value() {
+    let with = |format: &'static str, key: &str, data_type: DataType| {
+        let mut table = table(&[BROKER, ("topic", "a"), ("format", format)]);
+        let mut fields = table.schema.fields().to_vec();
+        fields.push(Arc::new(Field::new("m", data_type, true)));
+        table.schema = Arc::new(Schema::new(fields));
+        table.metadata.push(MetadataColumn {
+            column: "m".into(),
+            key: key.into(),
+            is_virtual: true,
+        });
+        let errors = registry::validate(&table, Role::Source);
+        errors.into_iter().map(|error| error.message).collect::<Vec<_>>()
+    };
+    let utc = DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, Some("UTC".into()));
+    let none: [&str; 0] = [];
+    assert_eq!(with("debezium-json", "value.source.table", DataType::Utf8), none);
+    assert_eq!(with("debezium-json", "value.source.timestamp", utc.clone()), none);
+    assert_eq!(
+        with("debezium-json", "value.source.table", utc),
+        ["the metadata 'value.source.table' is STRING"]
+    );
+    assert_eq!(
+        with("json", "value.source.table", DataType::Utf8),
+        ["the format `json` has no metadata, so no key 'value.source.table'"]
+    );
+}
+
+#[test]
+fn every_metadata_key_of_a_format_is_one_of_the_connector() {
+    let known = Kafka.metadata();
+    for format in crate::format::formats() {
+        for metadata in format.metadata {
+            let key = format!("value.{}", metadata.key);
+            let described = known.iter().find(|description| description.key == key);
+            let described = described.unwrap_or_else(|| panic!("the connector does not offer {key}"));
+            assert_eq!(described.data_type, (metadata.data_type)(), "{key}");
+        }
+    }
 }
 
 #[test]

@@ -13,14 +13,19 @@ use futures::future::BoxFuture;
 
 use super::Kafka;
 use super::option_descriptions::{OPTIONS_UPSERT_SINK, OPTIONS_UPSERT_SOURCE};
-use super::record_layout::FORMAT_METADATA_PREFIX;
+use super::record_metadata::FORMAT_METADATA_PREFIX;
 use crate::{
     ChangelogSupport, Connector, Error, MetadataDescription, OptionDescription, OptionError, Role, Sink, Source,
     TableDefinition,
 };
 
 /// Name of the connector.
-pub(super) const NAME: &str = "upsert-kafka";
+const NAME: &str = "upsert-kafka";
+
+/// Returns true if a table is one of this connector.
+pub(super) fn is_upsert(table: &TableDefinition) -> bool {
+    table.connector() == NAME
+}
 
 /// The connector `upsert-kafka`.
 pub struct UpsertKafka;

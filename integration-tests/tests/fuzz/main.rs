@@ -1,7 +1,7 @@
 //! Fuzzing: no input can panic the engine. Runs every decoder, the SQL front end and the YAML parser on damaged inputs.
 //!
-//! Inputs are mutations of known ones ([`mutate`]) with a printed seed; each target ([`targets`]) checks its
-//! properties. To run any number of them:
+//! Inputs are mutations of known ones ([`mutate`]) with a printed seed; each target ([`targets`], [`formats`]) checks
+//! its properties. To run any number of them:
 //!
 //! ```text
 //! make fuzz                                    # until it is stopped; every round has a seed of its own
@@ -9,6 +9,7 @@
 //! FUZZ_TARGET=json FUZZ_INPUT=FILE cargo test --workspace --test fuzz      # one input again
 //! ```
 
+mod formats;
 mod mutate;
 mod targets;
 

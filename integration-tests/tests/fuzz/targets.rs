@@ -9,12 +9,14 @@ use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use millstream_cluster::exchange::frame::FrameDecoder;
 use millstream_connectors::TableDefinition;
-use millstream_connectors::format::{EncodedRecords, FormatSpec, Framing, Records, parquet};
+use millstream_connectors::format::{FormatSpec, Records, parquet};
 use millstream_connectors::kafka::transaction::epoch::{Epoch, MarkerPartition, PendingEpoch, RecordReader};
 use millstream_planner::{Input, PlanOptions};
 use millstream_proto::v1;
 use millstream_runtime::subtask_state::{SplitState, SubtaskState};
 use millstream_state::{BlockCodec, Codec, Header, Manifest, OperatorEntry};
+
+use super::formats;
 
 pub struct Target {
     pub name: &'static str,
@@ -27,27 +29,10 @@ pub struct Target {
 }
 
 pub const TARGETS: &[Target] = &[
-    Target {
-        name: "json",
-        run: json,
-        seeds: || folder("json"),
-        words: &["null", "true", "\\u0000", "[]", "{}"],
-        runs: 3000,
-    },
-    Target {
-        name: "csv",
-        run: csv,
-        seeds: || folder("csv"),
-        words: &["\"", "\"\"", "n/a"],
-        runs: 10000,
-    },
-    Target {
-        name: "raw",
-        run: raw,
-        seeds: || folder("raw"),
-        words: &[],
-        runs: 20000,
-    },
+    formats::JSON,
+    formats::DEBEZIUM_JSON,
+    formats::CSV,
+    formats::RAW,
     Target {
         name: "parquet",
         run: parquet_file,
@@ -160,7 +145,7 @@ const YAML_WORDS: &[&str] = &[
     "<<:",
 ];
 
-fn folder(target: &str) -> Vec<Vec<u8>> {
+pub(super) fn folder(target: &str) -> Vec<Vec<u8>> {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fuzz/seeds")
         .join(target);
@@ -196,7 +181,7 @@ fn yaml_specs() -> Vec<Vec<u8>> {
     specs
 }
 
-fn table(schema: SchemaRef, options: &[(&str, &str)]) -> TableDefinition {
+pub(super) fn table(schema: SchemaRef, options: &[(&str, &str)]) -> TableDefinition {
     let options = options
         .iter()
         .map(|(name, value)| ((*name).to_string(), (*value).to_string()));
@@ -211,7 +196,7 @@ fn table(schema: SchemaRef, options: &[(&str, &str)]) -> TableDefinition {
 }
 
 /// Returns a column of every type that a table may declare.
-fn all_types(nested: bool) -> SchemaRef {
+pub(super) fn all_types(nested: bool) -> SchemaRef {
     let micros = |zone: Option<&str>| DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
     let list = |of: DataType| DataType::List(Arc::new(Field::new("item", of, true)));
     let mut fields = vec![
@@ -253,7 +238,7 @@ fn rows() -> RecordBatch {
     let columns: Vec<usize> = (0..table.schema.fields().len()).collect();
     let mut decoder = spec.decoder(&table.schema, &columns).expect("JSON has these types");
     let data = folder("json").remove(0);
-    let ranges = lines(&data);
+    let ranges = formats::lines(&data);
     let records = Records {
         data: &data,
         ranges: &ranges,
@@ -261,106 +246,6 @@ fn rows() -> RecordBatch {
     let rows = decoder.decode(records).expect("the seed").rows;
     assert!(rows.num_rows() > 0, "the JSON seed has rows");
     rows
-}
-
-/// Decodes the input's lines as records. Each becomes a row, a rejection or is skipped; decoded rows survive encoding
-/// and decoding unchanged.
-fn decode(table: &TableDefinition, input: &[u8]) {
-    let spec = FormatSpec::of_value(table).expect("the table names a format");
-    let columns: Vec<usize> = (0..table.schema.fields().len()).collect();
-    let mut decoder = spec
-        .decoder(&table.schema, &columns)
-        .expect("the format has these types");
-    let mut decode = |data: &[u8], ranges: &[(usize, usize)]| {
-        decoder
-            .decode(Records { data, ranges })
-            .expect("only the engine's limits are errors")
-    };
-    let decoded = decode(input, &lines(input));
-    let (rows, rejected, skipped) = (decoded.rows.num_rows(), decoded.rejected.len(), decoded.skipped.len());
-    assert_eq!(rows + rejected + skipped, lines(input).len());
-    let mut encoder = spec
-        .encoder(&table.schema, Framing::Bare)
-        .expect("the format has these types");
-    let mut encoded = EncodedRecords::default();
-    if encoder.encode(&decoded.rows, &mut encoded).is_err() {
-        return;
-    }
-    let mut start = 0;
-    let ranges: Vec<(usize, usize)> = encoded
-        .ends
-        .iter()
-        .map(|end| (std::mem::replace(&mut start, *end), *end))
-        .collect();
-    let again = decode(&encoded.data, &ranges);
-    assert!(
-        again.rejected.is_empty(),
-        "what was written is not readable: {:?}",
-        again.rejected
-    );
-}
-
-fn lines(input: &[u8]) -> Vec<(usize, usize)> {
-    let mut start = 0;
-    input
-        .split(|byte| *byte == b'\n')
-        .map(|line| {
-            let range = (start, start + line.len());
-            start += line.len() + 1;
-            range
-        })
-        .collect()
-}
-
-fn json(input: &[u8]) {
-    for ignore in ["false", "true"] {
-        let options = [("format", "json"), ("json.ignore-parse-errors", ignore)];
-        decode(&table(all_types(true), &options), input);
-    }
-}
-
-/// The first byte chooses options.
-fn csv(input: &[u8]) {
-    let Some((choice, input)) = input.split_first() else {
-        return;
-    };
-    let choices = [
-        ("csv.ignore-parse-errors", "true"),
-        ("csv.allow-comments", "true"),
-        ("csv.null-literal", "n/a"),
-        ("csv.escape-character", "\\"),
-        ("csv.field-delimiter", ";"),
-        ("csv.array-element-delimiter", "|"),
-    ];
-    let mut options = vec![("format", "csv")];
-    let chosen = choices.iter().enumerate().filter(|(bit, _)| choice & (1 << bit) != 0);
-    options.extend(chosen.map(|(_, option)| *option));
-    // Otherwise elements cannot be distinguished from fields.
-    if choice & 16 != 0 && choice & 32 == 0 {
-        options.push(choices[5]);
-    }
-    decode(&table(all_types(false), &options), input);
-}
-
-/// The first byte chooses the type.
-fn raw(input: &[u8]) {
-    let Some((choice, input)) = input.split_first() else {
-        return;
-    };
-    let types = [
-        DataType::Utf8,
-        DataType::Binary,
-        DataType::Boolean,
-        DataType::Int8,
-        DataType::Int16,
-        DataType::Int32,
-        DataType::Int64,
-        DataType::Float32,
-        DataType::Float64,
-    ];
-    let data_type = types[usize::from(*choice) % types.len()].clone();
-    let schema = Arc::new(Schema::new(vec![Field::new("v", data_type, true)]));
-    decode(&table(schema, &[("format", "raw")]), input);
 }
 
 /// Decodes a whole file. Any failure of the decoder, a panic included, must be an error that names the file.

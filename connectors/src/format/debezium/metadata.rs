@@ -9,7 +9,7 @@ use arrow_array::{Array, ArrayRef, Int64Array, MapArray, TimestampMicrosecondArr
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 
 use crate::Error;
-use crate::format::FormatMetadata;
+use crate::format::metadata::FormatMetadata;
 
 /// The metadata keys of the format, as in Flink.
 pub(crate) const METADATA: &[FormatMetadata] = &[
