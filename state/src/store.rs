@@ -5,9 +5,9 @@
 //! the backend's own threads. So a snapshot contains exactly what was queued before it, and the slot thread never waits
 //! for a disk. The caller reads directly, in bounded pieces, once the queue is empty ([`Store::poll_idle`]).
 //!
-//! Rows of keyed collections ([`crate::keyed`]) are in a column family of their own and are read by key, on threads that
-//! do nothing else ([`Store::read`]). The layouts of keys are described in `store/key.rs`; values start with a version
-//! byte.
+//! Rows of keyed collections ([`crate::keyed`]) are in a column family of their own and are read by key, on threads
+//! that do nothing else ([`Store::read`]). The layouts of keys are described in `store/key.rs`; values start with a
+//! version byte.
 
 mod backend;
 mod chunk;
@@ -34,7 +34,7 @@ use crate::{Error, threads};
 use backend::Shared;
 pub use backend::{Backend, BackendOptions};
 pub use chunk::{FlushSource, WriteChunk};
-use database::{Database, Family};
+use database::Database;
 pub use key::{KeyPrefix, KeyedPrefix};
 pub use queue::REPORT_INTERVAL;
 use queue::{Job, Queue};

@@ -3,8 +3,8 @@
 //! Every case runs four ways with the real binary: whole; at parallelism 2 with checkpoints in the middle; killed with
 //! SIGKILL after some checkpoints and resumed at parallelism 3; as a batch. All must give the expected rows.
 //!
-//! The result of an updating query is a changelog, which is printed. Its changes are applied in order, and the table that
-//! they make is compared ([`changelog`]).
+//! The result of an updating query is a changelog, which is printed. Its changes are applied in order, and the table
+//! that they make is compared ([`changelog`]).
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::fs::{self, File};

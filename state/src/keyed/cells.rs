@@ -13,123 +13,13 @@ use arrow_data::ArrayDataBuilder;
 use arrow_schema::DataType;
 
 use super::column_values::ColumnValues;
+use super::layout::{BYTES_CELL, CellKind, Layout};
 use crate::Error;
-use crate::encoding::Codec;
 
 /// Length of the longest string that is stored in its cell.
 const INLINE_BYTES_MAX: usize = 12;
-const BYTES_CELL: usize = 16;
 /// The heap is compacted when this many bytes of it, and half of all, are unused.
 const HEAP_GARBAGE_BYTES_MIN: usize = 1 << 16;
-
-/// The columns of rows of cells: key columns, then value columns.
-#[derive(Debug)]
-pub struct Layout {
-    columns: Vec<CellColumn>,
-    /// Number of key columns.
-    keys: usize,
-    /// Bytes of a row.
-    stride: usize,
-}
-
-#[derive(Debug)]
-struct CellColumn {
-    data_type: DataType,
-    kind: CellKind,
-    /// First byte of the cell in its row.
-    offset: usize,
-}
-
-/// Representation of a column's values in cells.
-#[derive(Debug)]
-pub(crate) enum CellKind {
-    /// Values of this many bytes: 1, 2, 4, 8 or 16.
-    Fixed(usize),
-    /// One byte, 0 or 1.
-    Boolean,
-    /// UTF-8 strings and byte strings.
-    Bytes,
-    /// Values of other types, as byte strings in this encoding.
-    Encoded(Codec),
-}
-
-impl Layout {
-    /// Creates the layout of rows with these columns. Fails for types that state cannot hold.
-    pub fn new(keys: &[DataType], values: &[DataType]) -> Result<Arc<Self>, Error> {
-        let count = keys.len() + values.len();
-        let mut offset = count.div_ceil(8);
-        let mut columns = Vec::with_capacity(count);
-        for (index, data_type) in keys.iter().chain(values).enumerate() {
-            let kind = CellKind::new(data_type, index < keys.len())?;
-            let width = match &kind {
-                CellKind::Fixed(width) => *width,
-                CellKind::Boolean => 1,
-                CellKind::Bytes | CellKind::Encoded(_) => BYTES_CELL,
-            };
-            columns.push(CellColumn {
-                data_type: data_type.clone(),
-                kind,
-                offset,
-            });
-            offset += width;
-        }
-        Ok(Arc::new(Self {
-            columns,
-            keys: keys.len(),
-            stride: offset.max(1),
-        }))
-    }
-
-    /// Returns the number of key columns.
-    pub fn key_count(&self) -> usize {
-        self.keys
-    }
-
-    /// Returns the number of columns.
-    pub fn column_count(&self) -> usize {
-        self.columns.len()
-    }
-
-    /// Returns the types of the key columns.
-    pub(crate) fn key_types(&self) -> Vec<DataType> {
-        self.columns[..self.keys]
-            .iter()
-            .map(|column| column.data_type.clone())
-            .collect()
-    }
-
-    /// Returns the types of the value columns.
-    pub(crate) fn value_types(&self) -> Vec<DataType> {
-        self.columns[self.keys..]
-            .iter()
-            .map(|column| column.data_type.clone())
-            .collect()
-    }
-
-    pub(crate) fn kind(&self, column: usize) -> &CellKind {
-        &self.columns[column].kind
-    }
-}
-
-impl CellKind {
-    fn new(data_type: &DataType, is_key: bool) -> Result<Self, Error> {
-        Ok(match data_type {
-            DataType::Boolean => Self::Boolean,
-            DataType::Utf8 | DataType::Binary => Self::Bytes,
-            _ => match data_type.primitive_width() {
-                Some(width @ (1 | 2 | 4 | 8 | 16)) => Self::Fixed(width),
-                _ => {
-                    let types = std::slice::from_ref(data_type);
-                    // Only in the encoding of keys, equal values have equal bytes.
-                    Self::Encoded(match is_key {
-                        true => Codec::keys(types)?,
-                        false => Codec::values(types)?,
-                    })
-                }
-            },
-        })
-    }
-}
 
 /// Rows of cells, numbered from 0.
 #[derive(Debug)]

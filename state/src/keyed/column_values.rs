@@ -5,7 +5,7 @@ use arrow_array::{Array, ArrayRef};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow_schema::DataType;
 
-use super::cells::CellKind;
+use super::layout::CellKind;
 use crate::Error;
 use crate::encoding::EncodedRows;
 

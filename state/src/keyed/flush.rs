@@ -3,7 +3,7 @@
 use arrow_array::ArrayRef;
 
 use super::cells::Cells;
-use super::table::{TableCodec, encode};
+use super::layout::TableCodec;
 use crate::Error;
 use crate::memory::{MemoryBudget, Reservation};
 use crate::store::{FlushSource, KeyedPrefix, WriteChunk};
@@ -71,8 +71,10 @@ impl FlushSource for FrozenTable {
             return Ok(None);
         }
         let (keys, columns) = (self.cells.layout().key_count(), self.cells.layout().column_count());
-        let keys_encoded = encode(&self.codec.keys, self.columns(0..keys, rows)?, rows.len())?;
-        let values = encode(&self.codec.values, self.columns(keys..columns, rows)?, rows.len())?;
+        let keys_encoded = self.codec.encode_keys(&self.columns(0..keys, rows)?, rows.len())?;
+        let values = self
+            .codec
+            .encode_values(&self.columns(keys..columns, rows)?, rows.len())?;
         let mut chunk = WriteChunk::keyed();
         for (at, row) in rows.iter().enumerate() {
             let prefix = self.prefixes[*row as usize];

@@ -11,11 +11,12 @@
 mod cells;
 mod column_values;
 mod flush;
+mod layout;
 mod slot_index;
 mod table;
 
-pub use cells::Layout;
 pub use flush::FrozenTable;
+pub use layout::Layout;
 pub use table::{Resolved, Table, TableOptions};
 
 #[cfg(test)]

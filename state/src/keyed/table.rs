@@ -7,12 +7,12 @@ use arrow_array::types::{Float32Type, Float64Type};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 
-use super::cells::{Cells, Layout};
+use super::cells::Cells;
 use super::column_values::ColumnValues;
 use super::flush::FrozenTable;
+use super::layout::{Layout, TableCodec};
 use super::slot_index::SlotIndex;
 use crate::Error;
-use crate::encoding::{Codec, EncodedRows};
 use crate::hash::hash_columns;
 use crate::key_group::KeyGroup;
 use crate::store::{KeyedPrefix, StoreKeys, StoredValues};
@@ -71,13 +71,6 @@ pub struct Table {
     group_hashes: Vec<u64>,
 }
 
-/// The encodings of a table's keys and rows in the store.
-#[derive(Debug, Clone)]
-pub(crate) struct TableCodec {
-    pub keys: Codec,
-    pub values: Codec,
-}
-
 /// The slots of some keys.
 #[derive(Debug, Default)]
 pub struct Resolved {
@@ -94,10 +87,7 @@ impl Table {
     pub fn new(options: TableOptions) -> Result<Self, Error> {
         let layout = &options.layout;
         debug_assert!(options.hashed <= layout.key_count());
-        let codec = TableCodec {
-            keys: Codec::keys(&layout.key_types())?,
-            values: Codec::values(&layout.value_types())?,
-        };
+        let codec = TableCodec::new(layout)?;
         Ok(Self {
             cells: Cells::new(Arc::clone(layout)),
             codec,
@@ -275,7 +265,7 @@ impl Table {
 
     /// Returns the keys in the store of some slots.
     pub fn store_keys(&self, slots: &[u32]) -> Result<StoreKeys, Error> {
-        let encoded = encode(&self.codec.keys, self.keys(slots)?, slots.len())?;
+        let encoded = self.codec.encode_keys(&self.keys(slots)?, slots.len())?;
         let mut keys = StoreKeys::default();
         for (slot, key) in slots.iter().zip(encoded.iter()) {
             keys.push(self.prefix(*slot), key);
@@ -304,7 +294,7 @@ impl Table {
                 rows.push(row);
             }
         }
-        for (value, column) in self.codec.values.decode(rows)?.iter().enumerate() {
+        for (value, column) in self.codec.decode_values(rows)?.iter().enumerate() {
             self.scatter(value, &found, column)?;
         }
         Ok(())
@@ -515,20 +505,12 @@ impl Table {
     /// Adds rows that a scan of the store returned: encoded keys and rows. Returns their slots. Only for a table that
     /// is never frozen.
     pub fn load_scanned(&mut self, keys: &StoredValues, values: &StoredValues) -> Result<Vec<u32>, Error> {
-        let columns = self.codec.keys.decode((0..keys.len()).filter_map(|at| keys.get(at)))?;
+        let columns = self.codec.decode_keys((0..keys.len()).filter_map(|at| keys.get(at)))?;
         let mut resolved = Resolved::default();
         self.resolve(&columns, keys.len(), &mut resolved)?;
         self.load(&resolved.slots, values)?;
         self.release(&resolved);
         Ok(resolved.slots)
-    }
-}
-
-/// Encodes columns; without columns, as empty rows.
-pub(crate) fn encode(codec: &Codec, columns: Vec<ArrayRef>, rows: usize) -> Result<EncodedRows, Error> {
-    match columns.is_empty() {
-        true => Ok(EncodedRows::empty_rows(rows)),
-        false => codec.encode(&columns),
     }
 }
 

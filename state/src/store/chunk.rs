@@ -2,8 +2,7 @@
 //!
 //! Keys have the layout of [`super::key`]. A value is the version byte 1 and the operator's bytes.
 
-use super::key::KeyedPrefix;
-use super::{Family, KeyPrefix};
+use super::key::{Family, KeyPrefix, KeyedPrefix};
 use crate::Error;
 
 const VALUE_VERSION: u8 = 1;

@@ -13,7 +13,7 @@ use rocksdb::{
 };
 
 use super::chunk::{WriteChunk, value_of};
-use super::key::{KEYED_PREFIX_BYTES, PREFIX_BYTES};
+use super::key::{Family, KEYED_PREFIX_BYTES, PREFIX_BYTES};
 use super::read::{StoreKeys, StoredValues, key_after_prefix};
 use super::{FlushSource, KeyPrefix};
 use crate::{Error, threads};
@@ -33,27 +33,6 @@ const READ_KEYS_MAX: usize = 1024;
 const SCAN_BYTES_MAX: usize = 1 << 20;
 /// Number of files of the first level from which on keyed collections are compacted: a lookup by key searches each.
 const KEYED_FILES_MAX: i32 = 4;
-
-/// The column families of a database.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    /// Rows of windows: written, read whole once, and deleted.
-    #[default]
-    Panes,
-    /// Rows of keyed collections: read and replaced by key.
-    Keyed,
-}
-
-impl Family {
-    pub(crate) const ALL: [Self; 2] = [Self::Panes, Self::Keyed];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Panes => "default",
-            Self::Keyed => "keyed",
-        }
-    }
-}
 
 /// The memory that the databases of a process share.
 pub(crate) struct Resources {

@@ -6,6 +6,27 @@
 
 use crate::key_group::KeyGroup;
 
+/// The column families of a database.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Rows of windows: written, read whole once, and deleted.
+    #[default]
+    Panes,
+    /// Rows of keyed collections: read and replaced by key.
+    Keyed,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 2] = [Self::Panes, Self::Keyed];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Panes => "default",
+            Self::Keyed => "keyed",
+        }
+    }
+}
+
 /// Bytes before the operator's key.
 pub(crate) const PREFIX_BYTES: usize = 10;
 

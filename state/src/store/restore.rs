@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::database::{Database, Family};
+use super::database::Database;
+use super::key::Family;
 use super::snapshot::UploadedFiles;
 use super::{KeyedSnapshot, StoreInner};
 use crate::Error;

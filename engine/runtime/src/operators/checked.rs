@@ -51,6 +51,7 @@ impl CheckedOperator {
             graph::Operator::Source(_)
             | graph::Operator::Sink(_)
             | graph::Operator::Calc(_)
+            | graph::Operator::ChangelogNormalize(_)
             | graph::Operator::GroupAggregate(_)
             | graph::Operator::DynamicFilter(_)
             | graph::Operator::WindowAssign(_) => false,

@@ -2,6 +2,7 @@
 
 mod adaptive_bypass;
 mod calc;
+mod changelog_normalize;
 #[cfg(debug_assertions)]
 mod checked;
 mod dynamic_filter;
@@ -102,6 +103,11 @@ fn make(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<B
         graph::Operator::GroupAggregate(aggregate) => {
             let mode = &node.output.changelog;
             let operator = group_aggregate::group_aggregate(name, aggregate, input, output, mode, context)?;
+            Ok(Box::new(operator))
+        }
+        graph::Operator::ChangelogNormalize(normalize) => {
+            let mode = &node.output.changelog;
+            let operator = changelog_normalize::changelog_normalize(normalize, input, output, mode, context)?;
             Ok(Box::new(operator))
         }
         graph::Operator::DynamicFilter(filter) => dynamic_filter(name, filter, input),

@@ -1,6 +1,7 @@
 //! Changelogs of graphs: modes, keys and exchanges of every operator, and what is refused.
 //!
-//! `upsert` and `cdc` are tables whose rows are changes; a sink of `append`, `upsert` or `cdc` accepts what its name says.
+//! `upsert` and `cdc` are tables whose rows are changes; a sink of `append`, `upsert` or `cdc` accepts what its name
+//! says.
 
 mod errors;
 mod modes;

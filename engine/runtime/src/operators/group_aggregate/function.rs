@@ -4,14 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::*;
+use arrow::datatypes::DataType;
 use millstream_state::keyed::Table;
 
-use super::extremum::Extremum;
-use super::partial_state::PartialState;
-use super::sum::{Average, Count, FloatSum, Sum};
 use crate::Error;
-use crate::operators::table::{AggregateSpec, Max, Min};
 
 /// The rows of a batch that an aggregate is updated by.
 #[derive(Clone, Copy)]
@@ -78,38 +74,6 @@ pub(super) trait Function: Send {
 
     /// Returns true if nothing is left of the rows that a group has had. Called only if rows can be taken back.
     fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool;
-}
-
-/// Makes the function of an aggregate call. If the call is `distinct`, the function gets each value once. Returns `None`
-/// if rows are taken back (`retracts`) and the function cannot do that.
-pub(super) fn new_function(
-    spec: &AggregateSpec,
-    distinct: bool,
-    retracts: bool,
-) -> Option<Result<Box<dyn Function>, Error>> {
-    let function = &spec.aggregate.function;
-    let is_plain = (distinct || !function.is_distinct()) && function.order_bys().is_empty();
-    let arguments = function.expressions().len();
-    let result = &spec.result_type;
-    let own: Option<Box<dyn Function>> = match function.fun().name() {
-        "count" if is_plain => Some(Box::new(Count)),
-        "sum" if is_plain && arguments == 1 => match result {
-            DataType::Int64 => Some(Box::new(Sum::<Int64Type>::new(result))),
-            DataType::UInt64 => Some(Box::new(Sum::<UInt64Type>::new(result))),
-            DataType::Decimal128(..) => Some(Box::new(Sum::<Decimal128Type>::new(result))),
-            DataType::Float64 => Some(Box::new(FloatSum::new(retracts))),
-            _ => None,
-        },
-        "avg" if is_plain && arguments == 1 && result == &DataType::Float64 => Some(Box::new(Average::new(retracts))),
-        "min" if is_plain && !retracts => Extremum::<Min>::for_type(result),
-        "max" if is_plain && !retracts => Extremum::<Max>::for_type(result),
-        _ => None,
-    };
-    match own {
-        Some(own) => Some(Ok(own)),
-        None if retracts || distinct => None,
-        None => Some(PartialState::new(spec).map(|function| Box::new(function) as Box<dyn Function>)),
-    }
 }
 
 /// Returns a column in this type.

@@ -8,6 +8,7 @@
 mod distinct;
 mod extremum;
 mod function;
+mod function_factory;
 mod number;
 mod partial_state;
 mod sum;
@@ -22,7 +23,8 @@ use millstream_graph::{self as graph, ChangelogMode};
 use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
 
 use self::distinct::Distinct;
-use self::function::{Function, Rows, new_function};
+use self::function::{Function, Rows};
+use self::function_factory::new_function;
 use super::OperatorContext;
 use super::keyed::{Keyed, KeyedLogic, Keys, Output};
 use super::table::{Argument, TableSpec};

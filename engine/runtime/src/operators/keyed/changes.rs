@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int8Array, UInt32Array, make_comparator};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int8Array, UInt32Array, make_comparator};
 use arrow::compute::SortOptions;
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::datatypes::SchemaRef;
 use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_select::filter::FilterBuilder;
 use arrow_select::interleave::interleave;
 use arrow_select::take::take_arrays;
 use millstream_connectors::RowKind;
@@ -32,49 +33,73 @@ impl Changes {
     }
 }
 
-/// Returns the changes between two outputs of the same keys, as a batch of a changelog in this mode. `keys` are the key
-/// columns. An update without effect is a change only if `keeps_equal` is true.
-pub(super) fn changes(
-    keys: &[ArrayRef],
-    before: &Output,
-    after: &Output,
-    keeps_equal: bool,
-    mode: &ChangelogMode,
-    schema: &SchemaRef,
-) -> Result<RecordBatch, Error> {
-    let equal = match keeps_equal {
-        true => vec![false; before.present.len()],
-        false => equal_rows(&before.columns, &after.columns, before.present.len())?,
-    };
-    let has_former = *mode == ChangelogMode::Retract;
-    let mut changes = Changes::default();
-    for (row, is_equal) in equal.into_iter().enumerate() {
-        match (before.present.value(row), after.present.value(row)) {
-            (false, true) => changes.push(AFTER, row, RowKind::Insert),
-            (true, false) => changes.push(BEFORE, row, RowKind::Delete),
-            (true, true) if !is_equal => {
-                if has_former {
-                    changes.push(BEFORE, row, RowKind::UpdateBefore);
+/// The form of an operator's output.
+pub(super) struct OutputForm {
+    pub schema: SchemaRef,
+    pub mode: ChangelogMode,
+    /// See [`KeyedLogic::output_order`](super::KeyedLogic::output_order).
+    pub order: Option<Vec<usize>>,
+}
+
+impl OutputForm {
+    /// Returns the changes between two outputs of the same keys. `keys` are the key columns.
+    pub(super) fn changes(&self, keys: &[ArrayRef], before: &Output, after: &Output) -> Result<RecordBatch, Error> {
+        let equal = equal_rows(&before.columns, &after.columns, before.present.len())?;
+        let has_former = self.mode == ChangelogMode::Retract;
+        let mut changes = Changes::default();
+        for (row, is_equal) in equal.into_iter().enumerate() {
+            match (before.present.value(row), after.present.value(row)) {
+                (false, true) => changes.push(AFTER, row, RowKind::Insert),
+                (true, false) => changes.push(BEFORE, row, RowKind::Delete),
+                (true, true) if !is_equal => {
+                    if has_former {
+                        changes.push(BEFORE, row, RowKind::UpdateBefore);
+                    }
+                    changes.push(AFTER, row, RowKind::UpdateAfter);
                 }
-                changes.push(AFTER, row, RowKind::UpdateAfter);
+                (true, true) | (false, false) => {}
             }
-            (true, true) | (false, false) => {}
         }
+        let places = UInt32Array::from_iter_values(changes.rows.iter().map(|(_, row)| *row as u32));
+        let mut columns = take_arrays(keys, &places, None)?;
+        for (before, after) in before.columns.iter().zip(&after.columns) {
+            columns.push(interleave(&[before.as_ref(), after.as_ref()], &changes.rows)?);
+        }
+        self.batch(columns, changes.rows.len(), Some(changes.kinds))
     }
-    let places = UInt32Array::from_iter_values(changes.rows.iter().map(|(_, row)| *row as u32));
-    let mut columns = take_arrays(keys, &places, None)?;
-    for (before, after) in before.columns.iter().zip(&after.columns) {
-        columns.push(interleave(&[before.as_ref(), after.as_ref()], &changes.rows)?);
+
+    /// Returns output rows as insertions. `keys` are the key columns.
+    pub(super) fn rows(&self, keys: &[ArrayRef], output: &Output) -> Result<RecordBatch, Error> {
+        let columns: Vec<ArrayRef> = keys.iter().chain(&output.columns).cloned().collect();
+        let rows = filter_columns(&columns, &output.present)?;
+        self.batch(rows, output.present.true_count(), None)
     }
-    if !mode.is_append() {
-        columns.push(Arc::new(Int8Array::from(changes.kinds)));
+
+    fn batch(&self, columns: Vec<ArrayRef>, rows: usize, kinds: Option<Vec<i8>>) -> Result<RecordBatch, Error> {
+        let mut columns = match &self.order {
+            None => columns,
+            Some(order) => order.iter().map(|at| Arc::clone(&columns[*at])).collect(),
+        };
+        if !self.mode.is_append() {
+            let kinds = kinds.unwrap_or_else(|| vec![RowKind::Insert as i8; rows]);
+            columns.push(Arc::new(Int8Array::from(kinds)));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.schema),
+            columns,
+            &options,
+        )?)
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(changes.rows.len()));
-    Ok(RecordBatch::try_new_with_options(
-        Arc::clone(schema),
-        columns,
-        &options,
-    )?)
+}
+
+/// Returns the rows of columns for which `present` is true.
+fn filter_columns(columns: &[ArrayRef], present: &BooleanArray) -> Result<Vec<ArrayRef>, Error> {
+    let predicate = FilterBuilder::new(present).optimize().build();
+    Ok(columns
+        .iter()
+        .map(|column| predicate.filter(column))
+        .collect::<Result<_, _>>()?)
 }
 
 /// Returns true for each row that has equal values in all columns. NULL equals NULL.

@@ -9,8 +9,8 @@ use millstream_graph::{ChangelogMode, Emission, Port};
 use millstream_state::keyed::{Resolved, Table};
 use millstream_state::store::{KeyedPosition, PendingRead, StoredValues};
 
-use super::changes::changes;
-use super::{CALL_ROWS_MAX, KeyedLogic, Output};
+use super::changes::OutputForm;
+use super::{CALL_ROWS_MAX, KeyedLogic};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot};
 use crate::operators::OperatorContext;
@@ -32,9 +32,8 @@ pub(in crate::operators) struct Keyed<L> {
     tables: Vec<Table>,
     spill: Spill,
     waker: Waker,
-    mode: ChangelogMode,
+    form: OutputForm,
     emission: Emission,
-    schema: SchemaRef,
     /// Rows that are not processed yet, at most [`CALL_ROWS_MAX`] in each batch.
     queue: VecDeque<RecordBatch>,
     call: Call,
@@ -81,15 +80,19 @@ impl<L: KeyedLogic> Keyed<L> {
             .into_iter()
             .map(Table::new)
             .collect::<Result<Vec<_>, _>>()?;
+        let form = OutputForm {
+            schema,
+            mode,
+            order: logic.output_order(),
+        };
         Ok(Self {
             resolved: tables.iter().map(|_| Resolved::default()).collect(),
             logic,
             tables,
             waker: context.waker.clone(),
             spill: Spill::new(context.store, context.memory, context.waker),
-            mode,
+            form,
             emission,
-            schema,
             queue: VecDeque::new(),
             call: Call::Idle,
             finishing: Finishing::No,
@@ -178,28 +181,27 @@ impl<L: KeyedLogic> Keyed<L> {
 
     /// Updates the rows that a batch touches, and emits the changes of the output.
     fn apply(&mut self, batch: Option<RecordBatch>, out: &mut dyn Collector) -> Result<(), Error> {
-        let slots = std::mem::take(&mut self.resolved[0].distinct);
-        let emits_changes = self.emission == Emission::Changes;
-        let before = match emits_changes {
-            true => Some(self.logic.output(&self.tables[0], &slots)?),
-            false => None,
+        let resolved = std::mem::take(&mut self.resolved);
+        let slots = &resolved[0].distinct;
+        let before = match self.emission {
+            Emission::Changes => Some(self.logic.output(&self.tables[0], slots)?),
+            Emission::Final => None,
         };
         match &batch {
-            Some(batch) => self.logic.apply(batch, &self.resolved, &mut self.tables)?,
+            Some(batch) => self.logic.apply(batch, &resolved, &mut self.tables)?,
             None => self.tables[0].set_changed(slots[0]),
         }
         if let Some(before) = before {
-            let after = self.logic.output(&self.tables[0], &slots)?;
-            let keys = self.tables[0].keys(&slots)?;
-            let changes = changes(&keys, &before, &after, false, &self.mode, &self.schema)?;
+            let after = self.logic.output(&self.tables[0], slots)?;
+            let changes = self.form.changes(&self.tables[0].keys(slots)?, &before, &after)?;
             if changes.num_rows() > 0 {
                 out.emit(Port::Main, changes);
             }
         }
-        self.resolved[0].distinct = slots;
-        for (table, resolved) in self.tables.iter_mut().zip(&self.resolved) {
+        for (table, resolved) in self.tables.iter_mut().zip(&resolved) {
             table.release(resolved);
         }
+        self.resolved = resolved;
         Ok(())
     }
 
@@ -269,7 +271,7 @@ impl<L: KeyedLogic> Keyed<L> {
                 Finishing::Memory(next) => {
                     let (slots, rest) = self.tables[0].present_slots(*next, CALL_ROWS_MAX);
                     self.finishing = rest.map_or(Finishing::Done, Finishing::Memory);
-                    emit_rows(&mut self.logic, &self.tables[0], &slots, &self.schema, out)?;
+                    emit_rows(&mut self.logic, &self.tables[0], &slots, &self.form, out)?;
                 }
                 Finishing::Writing => {
                     if !self.spill.is_ready()? {
@@ -298,7 +300,7 @@ impl<L: KeyedLogic> Keyed<L> {
                     };
                     table.clear();
                     let slots = table.load_scanned(&keys, &values)?;
-                    emit_rows(&mut self.logic, table, &slots, &self.schema, out)?;
+                    emit_rows(&mut self.logic, table, &slots, &self.form, out)?;
                 }
             }
             if !matches!(self.finishing, Finishing::Done) {
@@ -313,16 +315,11 @@ fn emit_rows<L: KeyedLogic>(
     logic: &mut L,
     table: &Table,
     slots: &[u32],
-    schema: &SchemaRef,
+    form: &OutputForm,
     out: &mut dyn Collector,
 ) -> Result<(), Error> {
-    let after = logic.output(table, slots)?;
-    let before = Output {
-        columns: after.columns.clone(),
-        present: vec![false; slots.len()].into(),
-    };
-    let keys = table.keys(slots)?;
-    let rows = changes(&keys, &before, &after, false, &ChangelogMode::Append, schema)?;
+    let output = logic.output(table, slots)?;
+    let rows = form.rows(&table.keys(slots)?, &output)?;
     if rows.num_rows() > 0 {
         out.emit(Port::Main, rows);
     }

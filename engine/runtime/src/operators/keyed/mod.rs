@@ -32,14 +32,14 @@ pub(super) struct Keys {
 
 /// The output of some keys, before or after a call.
 pub(super) struct Output {
-    /// The output columns after the key columns.
+    /// The output columns without the key columns.
     pub columns: Vec<ArrayRef>,
     /// True for the keys that have an output row. Never NULL.
     pub present: BooleanArray,
 }
 
-/// The logic of an operator over keyed collections. The keys of the first collection are the first columns of the
-/// output; the output of a key depends on its row in that collection only.
+/// The logic of an operator over keyed collections. The output has one row per key of the first collection, and depends
+/// on the row of that key in that collection only.
 pub(super) trait KeyedLogic: Send {
     /// Returns the collections, in their order.
     fn collections(&self) -> Vec<TableOptions>;
@@ -53,6 +53,12 @@ pub(super) trait KeyedLogic: Send {
 
     /// Returns the present output of some keys of the first collection.
     fn output(&mut self, table: &Table, slots: &[u32]) -> Result<Output, Error>;
+
+    /// Returns the position of each output column among the key columns of the first collection and the columns of
+    /// [`KeyedLogic::output`], in this order. `None`: these are the output columns.
+    fn output_order(&self) -> Option<Vec<usize>> {
+        None
+    }
 
     /// Returns true if there is always one output row, with or without input: that of the only key.
     fn has_one_row(&self) -> bool {

@@ -1,0 +1,42 @@
+//! The choice of a function for an aggregate call.
+
+use arrow::datatypes::{DataType, Decimal128Type, Int64Type, UInt64Type};
+
+use super::extremum::Extremum;
+use super::function::Function;
+use super::partial_state::PartialState;
+use super::sum::{Average, Count, FloatSum, Sum};
+use crate::Error;
+use crate::operators::table::{AggregateSpec, Max, Min};
+
+/// Makes the function of an aggregate call. If the call is `distinct`, the function gets each value once. Returns
+/// `None` if rows are taken back (`retracts`) and the function cannot do that.
+pub(super) fn new_function(
+    spec: &AggregateSpec,
+    distinct: bool,
+    retracts: bool,
+) -> Option<Result<Box<dyn Function>, Error>> {
+    let function = &spec.aggregate.function;
+    let is_plain = (distinct || !function.is_distinct()) && function.order_bys().is_empty();
+    let arguments = function.expressions().len();
+    let result = &spec.result_type;
+    let own: Option<Box<dyn Function>> = match function.fun().name() {
+        "count" if is_plain => Some(Box::new(Count)),
+        "sum" if is_plain && arguments == 1 => match result {
+            DataType::Int64 => Some(Box::new(Sum::<Int64Type>::new(result))),
+            DataType::UInt64 => Some(Box::new(Sum::<UInt64Type>::new(result))),
+            DataType::Decimal128(..) => Some(Box::new(Sum::<Decimal128Type>::new(result))),
+            DataType::Float64 => Some(Box::new(FloatSum::new(retracts))),
+            _ => None,
+        },
+        "avg" if is_plain && arguments == 1 && result == &DataType::Float64 => Some(Box::new(Average::new(retracts))),
+        "min" if is_plain && !retracts => Extremum::<Min>::for_type(result),
+        "max" if is_plain && !retracts => Extremum::<Max>::for_type(result),
+        _ => None,
+    };
+    match own {
+        Some(own) => Some(Ok(own)),
+        None if retracts || distinct => None,
+        None => Some(PartialState::new(spec).map(|function| Box::new(function) as Box<dyn Function>)),
+    }
+}
