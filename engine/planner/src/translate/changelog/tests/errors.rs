@@ -159,11 +159,7 @@ fn volatile_values_cannot_be_retracted() {
     check(
         &format!("{out} INSERT INTO by_name SELECT name, s FROM {sums} WHERE RAND() < 0.5;"),
         expect![[r#"
-            by_name/sink: write by_name (upsert) changelog: upsert by (name)
-              <- by_name/calc-2: select [..] changelog: upsert by (name)
-                <- by_name/aggregate: aggregate by name [sum(k@1)] (state: one row per group, for ever) changelog: upsert by (name)
-                  <- hash(name) by_name/calc: select [..] where $comparable(random()) < 0.5
-                    <- clicks: read clicks (append) columns [..] watermark ts@2
+            refused: 12:118: `$comparable(random()) < 0.5` has another value each time it is evaluated, so a row that it was part of could not be retracted: it has a GROUP BY without a window. Compute it before the rows are updated, or write them to a table with their key as PRIMARY KEY
         "#]],
     );
     check(
