@@ -282,6 +282,8 @@ pub(super) struct BuiltinAggregate {
     pub partial_state: PartialState,
     /// True if the result depends on the equality or order of the values.
     pub is_comparing: bool,
+    /// True if values can be taken back, as those of rows that are updated or deleted.
+    pub is_retractable: bool,
     /// Our own implementation, where DataFusion's differs from Flink's.
     pub replacement: Option<fn() -> Arc<AggregateUDF>>,
 }
@@ -292,6 +294,7 @@ const fn constant_state(name: &'static str) -> BuiltinAggregate {
         aliases: &[],
         partial_state: PartialState::Constant,
         is_comparing: false,
+        is_retractable: false,
         replacement: None,
     }
 }
@@ -302,6 +305,7 @@ const fn growing_state(name: &'static str) -> BuiltinAggregate {
         aliases: &[],
         partial_state: PartialState::Growing,
         is_comparing: false,
+        is_retractable: false,
         replacement: None,
     }
 }
@@ -309,6 +313,11 @@ const fn growing_state(name: &'static str) -> BuiltinAggregate {
 impl BuiltinAggregate {
     const fn comparing(mut self) -> Self {
         self.is_comparing = true;
+        self
+    }
+
+    const fn retractable(mut self) -> Self {
+        self.is_retractable = true;
         self
     }
 
@@ -332,14 +341,14 @@ pub(super) const AGGREGATES: &[BuiltinAggregate] = &[
     growing_state("approx_percentile_cont").comparing(),
     growing_state("approx_percentile_cont_with_weight"),
     growing_state("array_agg").aliases(&["collect"]),
-    constant_state("avg").replaced_by(sums::avg),
+    constant_state("avg").retractable().replaced_by(sums::avg),
     constant_state("bit_and"),
     constant_state("bit_or"),
     constant_state("bit_xor"),
     constant_state("bool_and"),
     constant_state("bool_or"),
     constant_state("corr"),
-    constant_state("count"),
+    constant_state("count").retractable(),
     constant_state("covar_pop"),
     constant_state("covar_samp"),
     growing_state("first_value"),
@@ -362,7 +371,7 @@ pub(super) const AGGREGATES: &[BuiltinAggregate] = &[
     constant_state("stddev").aliases(&["stddev_samp"]),
     constant_state("stddev_pop"),
     growing_state("string_agg").aliases(&["listagg"]),
-    constant_state("sum").replaced_by(sums::sum),
+    constant_state("sum").retractable().replaced_by(sums::sum),
     constant_state("var").aliases(&["variance"]),
     constant_state("var_pop"),
 ];

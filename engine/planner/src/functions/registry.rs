@@ -43,6 +43,8 @@ pub(crate) struct AggregateProperties {
     pub partial_state: PartialState,
     /// True if the result depends on the equality or order of the values.
     pub is_comparing: bool,
+    /// True if values can be taken back, as those of rows that are updated or deleted.
+    pub is_retractable: bool,
 }
 
 /// All functions, by lower-case name.
@@ -164,6 +166,7 @@ impl Functions {
             let properties = AggregateProperties {
                 partial_state: declared.partial_state,
                 is_comparing: declared.is_comparing,
+                is_retractable: declared.is_retractable,
             };
             self.aggregate_properties.insert(declared.name, properties);
             aliased.extend(declared.aliases.iter().map(|alias| (*alias, function.clone())));
@@ -209,7 +212,17 @@ impl Functions {
             .unwrap_or(AggregateProperties {
                 partial_state: PartialState::Growing,
                 is_comparing: false,
+                is_retractable: false,
             })
+    }
+
+    /// Returns the names of the aggregates whose values can be taken back.
+    pub(crate) fn retractable_aggregates(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let retractable = self
+            .aggregate_properties
+            .iter()
+            .filter(|(_, properties)| properties.is_retractable);
+        retractable.map(|(name, _)| *name)
     }
 
     /// Returns true if a lower-case name can be called, as a function or as another spelling of an expression.

@@ -4,11 +4,12 @@ use arrow_schema::Schema;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use millstream_connectors::{ChangelogSupport, Role};
-use millstream_graph::{Calc, ChangelogMode, Edge, ErrorPolicy, NodeIndex, Operator, Port, Sink};
+use millstream_graph::{Calc, ChangelogMode, Edge, ErrorPolicy, GroupAggregate, NodeIndex, Operator, Port, Sink};
 
 use super::provided::{Key, injective_column, sink_key};
 use super::{Pass, contains, support};
 use crate::error::Error;
+use crate::functions::Functions;
 use crate::translate::fallibility::can_fail;
 use crate::translate::relation::columns_of;
 
@@ -64,7 +65,10 @@ impl Pass<'_> {
                 Some(Need::Retract) | None => Need::Retract,
             }),
             // Results depend on the former values of all columns.
-            Operator::GroupAggregate(_) => Ok(Need::Retract),
+            Operator::GroupAggregate(aggregate) => {
+                self.check_retractable(node, from, aggregate)?;
+                Ok(Need::Retract)
+            }
             // It keeps the former rows itself.
             Operator::ChangelogNormalize(_) | Operator::Source(_) => Ok(match self.keys(from) {
                 [key] => Need::Upsert(key.clone()),
@@ -178,6 +182,25 @@ impl Pass<'_> {
                 crate::explain::expression(expr)
             ),
         ))
+    }
+
+    /// Checks that the calls of an aggregate can take back the values of former rows.
+    fn check_retractable(&self, node: NodeIndex, from: NodeIndex, aggregate: &GroupAggregate) -> Result<(), Error> {
+        let functions = Functions::all();
+        let wrong = aggregate.aggregates.iter().find(|call| {
+            let properties = functions.aggregate_properties(call.function.fun().name());
+            !properties.is_retractable || !call.function.order_bys().is_empty()
+        });
+        let Some(call) = wrong else { return Ok(()) };
+        let retractable: Vec<String> = functions.retractable_aggregates().map(str::to_uppercase).collect();
+        let message = format!(
+            "{} cannot take back the values of rows that are updated or deleted: {}. Over such rows there are {}, with \
+             DISTINCT and FILTER but without ORDER BY",
+            call.function.fun().name().to_uppercase(),
+            self.described_cause(from),
+            retractable.join(", ")
+        );
+        Err(self.error(node, message))
     }
 
     fn append_only(&self, node: NodeIndex, from: NodeIndex, what: &str) -> Error {
