@@ -1,3 +1,3 @@
-SELECT n, count(*), min(total), max(total), count(DISTINCT channel), sum(total)::BIGINT
+SELECT n, count(*), count(DISTINCT channel), sum(total)::BIGINT, sum(total)::BIGINT // count(*)
 FROM (SELECT bidder, count(*) AS n, sum(price)::BIGINT AS total, min(channel) AS channel FROM bids GROUP BY bidder)
 GROUP BY n;

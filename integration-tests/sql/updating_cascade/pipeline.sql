@@ -1,10 +1,9 @@
--- Aggregates of aggregates, whose input rows are retracted: MIN and MAX fall back to earlier values.
+-- Aggregates of aggregates, whose input rows are retracted.
 -- key columns: 1
-CREATE TABLE result (
-  n BIGINT, bidders BIGINT, low BIGINT, high BIGINT, channels BIGINT, total BIGINT, PRIMARY KEY (n) NOT ENFORCED
-) WITH ('connector' = 'print');
+CREATE TABLE result (n BIGINT, bidders BIGINT, channels BIGINT, total BIGINT, mean BIGINT, PRIMARY KEY (n) NOT ENFORCED)
+WITH ('connector' = 'print');
 
 INSERT INTO result
-SELECT n, count(*), min(total), max(total), count(DISTINCT channel), sum(total)
+SELECT n, count(*), count(DISTINCT channel), sum(total), sum(total) / count(*)
 FROM (SELECT bidder, count(*) AS n, sum(price) AS total, min(channel) AS channel FROM bids GROUP BY bidder)
 GROUP BY n;
