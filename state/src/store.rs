@@ -39,7 +39,7 @@ pub use key::{KeyPrefix, KeyedPrefix};
 pub use queue::REPORT_INTERVAL;
 use queue::{Job, Queue};
 use read::ReadJob;
-pub use read::{PendingRead, StoreKeys, StoredValues};
+pub use read::{PendingRead, PrefixRead, StoreKeys, StoredValues};
 
 /// The keyed state of one subtask. Dropping it deletes its database; queued work that has not begun is discarded.
 pub struct Store {
@@ -211,20 +211,30 @@ impl Store {
     /// Begins to read rows of keyed collections by key. Rows whose write is still queued may be missing. The waker is
     /// called when the read is complete.
     pub fn read(&self, keys: StoreKeys, waker: &Waker) -> Result<PendingRead, Error> {
-        let (job, pending) = ReadJob::new(&self.inner, keys, waker.clone());
+        let (job, pending) = ReadJob::keys(&self.inner, keys, waker.clone());
+        self.send_read(job)?;
+        Ok(pending)
+    }
+
+    /// Begins to read the first rows of key prefixes. Rows whose write is still queued may be missing. The waker is
+    /// called when the read is complete.
+    pub fn read_prefixes(&self, read: PrefixRead, waker: &Waker) -> Result<PendingRead<Vec<StoredValues>>, Error> {
+        let (job, pending) = ReadJob::prefixes(&self.inner, read, waker.clone());
+        self.send_read(job)?;
+        Ok(pending)
+    }
+
+    fn send_read(&self, job: ReadJob) -> Result<(), Error> {
         let Some(scheduler) = threads::scheduler() else {
             let sent = self.inner.shared.data_folder.reads.send(job);
-            return match sent {
-                Ok(()) => Ok(pending),
-                Err(_) => Err(self.inner.threads_ended()),
-            };
+            return sent.map_err(|_| self.inner.threads_ended());
         };
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| self.inner.threads_ended())?;
         runtime.spawn(async move {
             scheduler(threads::WorkKind::State).await;
             job.run();
         });
-        Ok(pending)
+        Ok(())
     }
 
     /// Calls `visit(key, value)` for rows of a keyed collection, from the position `from` on: at most `rows_max` of

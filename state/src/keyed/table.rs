@@ -49,6 +49,9 @@ pub struct TableOptions {
     pub hashed: usize,
     /// Number of key groups.
     pub max_parallelism: u16,
+    /// True if the rows with equal first `hashed` key columns are stored together, in the order of the other key
+    /// columns, so that they can be read by prefix ([`Table::store_prefixes`]).
+    pub is_ordered: bool,
 }
 
 /// A map from keys to rows. See the [module](super).
@@ -60,6 +63,8 @@ pub struct Table {
     /// Hash of each slot's key.
     hashes: Vec<u64>,
     groups: Vec<u16>,
+    /// Hash of each slot's first `hashed` key columns, if the table is ordered.
+    prefix_hashes: Vec<u64>,
     flags: Vec<u8>,
     /// Slots without a key.
     free: Vec<u32>,
@@ -95,6 +100,7 @@ impl Table {
             index: SlotIndex::default(),
             hashes: Vec::new(),
             groups: Vec::new(),
+            prefix_hashes: Vec::new(),
             flags: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
@@ -124,6 +130,7 @@ impl Table {
         const SLOT_BYTES: usize = size_of::<u64>() + size_of::<u16>() + size_of::<u8>();
         self.cells.size()
             + self.index.size()
+            + self.prefix_hashes.capacity() * size_of::<u64>()
             + self.hashes.capacity() * SLOT_BYTES
             + (self.free.capacity() + self.dirty.capacity()) * size_of::<u32>()
     }
@@ -203,13 +210,19 @@ impl Table {
         Ok(())
     }
 
+    /// Returns the hash of the key columns that decide the key group.
+    fn prefix_hash(&self, row: usize) -> u64 {
+        match self.options.hashed < self.cells.layout().key_count() {
+            true => self.group_hashes[row],
+            false => self.key_hashes[row],
+        }
+    }
+
     fn key_group(&self, row: usize) -> KeyGroup {
-        let hash = match self.options.hashed {
-            0 => return KeyGroup(0),
-            hashed if hashed < self.cells.layout().key_count() => self.group_hashes[row],
-            _ => self.key_hashes[row],
-        };
-        KeyGroup::of_hash(hash, self.options.max_parallelism)
+        match self.options.hashed {
+            0 => KeyGroup(0),
+            _ => KeyGroup::of_hash(self.prefix_hash(row), self.options.max_parallelism),
+        }
     }
 
     #[inline(always)]
@@ -229,6 +242,9 @@ impl Table {
             Some(slot) => {
                 self.hashes[slot as usize] = hash;
                 self.groups[slot as usize] = group;
+                if self.options.is_ordered {
+                    self.prefix_hashes[slot as usize] = self.prefix_hash(row);
+                }
                 slot
             }
             None => {
@@ -241,6 +257,10 @@ impl Table {
                 self.cells.push_row();
                 self.hashes.push(hash);
                 self.groups.push(group);
+                if self.options.is_ordered {
+                    let hash = self.prefix_hash(row);
+                    self.prefix_hashes.push(hash);
+                }
                 self.flags.push(0);
                 slot
             }
@@ -278,8 +298,27 @@ impl Table {
             group: KeyGroup(self.groups[slot as usize]),
             collection: self.options.collection,
             generation: 0,
-            hash: self.hashes[slot as usize],
+            hash: match self.options.is_ordered {
+                true => self.prefix_hashes[slot as usize],
+                false => self.hashes[slot as usize],
+            },
         }
+    }
+
+    /// Returns the prefixes, in the ordered collection `of`, of the rows whose first key columns are the keys of some
+    /// slots of this table.
+    pub fn store_prefixes(&self, slots: &[u32], of: &Self) -> Result<StoreKeys, Error> {
+        debug_assert!(of.options.is_ordered && of.options.hashed == self.cells.layout().key_count());
+        let encoded = self.codec.encode_keys(&self.keys(slots)?, slots.len())?;
+        let mut prefixes = StoreKeys::default();
+        for (slot, key) in slots.iter().zip(encoded.iter()) {
+            let prefix = KeyedPrefix {
+                collection: of.options.collection,
+                ..self.prefix(*slot)
+            };
+            prefixes.push(prefix, key);
+        }
+        Ok(prefixes)
     }
 
     /// Sets the rows that the store has for some slots, which had no row: `values` has one entry per slot.
@@ -358,6 +397,17 @@ impl Table {
     #[inline(always)]
     pub fn is_null(&self, slot: u32, value: usize) -> bool {
         self.cells.is_null(slot as usize, self.column(value))
+    }
+
+    /// Returns a value of a string or binary column; empty for NULL.
+    pub fn bytes(&self, slot: u32, value: usize) -> &[u8] {
+        self.cells.bytes(slot as usize, self.column(value))
+    }
+
+    /// Sets a value of a string or binary column.
+    pub fn set_bytes(&mut self, slot: u32, value: usize, bytes: &[u8]) {
+        let column = self.column(value);
+        self.cells.set_bytes(slot as usize, column, bytes);
     }
 
     /// Returns the bytes of a fixed-width value; zeros for NULL. `WIDTH` is the width of the column's type.
@@ -468,6 +518,9 @@ impl Table {
         self.cells = self.cells.copy_rows(&used);
         self.hashes = used.iter().map(|slot| self.hashes[*slot as usize]).collect();
         self.groups = used.iter().map(|slot| self.groups[*slot as usize]).collect();
+        if self.options.is_ordered {
+            self.prefix_hashes = used.iter().map(|slot| self.prefix_hashes[*slot as usize]).collect();
+        }
         self.flags = used.iter().map(|slot| self.flags[*slot as usize]).collect();
         self.free = Vec::new();
         self.dirty = Vec::new();
@@ -496,6 +549,7 @@ impl Table {
         self.cells = Cells::new(Arc::clone(&self.options.layout));
         self.hashes.clear();
         self.groups.clear();
+        self.prefix_hashes.clear();
         self.flags.clear();
         self.free.clear();
         self.dirty.clear();

@@ -26,6 +26,7 @@ fn table(keys: &[DataType], values: &[DataType], hashed: usize) -> Table {
         collection: 7,
         hashed,
         max_parallelism: MAX_PARALLELISM,
+        is_ordered: false,
     })
     .unwrap()
 }

@@ -14,7 +14,7 @@ use rocksdb::{
 
 use super::chunk::{WriteChunk, value_of};
 use super::key::{Family, KEYED_PREFIX_BYTES, PREFIX_BYTES};
-use super::read::{StoreKeys, StoredValues, key_after_prefix};
+use super::read::{PrefixRead, StoreKeys, StoredValues, key_after_prefix};
 use super::{FlushSource, KeyPrefix};
 use crate::{Error, threads};
 
@@ -109,6 +109,16 @@ impl Resources {
         options.set_disable_auto_compactions(threads::scheduler().is_some());
         options
     }
+}
+
+/// Returns the smallest byte string after all that begin with `prefix`, which is not all `FF`: no key group is `FFFF`.
+fn successor(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while end.pop_if(|byte| *byte == u8::MAX).is_some() {}
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
 }
 
 fn descriptor(family: Family, options: &[Options; 2]) -> ColumnFamilyDescriptor {
@@ -381,6 +391,35 @@ impl Database {
             }
         }
         Ok(values)
+    }
+
+    /// Reads the first rows of a key prefix; see [`super::PrefixRead`].
+    pub(crate) fn first_rows(&self, prefix: &[u8], read: &PrefixRead) -> Result<StoredValues, Error> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        let end = successor(prefix);
+        options.set_iterate_lower_bound(prefix.to_vec());
+        options.set_iterate_upper_bound(end.clone());
+        let mut rows = self.db.raw_iterator_cf_opt(&self.writable(Family::Keyed), options);
+        match read.is_reversed {
+            false => rows.seek(prefix),
+            true => rows.seek_for_prev(&end),
+        }
+        let mut found = StoredValues::default();
+        while let Some((key, value)) = rows.item() {
+            if found.len() == read.rows_max {
+                break;
+            }
+            if (read.accepts)(value_of(value, &self.path)?)? {
+                found.push(key.get(prefix.len()..));
+            }
+            match read.is_reversed {
+                false => rows.next(),
+                true => rows.prev(),
+            }
+        }
+        rows.status().map_err(Error::database(&self.path))?;
+        Ok(found)
     }
 
     /// Visits rows of one collection and key group; see [`super::Store::scan_keyed`].

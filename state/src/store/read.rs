@@ -1,6 +1,6 @@
-//! Reads of rows of keyed collections by key, on threads of their own.
+//! Reads of rows of keyed collections, on threads of their own.
 //!
-//! A read is one sorted, batched lookup. It neither blocks the slot thread nor waits for queued writes: whoever reads
+//! A read is one sorted, batched lookup by key, or a scan of the first rows of some key prefixes. It neither blocks the slot thread nor waits for queued writes: whoever reads
 //! has the rows of all writes that are not carried out yet in memory.
 
 use std::sync::Arc;
@@ -80,14 +80,27 @@ impl StoreKeys {
     }
 }
 
-/// A read in progress.
-pub struct PendingRead {
-    result: Arc<Mutex<Option<Result<StoredValues, Error>>>>,
+/// A scan of the first rows of some key prefixes.
+pub struct PrefixRead {
+    /// The prefixes: beginnings of keys.
+    pub prefixes: StoreKeys,
+    /// True to read the last rows first.
+    pub is_reversed: bool,
+    /// Number of rows to read of each prefix.
+    pub rows_max: usize,
+    /// Returns true for the values of rows that count. Others are skipped.
+    pub accepts: Box<dyn Fn(&[u8]) -> Result<bool, Error> + Send>,
 }
 
-impl PendingRead {
-    /// Returns the values that were read, in the order of the keys, once the read is complete.
-    pub fn take(&self) -> Option<Result<StoredValues, Error>> {
+/// A read in progress.
+pub struct PendingRead<T = StoredValues> {
+    result: Arc<Mutex<Option<Result<T, Error>>>>,
+}
+
+impl<T> PendingRead<T> {
+    /// Returns what was read, once the read is complete: the values in the order of the keys, or, for a
+    /// [`PrefixRead`], the rest of each row's key after its prefix, by prefix.
+    pub fn take(&self) -> Option<Result<T, Error>> {
         self.result.lock().take()
     }
 }
@@ -95,19 +108,37 @@ impl PendingRead {
 /// A queued read.
 pub(crate) struct ReadJob {
     store: Arc<StoreInner>,
-    keys: StoreKeys,
-    result: Arc<Mutex<Option<Result<StoredValues, Error>>>>,
+    work: Work,
     waker: Waker,
 }
 
+type Reply<T> = Arc<Mutex<Option<Result<T, Error>>>>;
+
+enum Work {
+    Keys(StoreKeys, Reply<StoredValues>),
+    Prefixes(PrefixRead, Reply<Vec<StoredValues>>),
+}
+
 impl ReadJob {
-    /// Creates a read, which calls `waker` when it is complete.
-    pub(crate) fn new(store: &Arc<StoreInner>, keys: StoreKeys, waker: Waker) -> (Self, PendingRead) {
+    /// Creates a read by key, which calls `waker` when it is complete.
+    pub(crate) fn keys(store: &Arc<StoreInner>, keys: StoreKeys, waker: Waker) -> (Self, PendingRead) {
+        Self::new(store, waker, |reply| Work::Keys(keys, reply))
+    }
+
+    /// Creates a scan of prefixes, which calls `waker` when it is complete.
+    pub(crate) fn prefixes(
+        store: &Arc<StoreInner>,
+        read: PrefixRead,
+        waker: Waker,
+    ) -> (Self, PendingRead<Vec<StoredValues>>) {
+        Self::new(store, waker, |reply| Work::Prefixes(read, reply))
+    }
+
+    fn new<T>(store: &Arc<StoreInner>, waker: Waker, work: impl FnOnce(Reply<T>) -> Work) -> (Self, PendingRead<T>) {
         let result = Arc::new(Mutex::new(None));
         let job = Self {
             store: Arc::clone(store),
-            keys,
-            result: Arc::clone(&result),
+            work: work(Arc::clone(&result)),
             waker,
         };
         (job, PendingRead { result })
@@ -115,15 +146,29 @@ impl ReadJob {
 
     /// Carries out the read.
     pub(crate) fn run(self) {
-        let values = match self.store.opened() {
-            Some(database) => self.store.note_damage(database.get_keyed(&self.keys)),
-            None => {
-                let mut values = StoredValues::default();
-                (0..self.keys.len()).for_each(|_| values.push(None));
-                Ok(values)
+        match self.work {
+            Work::Keys(keys, reply) => {
+                let values = match self.store.opened() {
+                    Some(database) => self.store.note_damage(database.get_keyed(&keys)),
+                    None => {
+                        let mut values = StoredValues::default();
+                        (0..keys.len()).for_each(|_| values.push(None));
+                        Ok(values)
+                    }
+                };
+                *reply.lock() = Some(values);
             }
-        };
-        *self.result.lock() = Some(values);
+            Work::Prefixes(read, reply) => {
+                let scan = |prefix: usize| match self.store.opened() {
+                    Some(database) => self
+                        .store
+                        .note_damage(database.first_rows(read.prefixes.key(prefix), &read)),
+                    None => Ok(StoredValues::default()),
+                };
+                let rows: Result<Vec<_>, _> = (0..read.prefixes.len()).map(scan).collect();
+                *reply.lock() = Some(rows);
+            }
+        }
         // The task may drop its store as soon as it is woken.
         drop(self.store);
         self.waker.wake();

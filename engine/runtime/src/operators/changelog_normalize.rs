@@ -14,7 +14,7 @@ use millstream_graph::{self as graph, ChangelogMode};
 use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
 
 use super::OperatorContext;
-use super::keyed::{Keyed, KeyedLogic, Keys, Output};
+use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill};
 use crate::Error;
 
 /// Makes the operator of a node.
@@ -39,6 +39,7 @@ pub(super) fn changelog_normalize(
             collection: 0,
             hashed: node.keys.len(),
             max_parallelism: context.max_parallelism,
+            is_ordered: false,
         },
         keys: node.keys.clone(),
         values,
@@ -69,9 +70,14 @@ impl KeyedLogic for NormalizeLogic {
         }])
     }
 
-    fn apply(&mut self, batch: &RecordBatch, resolved: &[Resolved], tables: &mut [Table]) -> Result<(), Error> {
+    fn apply(
+        &mut self,
+        batch: &RecordBatch,
+        resolved: &[Resolved],
+        tables: &mut [Table],
+    ) -> Result<Vec<Refill>, Error> {
         let (Some(resolved), Some(table)) = (resolved.first(), tables.first_mut()) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let kinds = changelog::kinds(batch);
         let is_positive = |row: usize| kinds.is_none_or(|kinds| kinds.value(row) > 0);
@@ -101,7 +107,7 @@ impl KeyedLogic for NormalizeLogic {
         for (value, column) in self.values.iter().enumerate() {
             table.scatter(value, &slots, &take(batch.column(*column), &rows, None)?)?;
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn output(&mut self, table: &Table, slots: &[u32]) -> Result<Output, Error> {

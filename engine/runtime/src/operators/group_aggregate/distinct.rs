@@ -3,10 +3,11 @@
 //! A function gets a value when its weight becomes positive, and takes it back when that ends. Calls with the same
 //! arguments and filter share a collection.
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::datatypes::{DataType, Int64Type, Schema};
 use arrow_select::take::take_arrays;
 use datafusion::physical_expr::PhysicalExprRef;
+use millstream_state::Codec;
 use millstream_state::keyed::{Resolved, Table};
 
 use super::function::Rows;
@@ -37,11 +38,16 @@ impl Distinct {
     pub(super) fn of<'a>(
         spec: &AggregateSpec,
         input: &Schema,
+        retracts: bool,
         earlier: impl Iterator<Item = &'a Self>,
     ) -> Result<Option<Self>, Error> {
         let function = &spec.aggregate.function;
-        let is_cellular = matches!(function.fun().name(), "count" | "sum" | "avg");
-        if !function.is_distinct() || !is_cellular || !function.order_bys().is_empty() {
+        let is_used = match function.fun().name() {
+            "count" | "sum" | "avg" => function.is_distinct() && function.order_bys().is_empty(),
+            "min" | "max" => retracts,
+            _ => false,
+        };
+        if !is_used {
             return Ok(None);
         }
         let arguments = function.expressions();
@@ -103,4 +109,10 @@ impl Distinct {
         }
         weights
     }
+}
+
+/// Returns true if the encoded values of a row, its weight, make its value visible.
+pub(super) fn is_visible(weight: &[u8]) -> Result<bool, millstream_state::Error> {
+    let columns = Codec::values(&[DataType::Int64])?.decode([weight])?;
+    Ok(columns[0].as_primitive::<Int64Type>().value(0) > 0)
 }

@@ -6,8 +6,16 @@ use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use millstream_state::keyed::Table;
+use millstream_state::store::StoredValues;
 
 use crate::Error;
+
+/// Direction in which the values of a group are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    LeastFirst,
+    GreatestFirst,
+}
 
 /// The rows of a batch that an aggregate is updated by.
 #[derive(Clone, Copy)]
@@ -71,6 +79,15 @@ pub(super) trait Function: Send {
 
     /// Returns the results of some groups.
     fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error>;
+
+    /// Returns the direction of the values that the function asks for, and the slots of the groups it asks for since the
+    /// last call. `None` if it never does.
+    fn take_requests(&mut self) -> Option<(Direction, Vec<u32>)> {
+        None
+    }
+
+    /// Takes the first values of a group, in the encoding of keys.
+    fn refill(&mut self, _rows: &StoredValues, _table: &mut Table, _first: usize, _slot: u32) {}
 
     /// Returns true if nothing is left of the rows that a group has had. Called only if rows can be taken back.
     fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool;

@@ -2,8 +2,9 @@
 
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, UInt64Type};
 
+use super::best_values::BestValues;
 use super::extremum::Extremum;
-use super::function::Function;
+use super::function::{Direction, Function};
 use super::partial_state::PartialState;
 use super::sum::{Average, Count, FloatSum, Sum};
 use crate::Error;
@@ -30,8 +31,10 @@ pub(super) fn new_function(
             _ => None,
         },
         "avg" if is_plain && arguments == 1 && result == &DataType::Float64 => Some(Box::new(Average::new(retracts))),
-        "min" if is_plain && !retracts => Extremum::<Min>::for_type(result),
-        "max" if is_plain && !retracts => Extremum::<Max>::for_type(result),
+        "min" if retracts => Some(Box::new(BestValues::new(Direction::LeastFirst, result))),
+        "max" if retracts => Some(Box::new(BestValues::new(Direction::GreatestFirst, result))),
+        "min" => Extremum::<Min>::for_type(result),
+        "max" => Extremum::<Max>::for_type(result),
         _ => None,
     };
     match own {

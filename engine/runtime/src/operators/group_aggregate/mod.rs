@@ -5,6 +5,7 @@
 //! counts its rows: it has a result while there are some, and state as long as anything is not zero, because a deletion
 //! may arrive before the insertion it belongs to.
 
+mod best_values;
 mod distinct;
 mod extremum;
 mod function;
@@ -21,12 +22,13 @@ use arrow_array::RecordBatch;
 use millstream_connectors::changelog;
 use millstream_graph::{self as graph, ChangelogMode};
 use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
+use millstream_state::store::StoredValues;
 
 use self::distinct::Distinct;
-use self::function::{Function, Rows};
+use self::function::{Direction, Function, Rows};
 use self::function_factory::new_function;
 use super::OperatorContext;
-use super::keyed::{Keyed, KeyedLogic, Keys, Output};
+use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill};
 use super::table::{Argument, TableSpec};
 use crate::Error;
 
@@ -93,7 +95,7 @@ impl GroupLogic {
         let mut distinct_layouts = Vec::new();
         for aggregate in &spec.aggregates {
             let earlier = calls.iter().filter_map(|call: &Call| call.distinct.as_ref());
-            let distinct = Distinct::of(aggregate, input, earlier)?;
+            let distinct = Distinct::of(aggregate, input, retracts, earlier)?;
             let function = new_function(aggregate, distinct.is_some(), retracts).ok_or_else(|| Error::Operator {
                 operator: name.to_owned(),
                 message: format!(
@@ -122,6 +124,7 @@ impl GroupLogic {
                 collection: collection as u8,
                 hashed: key_types.len(),
                 max_parallelism,
+                is_ordered: retracts && collection > 0,
             });
         Ok(Self {
             keys: node.keys.clone(),
@@ -132,6 +135,24 @@ impl GroupLogic {
             arguments: Vec::new(),
             ordinals: Vec::new(),
         })
+    }
+
+    /// Returns the requests of all calls for values.
+    fn requests(&mut self, groups: &Table) -> Vec<Refill> {
+        let mut requests = Vec::new();
+        for (purpose, call) in self.calls.iter_mut().enumerate() {
+            let (Some((direction, slots)), Some(distinct)) = (call.function.take_requests(), &call.distinct) else {
+                continue;
+            };
+            let present = slots.into_iter().filter(|slot| groups.is_present(*slot));
+            requests.extend(present.map(|slot| Refill {
+                collection: 1 + distinct.index,
+                is_reversed: direction == Direction::GreatestFirst,
+                purpose,
+                slot,
+            }));
+        }
+        requests
     }
 
     /// Updates the row counts of groups, and marks the groups as changed.
@@ -180,13 +201,18 @@ impl KeyedLogic for GroupLogic {
         Ok(keys)
     }
 
-    fn apply(&mut self, batch: &RecordBatch, resolved: &[Resolved], tables: &mut [Table]) -> Result<(), Error> {
+    fn apply(
+        &mut self,
+        batch: &RecordBatch,
+        resolved: &[Resolved],
+        tables: &mut [Table],
+    ) -> Result<Vec<Refill>, Error> {
         let signs: Option<Vec<i8>> = match self.retracts {
             true => changelog::kinds(batch).map(|kinds| kinds.values().iter().map(|kind| kind.signum()).collect()),
             false => None,
         };
         let [groups, distinct_tables @ ..] = tables else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let rows = Rows {
             slots: &resolved[0].slots,
@@ -222,7 +248,17 @@ impl KeyedLogic for GroupLogic {
                 .update(&argument.values, &rows, &self.ordinals, groups, call.first)?;
         }
         self.count_rows(&rows, &resolved[0], groups);
+        Ok(self.requests(groups))
+    }
+
+    fn refill(&mut self, refill: &Refill, rows: &StoredValues, table: &mut Table) -> Result<(), Error> {
+        let call = &mut self.calls[refill.purpose];
+        call.function.refill(rows, table, call.first, refill.slot);
         Ok(())
+    }
+
+    fn refill_accepts(&self) -> Box<dyn Fn(&[u8]) -> Result<bool, millstream_state::Error> + Send> {
+        Box::new(distinct::is_visible)
     }
 
     fn output(&mut self, table: &Table, slots: &[u32]) -> Result<Output, Error> {

@@ -7,10 +7,10 @@ use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
 use millstream_graph::{ChangelogMode, Emission, Port};
 use millstream_state::keyed::{Resolved, Table};
-use millstream_state::store::{KeyedPosition, PendingRead, StoredValues};
+use millstream_state::store::{KeyedPosition, PendingRead, PrefixRead, StoredValues};
 
 use super::changes::OutputForm;
-use super::{CALL_ROWS_MAX, KeyedLogic};
+use super::{CALL_ROWS_MAX, KeyedLogic, Output, REFILL_ROWS, Refill};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot};
 use crate::operators::OperatorContext;
@@ -50,8 +50,20 @@ enum Call {
         batch: Option<RecordBatch>,
         reads: Vec<Option<PendingRead>>,
     },
+    /// The batch is processed, but its output needs rows that are read by prefix.
+    Refilling(Refilling),
     /// The rows of the last batch are processed; memory is needed before the next one.
     Memory,
+}
+
+/// Requests of the present call for rows.
+struct Refilling {
+    /// Output before the call.
+    before: Option<Output>,
+    /// Requests that are open, sorted.
+    open: Vec<Refill>,
+    /// The requests that are being read: those of one collection and direction.
+    reading: Option<(Vec<Refill>, PendingRead<Vec<StoredValues>>)>,
 }
 
 /// The state of the output at the end of input, for [`Emission::Final`].
@@ -118,6 +130,16 @@ impl<L: KeyedLogic> Keyed<L> {
                     };
                     self.apply(batch, out)?;
                 }
+                Call::Refilling(_) => {
+                    let Call::Refilling(mut refilling) = std::mem::replace(&mut self.call, Call::Memory) else {
+                        unreachable!("the call was refilling");
+                    };
+                    if !self.refill_is_complete(&mut refilling)? {
+                        self.call = Call::Refilling(refilling);
+                        return Ok(Progress::Pending);
+                    }
+                    self.emit_changes(refilling.before, out)?;
+                }
                 Call::Memory => {
                     if !self.ensure_memory()? {
                         return Ok(Progress::Pending);
@@ -181,16 +203,76 @@ impl<L: KeyedLogic> Keyed<L> {
 
     /// Updates the rows that a batch touches, and emits the changes of the output.
     fn apply(&mut self, batch: Option<RecordBatch>, out: &mut dyn Collector) -> Result<(), Error> {
-        let resolved = std::mem::take(&mut self.resolved);
-        let slots = &resolved[0].distinct;
+        let slots = &self.resolved[0].distinct;
         let before = match self.emission {
             Emission::Changes => Some(self.logic.output(&self.tables[0], slots)?),
             Emission::Final => None,
         };
-        match &batch {
-            Some(batch) => self.logic.apply(batch, &resolved, &mut self.tables)?,
-            None => self.tables[0].set_changed(slots[0]),
+        let mut open = match &batch {
+            Some(batch) => self.logic.apply(batch, &self.resolved, &mut self.tables)?,
+            None => {
+                self.tables[0].set_changed(slots[0]);
+                Vec::new()
+            }
+        };
+        if open.is_empty() {
+            return self.emit_changes(before, out);
         }
+        open.sort_unstable();
+        open.dedup();
+        // What is read must have been written.
+        let mut collections: Vec<usize> = open.iter().map(|refill| refill.collection).collect();
+        collections.dedup();
+        for collection in collections {
+            self.write_changes(collection, usize::MAX)?;
+        }
+        self.spill.wait_for_store();
+        self.call = Call::Refilling(Refilling {
+            before,
+            open,
+            reading: None,
+        });
+        Ok(())
+    }
+
+    /// Continues to read requested rows. Returns true if all requests are answered.
+    fn refill_is_complete(&mut self, refilling: &mut Refilling) -> Result<bool, Error> {
+        if !self.spill.is_ready()? {
+            return Ok(false);
+        }
+        loop {
+            if let Some((refills, pending)) = &refilling.reading {
+                let Some(rows) = pending.take() else {
+                    return Ok(false);
+                };
+                for (refill, rows) in refills.iter().zip(&rows?) {
+                    self.logic.refill(refill, rows, &mut self.tables[0])?;
+                }
+                refilling.reading = None;
+            }
+            let Some(first) = refilling.open.first().copied() else {
+                return Ok(true);
+            };
+            let is_alike =
+                |refill: &Refill| (refill.collection, refill.is_reversed) == (first.collection, first.is_reversed);
+            let (refills, open) = std::mem::take(&mut refilling.open).into_iter().partition(is_alike);
+            refilling.open = open;
+            let refills: Vec<Refill> = refills;
+            let slots: Vec<u32> = refills.iter().map(|refill| refill.slot).collect();
+            let read = PrefixRead {
+                prefixes: self.tables[0].store_prefixes(&slots, &self.tables[first.collection])?,
+                is_reversed: first.is_reversed,
+                rows_max: REFILL_ROWS,
+                accepts: self.logic.refill_accepts(),
+            };
+            let pending = self.spill.store.read_prefixes(read, &self.waker)?;
+            refilling.reading = Some((refills, pending));
+        }
+    }
+
+    /// Emits the difference between the output before the call and the present one, and ends the call.
+    fn emit_changes(&mut self, before: Option<Output>, out: &mut dyn Collector) -> Result<(), Error> {
+        let slots = &self.resolved[0].distinct;
         if let Some(before) = before {
             let after = self.logic.output(&self.tables[0], slots)?;
             let changes = self.form.changes(&self.tables[0].keys(slots)?, &before, &after)?;
@@ -198,10 +280,9 @@ impl<L: KeyedLogic> Keyed<L> {
                 out.emit(Port::Main, changes);
             }
         }
-        for (table, resolved) in self.tables.iter_mut().zip(&resolved) {
+        for (table, resolved) in self.tables.iter_mut().zip(&self.resolved) {
             table.release(resolved);
         }
-        self.resolved = resolved;
         Ok(())
     }
 
@@ -232,7 +313,7 @@ impl<L: KeyedLogic> Keyed<L> {
                 metrics::counter!("millstream_state_evictions_total").increment(1);
                 continue;
             }
-            if !self.write_changes(EVICT_WRITE_ROWS)? {
+            if !self.write_all_changes(EVICT_WRITE_ROWS)? {
                 // Nothing can be evicted.
                 let held = self.size();
                 self.spill.reservation.force_resize(held);
@@ -245,22 +326,28 @@ impl<L: KeyedLogic> Keyed<L> {
         }
         let dirty: usize = self.tables.iter().map(Table::dirty_bytes).sum();
         if dirty > self.spill.memory.limit_bytes() / DIRTY_SHARE_MAX {
-            self.write_changes(usize::MAX)?;
+            self.write_all_changes(usize::MAX)?;
         }
         Ok(true)
     }
 
     /// Queues the writing of changed rows, at most `rows_max` of each collection. Returns false if there are none.
-    fn write_changes(&mut self, rows_max: usize) -> Result<bool, Error> {
+    fn write_all_changes(&mut self, rows_max: usize) -> Result<bool, Error> {
         let mut is_changed = false;
-        for table in &mut self.tables {
-            if let Some(frozen) = table.freeze(rows_max) {
-                is_changed = true;
-                let frozen = frozen.charged_to(&self.spill.memory);
-                self.spill.store.write(Box::new(frozen), None)?;
-            }
+        for collection in 0..self.tables.len() {
+            is_changed |= self.write_changes(collection, rows_max)?;
         }
         Ok(is_changed)
+    }
+
+    /// Queues the writing of at most `rows_max` changed rows of a collection. Returns false if there are none.
+    fn write_changes(&mut self, collection: usize, rows_max: usize) -> Result<bool, Error> {
+        let Some(frozen) = self.tables[collection].freeze(rows_max) else {
+            return Ok(false);
+        };
+        let frozen = frozen.charged_to(&self.spill.memory);
+        self.spill.store.write(Box::new(frozen), None)?;
+        Ok(true)
     }
 
     /// Emits the next output rows at the end of input.
@@ -345,7 +432,7 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
     }
 
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
-        self.write_changes(usize::MAX)?;
+        self.write_all_changes(usize::MAX)?;
         self.spill.snapshot(checkpoint, &(), INLINE_VERSION)
     }
 
@@ -369,7 +456,7 @@ impl<L: KeyedLogic> Keyed<L> {
     /// Continues the output at the end of input, after all rows were processed.
     fn continue_finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         if matches!(self.finishing, Finishing::Memory(0)) && self.spill.store.may_have_rows() {
-            self.write_changes(usize::MAX)?;
+            self.write_all_changes(usize::MAX)?;
             self.spill.wait_for_store();
             self.finishing = Finishing::Writing;
         }

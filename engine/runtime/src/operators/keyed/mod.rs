@@ -13,12 +13,16 @@ mod driver;
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow_array::RecordBatch;
+use millstream_state::Error as StateError;
 use millstream_state::keyed::{Resolved, Table, TableOptions};
+use millstream_state::store::StoredValues;
 
 use crate::Error;
 
 pub(super) use self::driver::Keyed;
 
+/// Number of rows that a [`Refill`] asks for.
+pub(super) const REFILL_ROWS: usize = 32;
 /// Number of input rows that one call handles.
 pub(super) const CALL_ROWS_MAX: usize = 4_096;
 
@@ -38,6 +42,19 @@ pub(super) struct Output {
     pub present: BooleanArray,
 }
 
+/// A request for the first rows that an ordered collection has of a key of the first collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Refill {
+    /// The ordered collection.
+    pub collection: usize,
+    /// True for the last rows, the last one first.
+    pub is_reversed: bool,
+    /// A number of the logic's own.
+    pub purpose: usize,
+    /// Slot of the key in the first collection.
+    pub slot: u32,
+}
+
 /// The logic of an operator over keyed collections. The output has one row per key of the first collection, and depends
 /// on the row of that key in that collection only.
 pub(super) trait KeyedLogic: Send {
@@ -48,8 +65,21 @@ pub(super) trait KeyedLogic: Send {
     /// is called with the same batch.
     fn keys(&mut self, batch: &RecordBatch) -> Result<Vec<Keys>, Error>;
 
-    /// Updates the rows that a batch touches. `resolved` has the slots of the keys, by collection.
-    fn apply(&mut self, batch: &RecordBatch, resolved: &[Resolved], tables: &mut [Table]) -> Result<(), Error>;
+    /// Updates the rows that a batch touches. `resolved` has the slots of the keys, by collection. Returns requests for
+    /// rows that the output of some keys needs.
+    fn apply(&mut self, batch: &RecordBatch, resolved: &[Resolved], tables: &mut [Table])
+    -> Result<Vec<Refill>, Error>;
+
+    /// Takes the rows of a request: of each, the part of its encoded key after the key of the first collection. At most
+    /// [`REFILL_ROWS`] of those that [`KeyedLogic::refill_accepts`] accepts.
+    fn refill(&mut self, _refill: &Refill, _rows: &StoredValues, _table: &mut Table) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Returns a function that tells from a row's encoded values whether a request wants the row.
+    fn refill_accepts(&self) -> Box<dyn Fn(&[u8]) -> Result<bool, StateError> + Send> {
+        Box::new(|_| Ok(true))
+    }
 
     /// Returns the present output of some keys of the first collection.
     fn output(&mut self, table: &Table, slots: &[u32]) -> Result<Output, Error>;
