@@ -10,15 +10,6 @@ pub(crate) struct Changelog {
     key_columns: usize,
 }
 
-/// The changes that a changelog may consist of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// All changes once: a row that is removed or replaced was there before.
-    Complete,
-    /// After a restart, changes since the last checkpoint are repeated.
-    Repeated,
-}
-
 impl Changelog {
     /// Returns the changelog of a case, or `None` if its result is append-only.
     pub(crate) fn of_script(script: &str) -> Result<Option<Self>, String> {
@@ -30,8 +21,9 @@ impl Changelog {
         Ok(Some(Self { key_columns }))
     }
 
-    /// Applies the changes of a print sink in order, and returns the rows of the table as sorted lines of CSV.
-    pub(crate) fn table(&self, printed: &str, order: Order) -> Result<Vec<String>, String> {
+    /// Applies the changes of a print sink in order, and returns the rows of the table as sorted lines of CSV. A row
+    /// that is removed or replaced must be there before.
+    pub(crate) fn table(&self, printed: &str) -> Result<Vec<String>, String> {
         let mut table: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
         for line in printed.lines() {
             let (is_removal, row) = change(line).ok_or_else(|| format!("not a printed change: {line}"))?;
@@ -40,7 +32,7 @@ impl Changelog {
                 true => table.remove(&key).as_ref() != Some(&row),
                 false => table.insert(key, row).is_some(),
             };
-            if is_wrong && order == Order::Complete {
+            if is_wrong {
                 let what = if is_removal {
                     "removes a row that is not there"
                 } else {
@@ -53,6 +45,49 @@ impl Changelog {
         lines.sort();
         Ok(lines)
     }
+}
+
+/// Returns the rows that changes in the format `debezium-json` make, in any order, as lines of CSV. A row must be added
+/// as often as it is removed, or once more.
+pub(crate) fn table_of_files(lines: &[String]) -> Result<Vec<String>, String> {
+    let mut weights: BTreeMap<String, i64> = BTreeMap::new();
+    for line in lines {
+        let [before, after] = rows_of_change(line).ok_or_else(|| format!("not a change: {line}"))?;
+        for (row, weight) in [(before, -1), (after, 1)] {
+            if let Some(row) = row {
+                *weights.entry(row).or_default() += weight;
+            }
+        }
+    }
+    weights.retain(|_, weight| *weight != 0);
+    match weights.iter().find(|(_, weight)| **weight != 1) {
+        Some((row, weight)) => Err(format!("the row `{row}` has the weight {weight}")),
+        None => Ok(weights.into_keys().collect()),
+    }
+}
+
+/// Returns the rows before and after a change in the format `debezium-json`, as lines of CSV. Numbers keep their digits.
+fn rows_of_change(line: &str) -> Option<[Option<String>; 2]> {
+    let (before, rest) = line.strip_prefix(r#"{"before":"#)?.split_once(r#","after":"#)?;
+    let (after, _) = rest.rsplit_once(r#","op":"#)?;
+    let row = |object: &str| match object {
+        "null" => Some(None),
+        object => {
+            let values: serde_json::Map<String, serde_json::Value> = serde_json::from_str(object).ok()?;
+            let mut rest = object;
+            let mut cells = Vec::new();
+            for (name, value) in &values {
+                rest = rest.split_once(&format!("{}:", serde_json::to_string(name).ok()?))?.1;
+                cells.push(match value {
+                    serde_json::Value::Null => String::new(),
+                    serde_json::Value::String(text) => text.clone(),
+                    _ => rest.split([',', '}']).next()?.to_owned(),
+                });
+            }
+            Some(Some(cells.join(",")))
+        }
+    };
+    Some([row(before)?, row(after)?])
 }
 
 /// Parses `2> -U[a, null]` into whether it removes the row, and the values.
@@ -75,11 +110,21 @@ fn change(line: &str) -> Option<(bool, Vec<String>)> {
 fn changes_make_a_table() {
     let changelog = Changelog { key_columns: 1 };
     let printed = "+I[a, 1]\n2> +I[null, 7]\n-U[a, 1]\n+U[a, 2]\n+I[b, 1]\n-D[b, 1]\n";
-    assert_eq!(changelog.table(printed, Order::Complete).unwrap(), [",7", "a,2"]);
+    assert_eq!(changelog.table(printed).unwrap(), [",7", "a,2"]);
     for wrong in ["+I[a, 1]\n+I[a, 2]", "-D[a, 1]", "+I[a, 1]\n-U[a, 2]\n+U[a, 3]"] {
-        assert!(changelog.table(wrong, Order::Complete).is_err(), "{wrong}");
+        assert!(changelog.table(wrong).is_err(), "{wrong}");
     }
-    let repeated = "+I[a, 1]\n-U[a, 1]\n+U[a, 2]\n-U[a, 1]\n+U[a, 2]";
-    assert_eq!(changelog.table(repeated, Order::Repeated).unwrap(), ["a,2"]);
-    assert!(changelog.table("a line", Order::Repeated).is_err());
+    assert!(changelog.table("a line").is_err());
+}
+
+#[test]
+fn changes_in_files_make_a_table() {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let changes = r#"{"before":{"k":"a","n":1.50},"after":null,"op":"d"}
+{"before":null,"after":{"k":"a","n":1.50},"op":"c"}
+{"before":null,"after":{"k":"a, \"n\":7","n":2.00},"op":"c"}
+{"before":null,"after":{"k":null,"n":true},"op":"c"}"#;
+    assert_eq!(table_of_files(&lines(changes)).unwrap(), [",true", "a, \"n\":7,2.00"]);
+    assert!(table_of_files(&lines(changes)[..1]).is_err());
+    assert!(table_of_files(&["a line".to_owned()]).is_err());
 }
