@@ -39,7 +39,7 @@ pub use key::{KeyPrefix, KeyedPrefix};
 pub use queue::REPORT_INTERVAL;
 use queue::{Job, Queue};
 use read::ReadJob;
-pub use read::{PendingRead, PrefixRead, StoreKeys, StoredValues};
+pub use read::{PendingRead, PrefixRead, RowFilter, StoreKeys, StoredValues};
 
 /// The keyed state of one subtask. Dropping it deletes its database; queued work that has not begun is discarded.
 pub struct Store {

@@ -150,7 +150,7 @@ fn mistakes_in_a_table_are_reported() {
     check_wrong(&[("fields.m.kind", "random")], "there is no column `m`");
     check_wrong(&[("fields.n.knd", "random")], "there is no option `knd`");
     check_wrong(&[("fields.n.kind", "sequence")], "needs `.start` and `.end`");
-    check_wrong(&[("fields.price.max", "99999999999")], "does not fit Int32");
+    check_wrong(&[("fields.price.max", "99999999999")], "does not fit INT");
     check_wrong(&[("fields.n.kind", "hashed")], "it is random or sequence");
     check_wrong(&[("rows-per-second", "0")], "at least 1");
 }

@@ -66,7 +66,8 @@ pub(crate) fn table_of_files(lines: &[String]) -> Result<Vec<String>, String> {
     }
 }
 
-/// Returns the rows before and after a change in the format `debezium-json`, as lines of CSV. Numbers keep their digits.
+/// Returns the rows before and after a change in the format `debezium-json`, as lines of CSV. Numbers keep their
+/// digits.
 fn rows_of_change(line: &str) -> Option<[Option<String>; 2]> {
     let (before, rest) = line.strip_prefix(r#"{"before":"#)?.split_once(r#","after":"#)?;
     let (after, _) = rest.rsplit_once(r#","op":"#)?;

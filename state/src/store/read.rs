@@ -1,7 +1,8 @@
 //! Reads of rows of keyed collections, on threads of their own.
 //!
-//! A read is one sorted, batched lookup by key, or a scan of the first rows of some key prefixes. It neither blocks the slot thread nor waits for queued writes: whoever reads
-//! has the rows of all writes that are not carried out yet in memory.
+//! A read is one sorted, batched lookup by key, or a scan of the first rows of some key prefixes. It neither blocks the
+//! slot thread nor waits for queued writes: whoever reads has the rows of all writes that are not carried out yet in
+//! memory.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -80,6 +81,9 @@ impl StoreKeys {
     }
 }
 
+/// A condition on the encoded values of a row.
+pub type RowFilter = Box<dyn Fn(&[u8]) -> Result<bool, Error> + Send>;
+
 /// A scan of the first rows of some key prefixes.
 pub struct PrefixRead {
     /// The prefixes: beginnings of keys.
@@ -89,7 +93,7 @@ pub struct PrefixRead {
     /// Number of rows to read of each prefix.
     pub rows_max: usize,
     /// Returns true for the values of rows that count. Others are skipped.
-    pub accepts: Box<dyn Fn(&[u8]) -> Result<bool, Error> + Send>,
+    pub accepts: RowFilter,
 }
 
 /// A read in progress.

@@ -80,8 +80,8 @@ pub(super) trait Function: Send {
     /// Returns the results of some groups.
     fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error>;
 
-    /// Returns the direction of the values that the function asks for, and the slots of the groups it asks for since the
-    /// last call. `None` if it never does.
+    /// Returns the direction of the values that the function asks for, and the slots of the groups it asks for since
+    /// the last call. `None` if it never does.
     fn take_requests(&mut self) -> Option<(Direction, Vec<u32>)> {
         None
     }

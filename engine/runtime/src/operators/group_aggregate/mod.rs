@@ -22,7 +22,7 @@ use arrow_array::RecordBatch;
 use millstream_connectors::changelog;
 use millstream_graph::{self as graph, ChangelogMode};
 use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
-use millstream_state::store::StoredValues;
+use millstream_state::store::{RowFilter, StoredValues};
 
 use self::distinct::Distinct;
 use self::function::{Direction, Function, Rows};
@@ -257,7 +257,7 @@ impl KeyedLogic for GroupLogic {
         Ok(())
     }
 
-    fn refill_accepts(&self) -> Box<dyn Fn(&[u8]) -> Result<bool, millstream_state::Error> + Send> {
+    fn refill_accepts(&self) -> RowFilter {
         Box::new(distinct::is_visible)
     }
 

@@ -13,9 +13,8 @@ mod driver;
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow_array::RecordBatch;
-use millstream_state::Error as StateError;
 use millstream_state::keyed::{Resolved, Table, TableOptions};
-use millstream_state::store::StoredValues;
+use millstream_state::store::{RowFilter, StoredValues};
 
 use crate::Error;
 
@@ -77,7 +76,7 @@ pub(super) trait KeyedLogic: Send {
     }
 
     /// Returns a function that tells from a row's encoded values whether a request wants the row.
-    fn refill_accepts(&self) -> Box<dyn Fn(&[u8]) -> Result<bool, StateError> + Send> {
+    fn refill_accepts(&self) -> RowFilter {
         Box::new(|_| Ok(true))
     }
 
