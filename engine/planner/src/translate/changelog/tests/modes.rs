@@ -238,7 +238,7 @@ fn a_source_of_upserts_is_normalised_by_its_key() {
         expect![[r#"
             out/sink: write out (upsert) changelog: upsert by (region)
               <- out/calc-2: select [..] changelog: upsert by (region)
-                <- out/aggregate: aggregate by region [max(decade@1)] (state: one row per group, for ever) changelog: upsert by (region)
+                <- out/aggregate: aggregate by region [sum(decade@1)] (state: one row per group, for ever) changelog: upsert by (region)
                   <- hash(region) out/calc: select [..] changelog: retract
                     <- users/normalize: newest row by id (state: one row per key, for ever) changelog: retract, keys (id)
                       <- hash(id) users: read users (upsert) columns [..] watermark ts@2 changelog: upsert by (id)
