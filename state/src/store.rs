@@ -35,6 +35,7 @@ use backend::Shared;
 pub use backend::{Backend, BackendOptions};
 pub use chunk::{FlushSource, WriteChunk};
 use database::Database;
+use key::KeyRange;
 pub use key::{KeyPrefix, KeyedPrefix};
 pub use queue::REPORT_INTERVAL;
 use queue::{Job, Queue};
@@ -130,8 +131,25 @@ impl Store {
             group: *group,
             namespace,
         };
-        let ranges = groups.iter().map(|group| (prefix(group, first), prefix(group, last)));
+        let ranges = groups
+            .iter()
+            .map(|group| KeyRange::panes(prefix(group, first), prefix(group, last)));
         self.push(Job::Delete(ranges.collect()))
+    }
+
+    /// Queues the deletion of all rows of some keyed collections that are of a generation before `end`.
+    pub fn delete_generations(&mut self, collections: impl Iterator<Item = u8>, end: u32) -> Result<(), Error> {
+        if !self.may_have_rows() {
+            return Ok(());
+        }
+        self.is_changed = true;
+        let groups = self.inner.range.start..self.inner.range.end;
+        let ranges = collections.flat_map(|collection| {
+            let groups = groups.clone().map(KeyGroup);
+            groups.map(move |group| KeyRange::generations_before(group, collection, end))
+        });
+        let ranges = ranges.collect();
+        self.push(Job::Delete(ranges))
     }
 
     /// Queues a snapshot, which contains everything queued before it and nothing queued later. Returns the previous

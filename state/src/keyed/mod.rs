@@ -17,7 +17,7 @@ mod table;
 
 pub use flush::FrozenTable;
 pub use layout::Layout;
-pub use table::{Resolved, Table, TableOptions};
+pub use table::{FORMER_GENERATIONS, Resolved, Table, TableOptions};
 
 #[cfg(test)]
 mod tests;

@@ -52,7 +52,12 @@ pub struct TableOptions {
     /// True if the rows with equal first `hashed` key columns are stored together, in the order of the other key
     /// columns, so that they can be read by prefix ([`Table::store_prefixes`]).
     pub is_ordered: bool,
+    /// True if rows expire ([`Table::advance`]).
+    pub is_expiring: bool,
 }
+
+/// Number of generations before the present one whose rows have not expired.
+pub const FORMER_GENERATIONS: u32 = 4;
 
 /// A map from keys to rows. See the [module](super).
 pub struct Table {
@@ -65,6 +70,12 @@ pub struct Table {
     groups: Vec<u16>,
     /// Hash of each slot's first `hashed` key columns, if the table is ordered.
     prefix_hashes: Vec<u64>,
+    /// Generation of each slot's row, if rows expire.
+    generations: Vec<u32>,
+    /// Generation under which the store has each slot's row, if rows expire.
+    stored_generations: Vec<u32>,
+    /// The present generation.
+    generation: u32,
     flags: Vec<u8>,
     /// Slots without a key.
     free: Vec<u32>,
@@ -101,6 +112,9 @@ impl Table {
             hashes: Vec::new(),
             groups: Vec::new(),
             prefix_hashes: Vec::new(),
+            generations: Vec::new(),
+            stored_generations: Vec::new(),
+            generation: 0,
             flags: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
@@ -131,6 +145,7 @@ impl Table {
         self.cells.size()
             + self.index.size()
             + self.prefix_hashes.capacity() * size_of::<u64>()
+            + (self.generations.capacity() + self.stored_generations.capacity()) * size_of::<u32>()
             + self.hashes.capacity() * SLOT_BYTES
             + (self.free.capacity() + self.dirty.capacity()) * size_of::<u32>()
     }
@@ -261,6 +276,10 @@ impl Table {
                     let hash = self.prefix_hash(row);
                     self.prefix_hashes.push(hash);
                 }
+                if self.options.is_expiring {
+                    self.generations.push(0);
+                    self.stored_generations.push(0);
+                }
                 self.flags.push(0);
                 slot
             }
@@ -288,16 +307,28 @@ impl Table {
         let encoded = self.codec.encode_keys(&self.keys(slots)?, slots.len())?;
         let mut keys = StoreKeys::default();
         for (slot, key) in slots.iter().zip(encoded.iter()) {
-            keys.push(self.prefix(*slot), key);
+            for generation in self.live_generations() {
+                keys.push(self.prefix(*slot, generation), key);
+            }
         }
         Ok(keys)
     }
 
-    fn prefix(&self, slot: u32) -> KeyedPrefix {
+    /// Returns the generations whose rows have not expired, the present one first.
+    fn live_generations(&self) -> impl Iterator<Item = u32> + use<> {
+        let former = if self.options.is_expiring {
+            FORMER_GENERATIONS
+        } else {
+            0
+        };
+        (self.generation.saturating_sub(former)..=self.generation).rev()
+    }
+
+    fn prefix(&self, slot: u32, generation: u32) -> KeyedPrefix {
         KeyedPrefix {
             group: KeyGroup(self.groups[slot as usize]),
             collection: self.options.collection,
-            generation: 0,
+            generation,
             hash: match self.options.is_ordered {
                 true => self.prefix_hashes[slot as usize],
                 false => self.hashes[slot as usize],
@@ -306,29 +337,45 @@ impl Table {
     }
 
     /// Returns the prefixes, in the ordered collection `of`, of the rows whose first key columns are the keys of some
-    /// slots of this table.
+    /// slots of this table: one per slot, or, if rows expire, one per slot and generation ([`Table::prefix_count`]).
     pub fn store_prefixes(&self, slots: &[u32], of: &Self) -> Result<StoreKeys, Error> {
         debug_assert!(of.options.is_ordered && of.options.hashed == self.cells.layout().key_count());
         let encoded = self.codec.encode_keys(&self.keys(slots)?, slots.len())?;
         let mut prefixes = StoreKeys::default();
         for (slot, key) in slots.iter().zip(encoded.iter()) {
-            let prefix = KeyedPrefix {
-                collection: of.options.collection,
-                ..self.prefix(*slot)
-            };
-            prefixes.push(prefix, key);
+            for generation in of.live_generations() {
+                let prefix = KeyedPrefix {
+                    collection: of.options.collection,
+                    ..self.prefix(*slot, generation)
+                };
+                prefixes.push(prefix, key);
+            }
         }
         Ok(prefixes)
     }
 
-    /// Sets the rows that the store has for some slots, which had no row: `values` has one entry per slot.
+    /// Returns the number of prefixes, or of keys, that the store may have for a key: one per generation.
+    pub fn prefix_count(&self) -> usize {
+        self.live_generations().count()
+    }
+
+    /// Sets the rows that the store has for some slots, which had no row: `values` are those of the slots'
+    /// [keys](Table::store_keys).
     pub fn load(&mut self, slots: &[u32], values: &StoredValues) -> Result<(), Error> {
-        debug_assert_eq!(slots.len(), values.len());
+        let generations: Vec<u32> = self.live_generations().collect();
+        debug_assert_eq!(slots.len() * generations.len(), values.len());
         let mut found = Vec::new();
         let mut rows = Vec::new();
         for (at, slot) in slots.iter().enumerate() {
-            if let Some(row) = values.get(at) {
+            let first = at * generations.len();
+            let stored = generations.iter().enumerate();
+            let stored = stored.filter_map(|(nth, generation)| Some((values.get(first + nth)?, *generation)));
+            for (row, generation) in stored.take(1) {
                 self.flags[*slot as usize] |= PRESENT | STORED;
+                if self.options.is_expiring {
+                    self.generations[*slot as usize] = generation;
+                    self.stored_generations[*slot as usize] = generation;
+                }
                 found.push(*slot);
                 rows.push(row);
             }
@@ -348,6 +395,9 @@ impl Table {
     /// Marks the row of a slot as changed. It has a row afterwards.
     #[inline(always)]
     pub fn set_changed(&mut self, slot: u32) {
+        if self.options.is_expiring {
+            self.generations[slot as usize] = self.generation;
+        }
         let flags = &mut self.flags[slot as usize];
         *flags |= PRESENT;
         if *flags & DIRTY == 0 {
@@ -451,13 +501,22 @@ impl Table {
         let keep = self.dirty.len().saturating_sub(rows_max);
         let frozen = self.dirty.split_off(keep);
         let mut changed = Vec::with_capacity(frozen.len());
+        // Rows that the store has under another generation.
+        let mut moved: Vec<(u32, u32)> = Vec::new();
         for slot in frozen {
             let flags = self.flags[slot as usize] & !DIRTY;
             self.flags[slot as usize] = flags;
             match (flags & PRESENT != 0, flags & STORED != 0) {
                 (false, false) => self.vacate(slot),
-                (true, _) => {
+                (true, is_stored) => {
                     self.flags[slot as usize] |= STORED;
+                    if self.options.is_expiring {
+                        let at = slot as usize;
+                        if is_stored && self.stored_generations[at] != self.generations[at] {
+                            moved.push((slot, self.stored_generations[at]));
+                        }
+                        self.stored_generations[at] = self.generations[at];
+                    }
                     changed.push(slot);
                 }
                 (false, true) => {
@@ -472,12 +531,46 @@ impl Table {
         if changed.is_empty() {
             return None;
         }
+        let stored = |slot: u32| match self.options.is_expiring {
+            true => self.stored_generations[slot as usize],
+            false => 0,
+        };
+        let mut prefixes: Vec<_> = changed.iter().map(|slot| self.prefix(*slot, stored(*slot))).collect();
+        let mut present: Vec<_> = changed.iter().map(|slot| self.is_present(*slot)).collect();
+        for (slot, generation) in moved {
+            changed.push(slot);
+            prefixes.push(self.prefix(slot, generation));
+            present.push(false);
+        }
         Some(FrozenTable::new(
             self.codec.clone(),
             self.cells.copy_rows(&changed),
-            changed.iter().map(|slot| self.prefix(*slot)).collect(),
-            changed.iter().map(|slot| self.is_present(*slot)).collect(),
+            prefixes,
+            present,
         ))
+    }
+
+    /// Begins a generation. Rows that were last changed more than [`FORMER_GENERATIONS`] before it expire: they are
+    /// removed from memory, and are not found in the store any more. Must not be called between [`Table::resolve`] and
+    /// [`Table::release`].
+    pub fn advance(&mut self, generation: u32) {
+        debug_assert!(self.options.is_expiring && generation >= self.generation);
+        self.generation = generation;
+        let oldest = generation.saturating_sub(FORMER_GENERATIONS);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in 0..self.flags.len() {
+            if self.flags[slot] & PRESENT != 0 && self.generations[slot] < oldest {
+                self.vacate(slot as u32);
+            }
+        }
+        dirty.retain(|slot| self.flags[*slot as usize] & DIRTY != 0);
+        self.dirty = dirty;
+        self.cells.compact_heap();
+    }
+
+    /// Returns true if rows expire.
+    pub fn is_expiring(&self) -> bool {
+        self.options.is_expiring
     }
 
     /// Removes up to `slots_max` unchanged keys from memory, those first that were not used for some time. All that was
@@ -521,6 +614,13 @@ impl Table {
         if self.options.is_ordered {
             self.prefix_hashes = used.iter().map(|slot| self.prefix_hashes[*slot as usize]).collect();
         }
+        if self.options.is_expiring {
+            self.generations = used.iter().map(|slot| self.generations[*slot as usize]).collect();
+            self.stored_generations = used
+                .iter()
+                .map(|slot| self.stored_generations[*slot as usize])
+                .collect();
+        }
         self.flags = used.iter().map(|slot| self.flags[*slot as usize]).collect();
         self.free = Vec::new();
         self.dirty = Vec::new();
@@ -550,6 +650,8 @@ impl Table {
         self.hashes.clear();
         self.groups.clear();
         self.prefix_hashes.clear();
+        self.generations.clear();
+        self.stored_generations.clear();
         self.flags.clear();
         self.free.clear();
         self.dirty.clear();

@@ -27,6 +27,7 @@ fn table(keys: &[DataType], values: &[DataType], hashed: usize) -> Table {
         hashed,
         max_parallelism: MAX_PARALLELISM,
         is_ordered: false,
+        is_expiring: false,
     })
     .unwrap()
 }

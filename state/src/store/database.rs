@@ -13,7 +13,7 @@ use rocksdb::{
 };
 
 use super::chunk::{WriteChunk, value_of};
-use super::key::{Family, KEYED_PREFIX_BYTES, PREFIX_BYTES};
+use super::key::{Family, KEYED_PREFIX_BYTES, KeyRange, PREFIX_BYTES};
 use super::read::{PrefixRead, StoreKeys, StoredValues, key_after_prefix};
 use super::{FlushSource, KeyPrefix};
 use crate::{Error, threads};
@@ -269,12 +269,11 @@ impl Database {
         SortedFiles::new(scratch, family, &self.options[family as usize])
     }
 
-    /// Deletes all rows from the first to the last prefix (inclusive) of each range.
-    pub(crate) fn delete_prefixes(&self, ranges: &[(KeyPrefix, KeyPrefix)]) -> Result<(), Error> {
+    /// Deletes all rows of some ranges of keys.
+    pub(crate) fn delete_ranges(&self, ranges: &[KeyRange]) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
-        for (first, last) in ranges {
-            debug_assert!(first <= last, "range deletion from {first:?} to {last:?}");
-            batch.delete_range(first.bytes(), last.end());
+        for range in ranges {
+            batch.delete_range_cf(&self.writable(range.family), &range.from, &range.to);
         }
         self.db
             .write_opt(batch, &self.writes)

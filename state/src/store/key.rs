@@ -75,6 +75,8 @@ impl KeyPrefix {
     }
 }
 
+/// Bytes up to the end of the generation in the layout of keyed collections.
+const GENERATION_END: usize = 7;
 /// Bytes before the operator's key in the layout of keyed collections. The database has a Bloom filter of them.
 pub(crate) const KEYED_PREFIX_BYTES: usize = 15;
 
@@ -89,6 +91,44 @@ pub struct KeyedPrefix {
     pub generation: u32,
     /// Hash of the key.
     pub hash: u64,
+}
+
+/// Keys of one family from the first to before the last. Both are in the same key group, or the last is its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyRange {
+    pub family: Family,
+    pub from: Vec<u8>,
+    pub to: Vec<u8>,
+}
+
+impl KeyRange {
+    /// Returns the keys of panes from one prefix to another, inclusive.
+    pub(crate) fn panes(first: KeyPrefix, last: KeyPrefix) -> Self {
+        debug_assert!(first <= last, "the range from {first:?} to {last:?}");
+        Self {
+            family: Family::Panes,
+            from: first.bytes().to_vec(),
+            to: last.end().to_vec(),
+        }
+    }
+
+    /// Returns the keys of a collection in a key group, of all generations before `end`.
+    pub(crate) fn generations_before(group: KeyGroup, collection: u8, end: u32) -> Self {
+        let prefix = |generation: u32| {
+            let prefix = KeyedPrefix {
+                group,
+                collection,
+                generation,
+                hash: 0,
+            };
+            prefix.bytes()[..GENERATION_END].to_vec()
+        };
+        Self {
+            family: Family::Keyed,
+            from: prefix(0),
+            to: prefix(end),
+        }
+    }
 }
 
 impl KeyedPrefix {

@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::database::LocalSnapshot;
-use super::{FlushSource, KeyPrefix, StoreInner};
+use super::key::KeyRange;
+use super::{FlushSource, StoreInner};
 use crate::Error;
 
 /// Interval at which a background thread publishes the sizes of all stores as metrics.
@@ -31,8 +32,8 @@ pub(crate) enum Job {
         source: Box<dyn FlushSource>,
         done: Option<Waker>,
     },
-    /// Range deletions: from the first prefix to the last (inclusive), each range within one key group.
-    Delete(Vec<(KeyPrefix, KeyPrefix)>),
+    /// Range deletions.
+    Delete(Vec<KeyRange>),
     /// A snapshot into a new folder. The reply is `None` if the store was never written.
     Snapshot {
         folder: PathBuf,
@@ -204,7 +205,7 @@ fn run_jobs(store: &Arc<StoreInner>) -> Result<(), Error> {
             }
             Job::Delete(ranges) => {
                 if let Some(database) = store.opened() {
-                    database.delete_prefixes(&ranges)?;
+                    database.delete_ranges(&ranges)?;
                 }
             }
             Job::Snapshot { folder, reply } => {

@@ -14,7 +14,7 @@ use millstream_graph::{self as graph, ChangelogMode};
 use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
 
 use super::OperatorContext;
-use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill};
+use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill, expires};
 use crate::Error;
 
 /// Makes the operator of a node.
@@ -40,12 +40,20 @@ pub(super) fn changelog_normalize(
             hashed: node.keys.len(),
             max_parallelism: context.max_parallelism,
             is_ordered: false,
+            is_expiring: expires(node.state_ttl, node.emission),
         },
         keys: node.keys.clone(),
         values,
         last: Vec::new(),
     };
-    Keyed::new(logic, mode.clone(), node.emission, Arc::clone(output), context)
+    Keyed::new(
+        logic,
+        mode.clone(),
+        node.emission,
+        node.state_ttl,
+        Arc::clone(output),
+        context,
+    )
 }
 
 /// The logic of the operator. Collection: the columns that are not keys, by key.

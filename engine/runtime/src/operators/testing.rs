@@ -216,6 +216,14 @@ impl<'a> Subtasks<'a> {
         }
     }
 
+    /// Advances processing time. It does not go back at a restore.
+    pub(super) fn time(&mut self, now: i64) {
+        for operator in &mut self.operators {
+            let progress = operator.on_time(now, &mut self.out).unwrap();
+            settle(operator.as_mut(), progress, &mut self.out).unwrap();
+        }
+    }
+
     pub(super) fn watermark(&mut self, watermark: i64) {
         for operator in &mut self.operators {
             let progress = operator.on_watermark(watermark, &mut self.out).unwrap();

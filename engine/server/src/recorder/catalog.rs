@@ -46,7 +46,7 @@ const SPLIT: &[&str] = &["job", "source", "split"];
 
 /// Every metric, in the order of their names.
 #[rustfmt::skip]
-pub const METRICS: [Metric; 48] = [
+pub const METRICS: [Metric; 49] = [
     metric("millstream_absent_column_records_total", Kind::Counter, &["table", "column"], Process::Tasks, "Records without a declared column that no record before them had either."),
     metric("millstream_alignment_microseconds_total", Kind::Counter, SUBTASK, Process::Tasks, "Time between the first and the last barrier of checkpoints."),
     metric("millstream_api_call_seconds", Kind::Histogram, &["surface", "call"], Process::Coordinator, "Durations of calls of the client API."),
@@ -94,6 +94,7 @@ pub const METRICS: [Metric; 48] = [
     metric("millstream_state_memory_used_bytes", Kind::Gauge, &[], Process::Tasks, "Memory that state uses of its budget."),
     metric("millstream_state_restored_bytes_total", Kind::Counter, &["from"], Process::Tasks, "State files used by restores: `local` for local recovery, `storage` for downloads."),
     metric("millstream_state_uploaded_bytes_total", Kind::Counter, &[], Process::Tasks, "State files uploaded for checkpoints."),
+    metric("millstream_unmatched_retractions_total", Kind::Counter, &[], Process::Tasks, "Deleted rows that were ignored because the state of their group had expired (`table.exec.state.ttl`)."),
     metric("millstream_workers", Kind::Gauge, &[], Process::Leader, "Workers that are ready."),
 ];
 

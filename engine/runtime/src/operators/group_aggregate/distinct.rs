@@ -97,13 +97,20 @@ impl Distinct {
             let row = *row as usize;
             let before = Int64Type::get(table, *slot, WEIGHT);
             if !retracts && before > 0 {
+                if table.is_expiring() {
+                    table.set_changed(*slot);
+                }
                 continue;
             }
-            let after = before + i64::from(rows.weights.map_or(1, |weights| weights[row]));
+            let weight = i64::from(rows.weights.map_or(1, |weights| weights[row]));
+            // The value that is taken back has expired.
+            let is_unmatched = table.is_expiring() && before + weight < 0;
+            let after = if is_unmatched { before } else { before + weight };
             weights[row] = i8::from(after > 0) - i8::from(before > 0);
             Int64Type::set(table, *slot, WEIGHT, after);
             match after {
-                0 => table.remove(*slot),
+                0 if table.is_present(*slot) => table.remove(*slot),
+                0 => {}
                 _ => table.set_changed(*slot),
             }
         }

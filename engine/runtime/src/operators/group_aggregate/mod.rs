@@ -28,7 +28,7 @@ use self::distinct::Distinct;
 use self::function::{Direction, Function, Rows};
 use self::function_factory::new_function;
 use super::OperatorContext;
-use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill};
+use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill, expires};
 use super::table::{Argument, TableSpec};
 use crate::Error;
 
@@ -45,7 +45,14 @@ pub(super) fn group_aggregate(
     context: OperatorContext,
 ) -> Result<GroupAggregate, Error> {
     let logic = GroupLogic::new(name, node, input, context.max_parallelism)?;
-    Keyed::new(logic, mode.clone(), node.emission, Arc::clone(output), context)
+    Keyed::new(
+        logic,
+        mode.clone(),
+        node.emission,
+        node.state_ttl,
+        Arc::clone(output),
+        context,
+    )
 }
 
 /// The logic of the operator.
@@ -125,6 +132,7 @@ impl GroupLogic {
                 hashed: key_types.len(),
                 max_parallelism,
                 is_ordered: retracts && collection > 0,
+                is_expiring: expires(node.state_ttl, node.emission),
             });
         Ok(Self {
             keys: node.keys.clone(),
@@ -135,6 +143,28 @@ impl GroupLogic {
             arguments: Vec::new(),
             ordinals: Vec::new(),
         })
+    }
+
+    /// Returns the signs of rows with 0 for those that take back a row of a group whose rows have expired.
+    fn matched(&mut self, mut signs: Vec<i8>, resolved: &Resolved, groups: &Table) -> Vec<i8> {
+        let mut counts: Vec<i64> = resolved
+            .distinct
+            .iter()
+            .map(|slot| i64::from_le_bytes(groups.fixed(*slot, ROWS)))
+            .collect();
+        let mut unmatched = 0;
+        for (sign, slot) in signs.iter_mut().zip(&resolved.slots) {
+            let count = &mut counts[self.ordinals[*slot as usize] as usize];
+            if *count + i64::from(*sign) < 0 {
+                *sign = 0;
+                unmatched += 1;
+            }
+            *count += i64::from(*sign);
+        }
+        if unmatched > 0 {
+            metrics::counter!("millstream_unmatched_retractions_total").increment(unmatched);
+        }
+        signs
     }
 
     /// Returns the requests of all calls for values.
@@ -207,18 +237,6 @@ impl KeyedLogic for GroupLogic {
         resolved: &[Resolved],
         tables: &mut [Table],
     ) -> Result<Vec<Refill>, Error> {
-        let signs: Option<Vec<i8>> = match self.retracts {
-            true => changelog::kinds(batch).map(|kinds| kinds.values().iter().map(|kind| kind.signum()).collect()),
-            false => None,
-        };
-        let [groups, distinct_tables @ ..] = tables else {
-            return Ok(Vec::new());
-        };
-        let rows = Rows {
-            slots: &resolved[0].slots,
-            distinct: &resolved[0].distinct,
-            weights: signs.as_deref(),
-        };
         for (ordinal, slot) in resolved[0].distinct.iter().enumerate() {
             let slot = *slot as usize;
             if self.ordinals.len() <= slot {
@@ -226,6 +244,22 @@ impl KeyedLogic for GroupLogic {
             }
             self.ordinals[slot] = ordinal as u32;
         }
+        let signs: Option<Vec<i8>> = match self.retracts {
+            true => changelog::kinds(batch).map(|kinds| kinds.values().iter().map(|kind| kind.signum()).collect()),
+            false => None,
+        };
+        let [groups, distinct_tables @ ..] = tables else {
+            return Ok(Vec::new());
+        };
+        let signs = signs.map(|signs| match groups.is_expiring() {
+            true => self.matched(signs, &resolved[0], groups),
+            false => signs,
+        });
+        let rows = Rows {
+            slots: &resolved[0].slots,
+            distinct: &resolved[0].distinct,
+            weights: signs.as_deref(),
+        };
         let mut distinct_weights: Vec<Vec<i8>> = Vec::with_capacity(distinct_tables.len());
         for (call, argument) in self.calls.iter_mut().zip(&self.arguments) {
             let weights = match &mut call.distinct {

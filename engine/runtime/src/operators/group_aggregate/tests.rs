@@ -364,3 +364,45 @@ fn an_aggregate_without_keys_has_one_row_even_without_input() {
         }
     });
 }
+
+#[test]
+fn groups_expire_after_their_time_to_live_in_memory_and_in_the_store() {
+    const SECOND: i64 = 1_000_000;
+    let new = |context: OperatorContext| -> Box<dyn Operator> {
+        let input = input_schema(true);
+        let mode = ChangelogMode::Retract;
+        let node = graph::GroupAggregate {
+            keys: vec![0],
+            aggregates: aggregates(&input, true)[..3].to_vec(),
+            emission: Emission::Changes,
+            state_ttl: Some(std::time::Duration::from_secs(40)),
+        };
+        let output = output_schema(&node.aggregates, &mode);
+        Box::new(group_aggregate("test", &node, &input, &output, &mode, context).unwrap())
+    };
+    for (memory_bytes, restores) in [(1 << 30, false), (1 << 30, true), (1, false)] {
+        on_own_thread(|| {
+            let mut subtasks = Subtasks::new(&new, &[0], memory_bytes);
+            let mut check = |seconds: i64, key: i64, kind: i8, expected: &[&str]| {
+                subtasks.time(seconds * SECOND);
+                subtasks.process(0, &batch(&[((Some(key), Some(5)), kind)], true));
+                let found = rows_of(&std::mem::take(&mut subtasks.out.main));
+                assert_eq!(
+                    found, expected,
+                    "at {seconds} s, {memory_bytes} bytes, restores {restores}"
+                );
+                subtasks.snapshot(restores.then_some(2));
+            };
+            check(1_000, 1, 1, &["1,1,1,5,1"]);
+            check(1_000, 2, 1, &["2,1,1,5,1"]);
+            // A change prolongs the life of a group.
+            check(1_035, 1, 1, &["1,1,1,5,-2", "1,2,2,10,2"]);
+            check(1_049, 1, 1, &["1,2,2,10,-2", "1,3,3,15,2"]);
+            // Nothing is left of the other one; what it would have to take back is ignored.
+            check(1_051, 2, -1, &[]);
+            check(1_051, 2, 1, &["2,1,1,5,1"]);
+            check(1_080, 1, -1, &["1,2,2,10,2", "1,3,3,15,-2"]);
+            check(1_131, 1, 1, &["1,1,1,5,1"]);
+        });
+    }
+}

@@ -2,22 +2,25 @@
 
 use std::collections::VecDeque;
 use std::task::Waker;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
 use millstream_graph::{ChangelogMode, Emission, Port};
-use millstream_state::keyed::{Resolved, Table};
+use millstream_state::keyed::{FORMER_GENERATIONS, Resolved, Table};
 use millstream_state::store::{KeyedPosition, PendingRead, PrefixRead, StoredValues};
 
 use super::changes::OutputForm;
-use super::{CALL_ROWS_MAX, KeyedLogic, Output, REFILL_ROWS, Refill};
+use super::{CALL_ROWS_MAX, KeyedLogic, Output, REFILL_ROWS, Refill, expires};
 use crate::Error;
-use crate::operator::{Collector, Operator, Progress, Snapshot};
-use crate::operators::OperatorContext;
+use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp};
 use crate::operators::spill::{MemoryGrant, Spill};
+use crate::operators::{OperatorContext, inline};
 
-/// Version of the inline state, which is empty.
+/// Version of the inline state: the processing time.
 const INLINE_VERSION: u8 = 1;
+/// Shortest generation: numbers of generations, counted from 1970, have 32 bits.
+const GENERATION_MIN: Duration = Duration::from_secs(1);
 /// Changed rows are written before the next checkpoint once they have this share (one in this many bytes) of the
 /// memory budget, so that there is memory for the copy.
 const DIRTY_SHARE_MAX: usize = 8;
@@ -39,6 +42,11 @@ pub(in crate::operators) struct Keyed<L> {
     call: Call,
     resolved: Vec<Resolved>,
     finishing: Finishing,
+    /// Length of a generation in microseconds; `None` if rows do not expire.
+    generation_us: Option<i64>,
+    /// The present generation.
+    generation: u32,
+    now: Timestamp,
 }
 
 /// The state of the present call.
@@ -84,9 +92,17 @@ impl<L: KeyedLogic> Keyed<L> {
         logic: L,
         mode: ChangelogMode,
         emission: Emission,
+        state_ttl: Option<Duration>,
         schema: SchemaRef,
         context: OperatorContext,
     ) -> Result<Self, Error> {
+        let restored = context.restored_inline.iter().filter(|bytes| !bytes.is_empty());
+        let times = restored.map(|bytes| inline::decode::<Timestamp>(bytes, INLINE_VERSION));
+        let now = times.collect::<Result<Vec<_>, _>>()?.into_iter().max();
+        let generation_us = state_ttl.filter(|_| expires(state_ttl, emission)).map(|ttl| {
+            let length = (ttl / FORMER_GENERATIONS).max(GENERATION_MIN);
+            i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
+        });
         let tables = logic
             .collections()
             .into_iter()
@@ -108,6 +124,9 @@ impl<L: KeyedLogic> Keyed<L> {
             queue: VecDeque::new(),
             call: Call::Idle,
             finishing: Finishing::No,
+            generation_us,
+            generation: 0,
+            now: now.unwrap_or(Timestamp::MIN),
         })
     }
 
@@ -245,8 +264,10 @@ impl<L: KeyedLogic> Keyed<L> {
                 let Some(rows) = pending.take() else {
                     return Ok(false);
                 };
-                for (refill, rows) in refills.iter().zip(&rows?) {
-                    self.logic.refill(refill, rows, &mut self.tables[0])?;
+                let rows = rows?;
+                for (refill, rows) in refills.iter().zip(rows.chunks(rows.len() / refills.len())) {
+                    let rows = first_rows(rows, refill.is_reversed);
+                    self.logic.refill(refill, &rows, &mut self.tables[0])?;
                 }
                 refilling.reading = None;
             }
@@ -397,6 +418,21 @@ impl<L: KeyedLogic> Keyed<L> {
     }
 }
 
+/// Returns the first of the rows that several generations have.
+fn first_rows(generations: &[StoredValues], is_reversed: bool) -> StoredValues {
+    let rows = generations
+        .iter()
+        .flat_map(|rows| (0..rows.len()).filter_map(|row| rows.get(row)));
+    let mut rows: Vec<&[u8]> = rows.collect();
+    rows.sort_unstable();
+    if is_reversed {
+        rows.reverse();
+    }
+    let mut first = StoredValues::default();
+    rows.iter().take(REFILL_ROWS).for_each(|row| first.push(Some(row)));
+    first
+}
+
 /// Emits the output rows of some keys.
 fn emit_rows<L: KeyedLogic>(
     logic: &mut L,
@@ -433,7 +469,32 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
 
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
         self.write_all_changes(usize::MAX)?;
-        self.spill.snapshot(checkpoint, &(), INLINE_VERSION)
+        self.spill.snapshot(checkpoint, &self.now, INLINE_VERSION)
+    }
+
+    fn on_time(&mut self, now: Timestamp, _out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.now = now;
+        let Some(length) = self.generation_us else {
+            return Ok(Progress::Done);
+        };
+        let generation = u32::try_from(now / length).unwrap_or(if now < 0 { 0 } else { u32::MAX });
+        if generation > self.generation {
+            self.generation = generation;
+            self.tables.iter_mut().for_each(|table| table.advance(generation));
+            let collections = self.tables.iter().map(Table::collection);
+            let oldest = generation.saturating_sub(FORMER_GENERATIONS);
+            self.spill.store.delete_generations(collections, oldest)?;
+        }
+        Ok(Progress::Done)
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        let length = self.generation_us?;
+        (i64::from(self.generation) + 1).checked_mul(length)
+    }
+
+    fn processing_time(&self) -> Option<Timestamp> {
+        self.generation_us.is_some().then_some(self.now)
     }
 
     fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {

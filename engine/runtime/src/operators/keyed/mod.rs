@@ -5,14 +5,20 @@
 //! the net changes of the output, writes and evicts rows, and takes part in checkpoints. So logic never sees reads,
 //! evictions or restores.
 //!
+//! State with a time-to-live expires by generations: a row belongs to the generation in which it was changed last, and
+//! rows of a generation are deleted together. So a row lives for its TTL, and up to a quarter of it longer.
+//!
 //! A call handles at most [`CALL_ROWS_MAX`] rows: it reads their rows at once, so a barrier waits for one such read at
 //! most. Per call and key at most one net change is emitted.
 
 mod changes;
 mod driver;
 
+use std::time::Duration;
+
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow_array::RecordBatch;
+use millstream_graph::Emission;
 use millstream_state::keyed::{Resolved, Table, TableOptions};
 use millstream_state::store::{RowFilter, StoredValues};
 
@@ -24,6 +30,11 @@ pub(super) use self::driver::Keyed;
 pub(super) const REFILL_ROWS: usize = 32;
 /// Number of input rows that one call handles.
 pub(super) const CALL_ROWS_MAX: usize = 4_096;
+
+/// Returns true if the rows of an operator expire: never in a batch, whose result is that of all rows.
+pub(super) fn expires(state_ttl: Option<Duration>, emission: Emission) -> bool {
+    state_ttl.is_some() && emission == Emission::Changes
+}
 
 /// Keys of one collection.
 pub(super) struct Keys {
