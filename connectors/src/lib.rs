@@ -19,6 +19,7 @@ pub mod error;
 pub mod fields;
 #[cfg(feature = "filesystem")]
 pub mod filesystem;
+pub mod flink_options;
 pub mod format;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -38,6 +39,7 @@ pub mod table;
 pub use changelog::{ChangelogSupport, KIND_COLUMN, RowKind};
 pub use error::Error;
 pub use fields::{InputFields, SourceFields};
+pub use flink_options::{FlinkOption, Treatment};
 pub use outage::Outage;
 pub use sink::{
     BlockedPartition, Committable, Delivery, JobIdentity, OutputFile, OutputStorage, Sink, SinkWriter,

@@ -10,6 +10,7 @@ use futures::future::join_all;
 use millstream_proto::spec::did_you_mean;
 use parking_lot::RwLock;
 
+use crate::flink_options::{self, Treatment};
 use crate::format::{self, Format};
 use crate::options::{self, Options};
 use crate::rate_limit::{self, RateLimited};
@@ -110,6 +111,9 @@ fn connector_of(table: &TableDefinition) -> Result<&'static dyn Connector, Error
     })
 }
 
+/// The option with the idle timeout of a source, which the planner applies.
+pub const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
+
 /// The options of tables of every connector.
 pub const COMMON_OPTIONS: &[OptionDescription] = &[
     OptionDescription {
@@ -129,6 +133,16 @@ pub const COMMON_OPTIONS: &[OptionDescription] = &[
         secret: false,
         effect: OptionEffect::Nothing,
         help: "Reads no faster than this many rows per second, over all subtasks.",
+    },
+    OptionDescription {
+        name: IDLE_TIMEOUT,
+        kind: crate::OptionKind::Duration,
+        required: false,
+        default: None,
+        secret: false,
+        effect: OptionEffect::Nothing,
+        help: "Time without rows after which a source that has caught up no longer holds the watermark back; \
+               `table.exec.source.idle-timeout` if it is not given.",
     },
 ];
 
@@ -169,6 +183,9 @@ pub fn row_options(table: &TableDefinition) -> Vec<RowOption> {
             _ => option,
         };
         let Some(description) = described(option) else {
+            if flink_treatment(connector, &formats, option).is_some() {
+                continue;
+            }
             found.push(RowOption {
                 name: name.to_string(),
                 value: value.clone(),
@@ -227,6 +244,12 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
         )];
     };
     let Some(connector) = find(name) else {
+        if let Some(instead) = flink_options::instead_of_connector(name) {
+            return vec![OptionError::new(
+                "connector",
+                format!("the connector `{name}` of Flink is not available: {instead}"),
+            )];
+        }
         let near = did_you_mean(name, connectors().iter().map(|connector| connector.name()));
         return vec![OptionError::new(
             "connector",
@@ -260,6 +283,15 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
                 }
             }
             None => {
+                match flink_treatment(connector, &formats, option) {
+                    Some(Treatment::NoEffect(_)) => continue,
+                    Some(Treatment::Refused(instead)) => {
+                        let message = format!("the option '{option}' is not supported: {instead}");
+                        errors.push(OptionError::new(option, message));
+                        continue;
+                    }
+                    None => {}
+                }
                 let candidates: Vec<String> = known
                     .iter()
                     .filter(|(_, description)| !description.name.ends_with('*'))
@@ -358,6 +390,50 @@ fn known_options(
         );
     }
     known
+}
+
+/// Returns the treatment of an option without a description, if it is one of Flink's.
+fn flink_treatment(
+    connector: &dyn Connector,
+    formats: &[(&'static str, &'static Format)],
+    option: &str,
+) -> Option<Treatment> {
+    let of_formats = formats.iter().filter_map(|(prefix, format)| {
+        let name = option.strip_prefix(prefix)?;
+        let mut known = format.flink_options.iter();
+        known.find(|known| flink_options::describes(known, name))
+    });
+    let of_connector = flink_options::COMMON.iter().chain(connector.flink_options());
+    of_connector
+        .filter(|known| flink_options::describes(known, option))
+        .chain(of_formats)
+        .map(|known| known.treatment)
+        .next()
+}
+
+/// Returns notes about the options of a table that have no effect.
+pub fn notes(table: &TableDefinition) -> Vec<OptionError> {
+    let Some(connector) = find(table.connector()) else {
+        return Vec::new();
+    };
+    let formats = formats(table, connector, Role::Source, &mut Vec::new());
+    let known = known_options(connector, &formats);
+    let is_described = |option: &str| {
+        known.iter().any(|(prefix, description)| {
+            let name = option.strip_prefix(prefix.as_str());
+            name.is_some_and(|name| options::describes(description, name))
+        })
+    };
+    let options = table.options.keys().filter(|option| !is_described(option));
+    options
+        .filter_map(|option| match flink_treatment(connector, &formats, option)? {
+            Treatment::NoEffect(reason) => Some(OptionError::new(
+                option,
+                format!("the option '{option}' has no effect: {reason}"),
+            )),
+            Treatment::Refused(_) => None,
+        })
+        .collect()
 }
 
 fn validate_metadata(table: &TableDefinition, connector: &dyn Connector, role: Role, errors: &mut Vec<OptionError>) {

@@ -12,6 +12,7 @@ use futures::future::{BoxFuture, FutureExt, ready};
 
 use crate::Error;
 use crate::changelog::ChangelogSupport;
+use crate::flink_options::FlinkOption;
 use crate::sink::Sink;
 use crate::source::{Source, Split};
 
@@ -132,6 +133,10 @@ pub trait Connector: Send + Sync {
     fn roles(&self) -> &'static [Role];
     /// Returns the connector's own options. Those of the format are added if [`Connector::uses_format`] is true.
     fn options(&self, role: Role) -> &'static [OptionDescription];
+    /// Returns the options of Flink's connector of this name that have no counterpart here.
+    fn flink_options(&self) -> &'static [FlinkOption] {
+        &[]
+    }
     /// Returns the metadata that columns can be read from or written to.
     fn metadata(&self) -> Vec<MetadataDescription> {
         Vec::new()

@@ -79,6 +79,7 @@ fn connector_section(connector: &dyn Connector) -> String {
     };
     let mut section = format!("{}\n\n", connector.help());
     section += &options_table(options.into_iter().map(|(option, roles)| (option, name(&roles))));
+    section += &flink_options_list(connector.flink_options());
     let metadata = connector.metadata();
     if !metadata.is_empty() {
         section += "\n| metadata key | type | may be written |\n|---|---|---|\n";
@@ -94,6 +95,21 @@ fn connector_section(connector: &dyn Connector) -> String {
         }
     }
     section
+}
+
+fn flink_options_list(options: &[FlinkOption]) -> String {
+    if options.is_empty() {
+        return String::new();
+    }
+    let mut table = "\n| option of Flink | treatment |\n|---|---|\n".to_string();
+    for option in options {
+        let treatment = match option.treatment {
+            Treatment::NoEffect(reason) => format!("no effect: {reason}"),
+            Treatment::Refused(instead) => format!("refused: {instead}"),
+        };
+        writeln!(table, "| `{}` | {} |", option.name, treatment.replace('|', "\\|")).unwrap();
+    }
+    table
 }
 
 fn sql_type(data_type: &DataType) -> String {
@@ -130,10 +146,12 @@ fn the_page_matches_the_code() {
     let common = registry::COMMON_OPTIONS
         .iter()
         .map(|option| (*option, "both".to_string()));
-    wanted = replaced(&wanted, "common", &options_table(common));
+    let common = options_table(common) + &flink_options_list(flink_options::COMMON);
+    wanted = replaced(&wanted, "common", &common);
     for format in formats() {
         let rows = format.options.iter().map(|option| (*option, "both".to_string()));
-        wanted = replaced(&wanted, &format!("format {}", format.name), &options_table(rows));
+        let content = options_table(rows) + &flink_options_list(format.flink_options);
+        wanted = replaced(&wanted, &format!("format {}", format.name), &content);
     }
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(page(), &wanted).unwrap();
@@ -305,6 +323,156 @@ fn all_mistakes_in_a_table_are_reported_with_the_remedy() {
             "a table of the connector `nexmark` can be read from, not written to",
         )],
     );
+}
+
+/// Every option of the connectors and formats of Flink 2.3 is described, has no effect, or is refused with a remedy.
+#[test]
+fn options_of_flink_are_known() {
+    #[track_caller]
+    fn check(connector: &str, format: &str, options: &[&str]) {
+        for option in options {
+            let mut definition = table(&[("connector", connector), (option, "1")]);
+            if !format.is_empty() {
+                definition.options.insert("format".to_string(), format.to_string());
+            }
+            for role in registry::find(connector).unwrap().roles() {
+                let unknown = format!("unknown option '{option}'");
+                let errors = registry::validate(&definition, *role);
+                assert!(
+                    errors.iter().all(|error| !error.message.starts_with(&unknown)),
+                    "{connector}: {unknown}"
+                );
+            }
+        }
+    }
+    check("print", "", &["print-identifier", "standard-error", "sink.parallelism"]);
+    check(
+        "datagen",
+        "",
+        &[
+            "rows-per-second",
+            "number-of-rows",
+            "scan.parallelism",
+            "fields.number.var-len",
+            "fields.number.kind",
+        ],
+    );
+    check(
+        "kafka",
+        "json",
+        &[
+            "topic",
+            "topic-pattern",
+            "properties.bootstrap.servers",
+            "properties.group.id",
+            "properties.max.poll.records",
+            "key.format",
+            "key.fields",
+            "key.fields-prefix",
+            "value.format",
+            "value.fields-include",
+            "scan.startup.mode",
+            "scan.startup.specific-offsets",
+            "scan.startup.timestamp-millis",
+            "scan.bounded.mode",
+            "scan.bounded.specific-offsets",
+            "scan.bounded.timestamp-millis",
+            "scan.topic-partition-discovery.interval",
+            "scan.parallelism",
+            "scan.watermark.emit.strategy",
+            "scan.watermark.emit.on-event.gap",
+            "scan.watermark.alignment.group",
+            "scan.watermark.alignment.max-drift",
+            "scan.watermark.alignment.update-interval",
+            "scan.watermark.idle-timeout",
+            "sink.partitioner",
+            "sink.semantic",
+            "sink.delivery-guarantee",
+            "sink.transactional-id-prefix",
+            "sink.transaction-naming-strategy",
+            "sink.parallelism",
+            "json.fail-on-missing-field",
+            "json.ignore-parse-errors",
+            "json.timestamp-format.standard",
+            "json.map-null-key.mode",
+            "json.map-null-key.literal",
+            "json.encode.decimal-as-plain-number",
+            "json.encode.ignore-null-fields",
+            "json.decode.json-parser.enabled",
+            "value.json.ignore-parse-errors",
+        ],
+    );
+    check(
+        "filesystem",
+        "csv",
+        &[
+            "path",
+            "source.monitor-interval",
+            "source.path.regex-pattern",
+            "source.report-statistics",
+            "partition.default-name",
+            "partition.time-extractor.kind",
+            "partition.time-extractor.class",
+            "partition.time-extractor.timestamp-pattern",
+            "partition.time-extractor.timestamp-formatter",
+            "sink.rolling-policy.file-size",
+            "sink.rolling-policy.rollover-interval",
+            "sink.rolling-policy.check-interval",
+            "sink.shuffle-by-partition.enable",
+            "sink.partition-commit.trigger",
+            "sink.partition-commit.delay",
+            "sink.partition-commit.watermark-time-zone",
+            "sink.partition-commit.policy.kind",
+            "sink.partition-commit.policy.class",
+            "sink.partition-commit.policy.class.parameters",
+            "sink.partition-commit.success-file.name",
+            "sink.parallelism",
+            "auto-compaction",
+            "compaction.file-size",
+            "compaction.parallelism",
+            "csv.field-delimiter",
+            "csv.disable-quote-character",
+            "csv.quote-character",
+            "csv.allow-comments",
+            "csv.ignore-parse-errors",
+            "csv.array-element-delimiter",
+            "csv.escape-character",
+            "csv.null-literal",
+            "csv.write-bigdecimal-in-scientific-notation",
+        ],
+    );
+    check("filesystem", "raw", &["raw.charset", "raw.endianness"]);
+    check(
+        "filesystem",
+        "parquet",
+        &[
+            "parquet.compression",
+            "parquet.utc-timezone",
+            "parquet.write.int64.timestamp",
+            "parquet.timestamp.time.unit",
+        ],
+    );
+}
+
+#[test]
+fn options_without_an_effect_are_noted() {
+    let table = table(&[
+        ("connector", "filesystem"),
+        ("path", "x"),
+        ("format", "csv"),
+        ("sink.parallelism", "1"),
+        ("csv.write-bigdecimal-in-scientific-notation", "true"),
+    ]);
+    let notes: Vec<String> = registry::notes(&table).into_iter().map(|note| note.message).collect();
+    assert_eq!(
+        notes,
+        [
+            "the option 'csv.write-bigdecimal-in-scientific-notation' has no effect: decimals are written with all their \
+             digits",
+            "the option 'sink.parallelism' has no effect: all operators have the parallelism of the job",
+        ]
+    );
+    assert!(registry::validate(&table, Role::Sink).is_empty());
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::{Error, TableDefinition, sql_type};
 /// Characters of random strings: lower-case hexadecimal, as in Flink.
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 const LENGTH_MAX: u64 = 1 << 20;
+/// Distinguishes the random numbers of lengths from those of characters.
+const VARIABLE_LENGTH: u64 = 0x9e37_79b9_7f4a_7c15;
 
 pub(super) struct Column {
     data_type: DataType,
@@ -41,6 +43,8 @@ enum Kind {
     },
     Text {
         length: usize,
+        /// True if texts are shorter, too.
+        is_variable: bool,
     },
     Boolean,
     /// The time of the clock minus a random duration.
@@ -106,6 +110,7 @@ impl Column {
                     }
                     Kind::Text {
                         length: length as usize,
+                        is_variable: options.boolean(&name("var-len"))?.unwrap_or(false),
                     }
                 }
                 DataType::Boolean => Kind::Boolean,
@@ -249,9 +254,13 @@ impl Column {
     }
 
     fn text(&self, seed: u64, n: u64, text: &mut String) {
-        let Kind::Text { length } = self.kind else {
+        let Kind::Text { length, is_variable } = self.kind else {
             text.push_str(&self.integer(seed, n, 0).to_string());
             return;
+        };
+        let length = match is_variable && length > 0 {
+            true => between(1, length as i64, draw(seed ^ self.salt ^ VARIABLE_LENGTH, n)) as usize,
+            false => length,
         };
         for block in 0..length.div_ceil(16) {
             let mut random = draw(seed ^ self.salt ^ (block as u64) << 48, n);
@@ -264,7 +273,7 @@ impl Column {
 
     fn width(&self) -> usize {
         match self.kind {
-            Kind::Text { length } => length,
+            Kind::Text { length, .. } => length,
             _ => 20,
         }
     }

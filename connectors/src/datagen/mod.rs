@@ -45,12 +45,22 @@ const OPTIONS: &[OptionDescription] = &[
         "fields.*",
         OptionKind::Text,
         None,
-        "Of the column `c`: `fields.c.kind` (random or sequence), `.start` and `.end` of a sequence, `.min`, `.max`, `.length`, `.null-rate`, `.max-past` of random values.",
+        "Of the column `c`: `fields.c.kind` (random or sequence), `.start` and `.end` of a sequence, `.min`, `.max`, `.length`, `.var-len` (texts of 1 to `length` characters), `.null-rate`, `.max-past` of random values.",
     ),
 ];
 
 /// Suffixes of `fields.COLUMN.`.
-const FIELD_OPTIONS: [&str; 8] = ["kind", "start", "end", "min", "max", "length", "null-rate", "max-past"];
+const FIELD_OPTIONS: [&str; 9] = [
+    "kind",
+    "start",
+    "end",
+    "min",
+    "max",
+    "length",
+    "var-len",
+    "null-rate",
+    "max-past",
+];
 
 impl Connector for Datagen {
     fn name(&self) -> &'static str {

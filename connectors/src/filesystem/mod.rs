@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, TimeUnit};
 
+use crate::flink_options::{FlinkOption, no_effect, refused};
 use crate::format::FormatSpec;
 use crate::options::{Options, option};
 use crate::{
@@ -165,6 +166,27 @@ const SINK_OPTIONS: &[OptionDescription] = &[
     ),
 ];
 
+const OPTIONS_OF_FLINK: &[FlinkOption] = &[
+    refused(
+        "source.path.regex-pattern",
+        "give 'path' as a pattern such as `data/*/part-*.json`",
+    ),
+    no_effect("source.report-statistics", "plans do not depend on statistics"),
+    no_effect(
+        "sink.shuffle-by-partition.enable",
+        "rows are written where they are computed",
+    ),
+    no_effect(
+        "compaction.parallelism",
+        "with 'auto-compaction', files are written in their final size at once",
+    ),
+    no_effect("partition.time-extractor.*", NO_PARTITION_COMMIT),
+    no_effect("sink.partition-commit.*", NO_PARTITION_COMMIT),
+];
+
+const NO_PARTITION_COMMIT: &str = "files become visible when a checkpoint completes; no success file is written, and no \
+                                   metastore is told";
+
 impl Connector for Filesystem {
     fn name(&self) -> &'static str {
         "filesystem"
@@ -183,6 +205,10 @@ impl Connector for Filesystem {
             Role::Source => SOURCE_OPTIONS,
             Role::Sink => SINK_OPTIONS,
         }
+    }
+
+    fn flink_options(&self) -> &'static [FlinkOption] {
+        OPTIONS_OF_FLINK
     }
 
     fn metadata(&self) -> Vec<MetadataDescription> {

@@ -2,6 +2,7 @@
 
 use super::debezium;
 use super::metadata::FormatMetadata;
+use crate::flink_options::{FlinkOption, no_effect};
 use crate::{ChangelogSupport, OptionDescription, OptionEffect, OptionKind, options};
 
 /// One format.
@@ -17,6 +18,8 @@ pub struct Format {
     pub changelog: ChangelogSupport,
     /// Metadata of records that columns can be read from.
     pub metadata: &'static [FormatMetadata],
+    /// Options of Flink's format that have no counterpart here.
+    pub flink_options: &'static [FlinkOption],
 }
 
 /// Describes an option that determines how bytes are decoded.
@@ -56,6 +59,7 @@ pub fn formats() -> &'static [Format] {
             options: JSON,
             changelog: ChangelogSupport::Append,
             metadata: &[],
+            flink_options: JSON_OF_FLINK,
         },
         Format {
             name: "csv",
@@ -63,6 +67,7 @@ pub fn formats() -> &'static [Format] {
             options: CSV,
             changelog: ChangelogSupport::Append,
             metadata: &[],
+            flink_options: CSV_OF_FLINK,
         },
         Format {
             name: "raw",
@@ -70,6 +75,7 @@ pub fn formats() -> &'static [Format] {
             options: RAW,
             changelog: ChangelogSupport::Append,
             metadata: &[],
+            flink_options: &[],
         },
         Format {
             name: "debezium-json",
@@ -77,6 +83,7 @@ pub fn formats() -> &'static [Format] {
             options: DEBEZIUM_JSON,
             changelog: ChangelogSupport::Retract,
             metadata: debezium::metadata::METADATA,
+            flink_options: &[],
         },
         Format {
             name: "parquet",
@@ -84,6 +91,7 @@ pub fn formats() -> &'static [Format] {
             options: PARQUET,
             changelog: ChangelogSupport::Append,
             metadata: &[],
+            flink_options: PARQUET_OF_FLINK,
         },
     ]
 }
@@ -286,4 +294,23 @@ const PARQUET: &[OptionDescription] = &[
         Some("1048576"),
         "Most rows of a row group in written files.",
     ),
+];
+
+const JSON_OF_FLINK: &[FlinkOption] = &[no_effect("json.decode.json-parser.enabled", "there is one parser")];
+
+const CSV_OF_FLINK: &[FlinkOption] = &[no_effect(
+    "csv.write-bigdecimal-in-scientific-notation",
+    "decimals are written with all their digits",
+)];
+
+const PARQUET_OF_FLINK: &[FlinkOption] = &[
+    no_effect("parquet.utc-timezone", "times are always UTC"),
+    no_effect("parquet.write.int64.timestamp", "times are always 64-bit integers"),
+    no_effect("parquet.timestamp.time.unit", "times are always microseconds"),
+    no_effect("parquet.block.size", "'parquet.row-group-rows' limits row groups"),
+    no_effect("parquet.page.size", "pages have the writer's default size"),
+    no_effect("parquet.dictionary.page.size", "pages have the writer's default size"),
+    no_effect("parquet.enable.dictionary", "the writer chooses the encoding"),
+    no_effect("parquet.writer.version", "files have the writer's default version"),
+    no_effect("parquet.batch-size", "batches have the size that the job uses"),
 ];

@@ -43,11 +43,11 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Fields, TimeUnit};
 use futures::future::{BoxFuture, FutureExt};
 
-use self::option_descriptions::{OPTIONS_SINK, OPTIONS_SOURCE};
+use self::option_descriptions::{OPTIONS_OF_FLINK, OPTIONS_SINK, OPTIONS_SOURCE};
 use self::options::{SinkOptions, SourceOptions};
 pub use self::upsert::UpsertKafka;
 use crate::{
-    ChangelogSupport, Connector, Error, MetadataDescription, OptionDescription, OptionError, Role, Sink, Source, Split,
+    ChangelogSupport, Connector, Error, FlinkOption, MetadataDescription, OptionDescription, OptionError, Role, Sink, Source, Split,
     TableDefinition,
 };
 
@@ -72,6 +72,10 @@ impl Connector for Kafka {
             Role::Source => OPTIONS_SOURCE,
             Role::Sink => OPTIONS_SINK,
         }
+    }
+
+    fn flink_options(&self) -> &'static [FlinkOption] {
+        OPTIONS_OF_FLINK
     }
 
     fn metadata(&self) -> Vec<MetadataDescription> {

@@ -1,5 +1,6 @@
 //! The descriptions of all options of Kafka tables.
 
+use crate::flink_options::{FlinkOption, no_effect, refused};
 use crate::{OptionDescription, OptionEffect, OptionKind};
 
 /// Describes an option that does not affect rows.
@@ -276,4 +277,25 @@ pub(super) const OPTIONS_UPSERT_SINK: &[OptionDescription] = &[
     SINK_GUARANTEE,
     SINK_ID_PREFIX,
     SINK_MARKERS,
+];
+
+/// The options of Flink's connector that have no counterpart here.
+pub(super) const OPTIONS_OF_FLINK: &[FlinkOption] = &[
+    no_effect(
+        "sink.transaction-naming-strategy",
+        "transactions are named so that each is recognised after a restart",
+    ),
+    refused(
+        "sink.semantic",
+        "write 'sink.delivery-guarantee' = 'exactly-once' or 'at-least-once'",
+    ),
+    refused("key.fields.prefix", "write 'key.fields-prefix'"),
+    refused(
+        "value.fields-prefix",
+        "only names of key columns may have a prefix, 'key.fields-prefix'",
+    ),
+    refused(
+        "sink.buffer-flush.*",
+        "it belongs to `upsert-kafka`; set 'properties.linger.ms'",
+    ),
 ];
