@@ -76,10 +76,22 @@ const CONNECTORS: &[(&str, &str)] = &[
     ("redis", "write to `kafka` or `filesystem`, and load from there"),
     ("starrocks", "write to `kafka` or `filesystem`, and load from there"),
     ("doris", "write to `kafka` or `filesystem`, and load from there"),
-    ("mysql-cdc", "capture changes with Debezium into `kafka`, and read them with the format `debezium-json`"),
-    ("postgres-cdc", "capture changes with Debezium into `kafka`, and read them with the format `debezium-json`"),
-    ("oracle-cdc", "capture changes with Debezium into `kafka`, and read them with the format `debezium-json`"),
-    ("mongodb-cdc", "capture changes with Debezium into `kafka`, and read them with the format `debezium-json`"),
+    (
+        "mysql-cdc",
+        "capture changes with Debezium into `kafka`, and read them with the format `debezium-json`",
+    ),
+    (
+        "postgres-cdc",
+        "capture changes with Debezium into `kafka`, and read them with the format `debezium-json`",
+    ),
+    (
+        "oracle-cdc",
+        "capture changes with Debezium into `kafka`, and read them with the format `debezium-json`",
+    ),
+    (
+        "mongodb-cdc",
+        "capture changes with Debezium into `kafka`, and read them with the format `debezium-json`",
+    ),
     ("kinesis", "move the stream to `kafka` or `filesystem`"),
     ("firehose", "write to `kafka` or `filesystem`"),
     ("pulsar", "move the stream to `kafka` or `filesystem`"),

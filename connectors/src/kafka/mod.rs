@@ -47,8 +47,8 @@ use self::option_descriptions::{OPTIONS_OF_FLINK, OPTIONS_SINK, OPTIONS_SOURCE};
 use self::options::{SinkOptions, SourceOptions};
 pub use self::upsert::UpsertKafka;
 use crate::{
-    ChangelogSupport, Connector, Error, FlinkOption, MetadataDescription, OptionDescription, OptionError, Role, Sink, Source, Split,
-    TableDefinition,
+    ChangelogSupport, Connector, Error, FlinkOption, MetadataDescription, OptionDescription, OptionError, Role, Sink,
+    Source, Split, TableDefinition,
 };
 
 /// The connector `kafka`.

@@ -12,6 +12,7 @@ mod look_up;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_graph::JobGraph;
 use millstream_planner::{Location, Mode};
@@ -74,6 +75,10 @@ pub struct Settings {
     pub exactly_once_required: bool,
     /// True if the text asks for its plan only (`EXPLAIN`).
     pub explain: bool,
+    /// True if the script prints rows of queries to standard output, which only `engine run` does.
+    pub prints: bool,
+    /// True if the script only prints rows, so that each run starts anew.
+    pub only_prints: bool,
 }
 
 /// Resolves a pipeline, or lists all its mistakes.
@@ -283,19 +288,26 @@ fn settings_of_spec(spec: &v1::JobSpec, mode: Mode) -> Settings {
         storage: checkpoints.storage.clone(),
         exactly_once_required: checkpoints.delivery == Some(v1::Delivery::ExactlyOnce as i32),
         explain: false,
+        prints: false,
+        only_prints: false,
     }
 }
 
 fn settings_of_sql(settings: &millstream_planner::Settings, mode: Mode) -> Settings {
     let defaults = checkpoint::Config::default();
-    let interval_ms = settings.checkpoint_interval.map(|interval| interval.as_millis() as u64);
+    let millis = |duration: Option<Duration>| duration.map(|duration| duration.as_millis() as u64);
+    let interval_ms = millis(settings.checkpoint_interval);
     Settings {
         mode,
         parallelism: settings.parallelism.map(usize::from),
         checkpoints: checkpoint::Config {
             interval_ms: interval_ms.unwrap_or(defaults.interval_ms),
+            min_pause_ms: millis(settings.checkpoint_min_pause).unwrap_or(defaults.min_pause_ms),
+            timeout_ms: millis(settings.checkpoint_timeout).unwrap_or(defaults.timeout_ms),
+            tolerable_failures: settings
+                .checkpoint_tolerable_failures
+                .unwrap_or(defaults.tolerable_failures),
             aligned_timeout_ms: aligned_timeout_ms(settings, &defaults),
-            ..defaults
         },
         retain: settings
             .checkpoint_retention
@@ -307,6 +319,8 @@ fn settings_of_sql(settings: &millstream_planner::Settings, mode: Mode) -> Setti
             .cloned(),
         exactly_once_required: false,
         explain: settings.explain,
+        prints: settings.prints,
+        only_prints: settings.prints && !settings.writes,
     }
 }
 

@@ -55,3 +55,13 @@ pub(crate) fn text(value: impl Into<String>) -> Expr {
 pub(crate) fn take(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::value(Value::Boolean(false)))
 }
+
+/// Returns `, not ...` with the text of an expression, for messages; empty if a rewrite has changed the expression into
+/// one that the user did not write.
+pub(crate) fn not_written(expr: &Expr) -> String {
+    let text = expr.to_string();
+    match text.contains('$') {
+        true => String::new(),
+        false => format!(", not `{text}`"),
+    }
+}

@@ -68,6 +68,11 @@ pub struct Settings {
     pub parallelism: Option<u16>,
     pub max_parallelism: Option<u16>,
     pub checkpoint_interval: Option<Duration>,
+    pub checkpoint_timeout: Option<Duration>,
+    /// Minimum time between the end of a checkpoint and the start of the next one.
+    pub checkpoint_min_pause: Option<Duration>,
+    /// Number of consecutive failed checkpoints after which the job fails.
+    pub checkpoint_tolerable_failures: Option<u32>,
     pub checkpoint_retention: Option<u32>,
     /// Aligned checkpoint timeout, if the script sets one.
     pub checkpoint_aligned_timeout: Option<Duration>,
@@ -75,6 +80,10 @@ pub struct Settings {
     pub state_ttl: Option<Duration>,
     /// True if the script consists of `EXPLAIN`: its plan is shown and nothing runs.
     pub explain: bool,
+    /// True if the script contains queries without a target, whose rows are printed to standard output.
+    pub prints: bool,
+    /// True if the script contains an `INSERT` or another statement that writes to a table.
+    pub writes: bool,
     /// All other `SET` statements, which the engine checks.
     pub other: BTreeMap<String, String>,
 }

@@ -86,6 +86,7 @@ fn job(arguments: &Run, planned: &Resolved, local: &Local) -> Result<Job, Failur
     let start = match (arguments.fresh, arguments.from_checkpoint) {
         (true, _) => Start::Fresh,
         (false, Some(id)) => Start::FromCheckpoint(id),
+        (false, None) if planned.settings.only_prints => Start::Fresh,
         (false, None) => Start::Resume,
     };
     let mut job = planned.job(parallelism, storage, start);

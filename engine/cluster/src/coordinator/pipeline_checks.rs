@@ -65,6 +65,12 @@ pub(super) async fn resolve_pipeline(
             "the script consists of EXPLAIN; there is nothing to run (validate shows its plan)",
         ));
     }
+    if resolved.settings.prints {
+        return Err(invalid_pipeline(
+            "the script contains a query without a target, whose rows are printed to standard output; a cluster has none: \
+             write `INSERT INTO table SELECT ...`, or run the script with `engine run`",
+        ));
+    }
     Ok(resolved)
 }
 

@@ -21,13 +21,15 @@ use crate::{Mode, PlanOptions};
 
 mod declaration;
 mod environment;
+mod namespaces;
 mod validation;
 
 pub(crate) use declaration::{
     ColumnDeclaration, ColumnKind, Named, OptionDeclaration, TableDeclaration, WatermarkClause,
 };
 pub(crate) use environment::substitute;
-pub(crate) use validation::{check, check_options, tables_read};
+pub(crate) use namespaces::Namespaces;
+pub(crate) use validation::{check, check_options, option_notes, reads, tables_read};
 
 /// The parts of the SQL dialect that DataFusion's planner asks the catalog for.
 pub(crate) struct Dialect {
@@ -41,8 +43,9 @@ pub(crate) struct Catalog {
     /// Tables in declared order.
     pub tables: Vec<Arc<Table>>,
     pub steps: Vec<Step>,
-    /// Declarations of `tables`, for `LIKE`.
+    /// Declarations of `tables`, for `LIKE`, `ALTER TABLE` and hints.
     pub declarations: HashMap<String, TableDeclaration>,
+    pub namespaces: Namespaces,
     relations: HashMap<String, Relation>,
     broken: HashSet<String>,
     functions: &'static Functions,
@@ -91,6 +94,7 @@ impl Catalog {
             tables: Vec::new(),
             steps: Vec::new(),
             declarations: HashMap::new(),
+            namespaces: Namespaces::default(),
             relations: HashMap::new(),
             broken: HashSet::new(),
             functions: Functions::all(),
@@ -145,6 +149,15 @@ impl Catalog {
         self.steps.push(step);
     }
 
+    /// Removes a table or view that no query uses.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.tables.retain(|table| table.name != name);
+        self.steps.retain(|step| step.name != name);
+        self.declarations.remove(name);
+        self.relations.remove(name);
+        self.broken.remove(name);
+    }
+
     /// Adds the name of a table or step that failed.
     pub(crate) fn add_broken(&mut self, name: &str) {
         self.broken.insert(name.to_owned());
@@ -184,6 +197,9 @@ fn fix_settings(config: &mut ConfigOptions) {
 
 impl ContextProvider for Catalog {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        self.namespaces
+            .check(name.catalog(), name.schema())
+            .map_err(|message| plan_datafusion_err!("{message}"))?;
         match self.relations.get(name.table()) {
             Some(Relation::Table(table)) => Ok(table.clone()),
             Some(Relation::Step(step)) => Ok(step.clone()),

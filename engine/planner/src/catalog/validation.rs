@@ -8,7 +8,7 @@ use millstream_connectors::{OptionError, Role};
 
 use super::TableDeclaration;
 use crate::error::{Error, Location};
-use crate::logical::{CatalogTable, Table};
+use crate::logical::{CatalogTable, StepReference, Table};
 
 /// Returns the errors of a table in a role, each at its option or column.
 pub(crate) fn check(table: &Table, declaration: Option<&TableDeclaration>, role: Role) -> Vec<Error> {
@@ -30,7 +30,28 @@ fn validate(table: &millstream_connectors::TableDefinition, role: Role) -> Vec<O
 
 /// Returns the errors in the options of a table that could not be resolved.
 pub(crate) fn check_options(declaration: &TableDeclaration, role: Role) -> Vec<Error> {
-    let definition = millstream_connectors::TableDefinition {
+    validate(&options_only(declaration), role)
+        .into_iter()
+        .filter_map(|OptionError { subject, message }| {
+            let location = declaration.option(&subject?)?.location.clone();
+            let message = format!("table `{}`: {message}", declaration.name);
+            Some(Error { location, message })
+        })
+        .collect()
+}
+
+/// Returns the options of a table that have no effect, each with a note.
+pub(crate) fn option_notes(declaration: &TableDeclaration) -> Vec<(String, String)> {
+    let notes = millstream_connectors::registry::notes(&options_only(declaration));
+    notes
+        .into_iter()
+        .filter_map(|OptionError { subject, message }| Some((subject?, message)))
+        .collect()
+}
+
+/// Returns a table with the options of a declaration, without columns.
+fn options_only(declaration: &TableDeclaration) -> millstream_connectors::TableDefinition {
+    millstream_connectors::TableDefinition {
         name: declaration.name.clone(),
         schema: std::sync::Arc::new(arrow_schema::Schema::empty()),
         metadata: Vec::new(),
@@ -41,15 +62,7 @@ pub(crate) fn check_options(declaration: &TableDeclaration, role: Role) -> Vec<E
             .collect(),
         partitioned_by: Vec::new(),
         primary_key: Vec::new(),
-    };
-    validate(&definition, role)
-        .into_iter()
-        .filter_map(|OptionError { subject, message }| {
-            let location = declaration.option(&subject?)?.location.clone();
-            let message = format!("table `{}`: {message}", declaration.name);
-            Some(Error { location, message })
-        })
-        .collect()
+    }
 }
 
 /// Returns the position of an option or a column.
@@ -73,4 +86,23 @@ pub(crate) fn tables_read(plan: &LogicalPlan, names: &mut HashSet<String>) {
         Ok(TreeNodeRecursion::Continue)
     });
     debug_assert!(walked.is_ok(), "the walk itself cannot fail");
+}
+
+/// Returns true if a plan reads a table or a view itself, not through other views.
+pub(crate) fn reads(plan: &LogicalPlan, name: &str) -> bool {
+    let mut found = false;
+    let walked = plan.apply_with_subqueries(|node| {
+        found |= match node {
+            LogicalPlan::TableScan(scan) => scan.table_name.table() == name,
+            LogicalPlan::Extension(extension) => extension
+                .node
+                .as_any()
+                .downcast_ref::<StepReference>()
+                .is_some_and(|step| step.name == name),
+            _ => false,
+        };
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(walked.is_ok(), "the walk itself cannot fail");
+    found
 }

@@ -235,6 +235,16 @@ impl Functions {
     }
 
     /// Returns all names that queries can call, for suggestions.
+    /// Returns true if there is a function of this lower-case name, not only other expressions that it stands for.
+    pub(crate) fn is_callable(&self, name: &str) -> bool {
+        self.scalars.contains_key(name) || self.aggregates.contains_key(name) || self.windows.contains_key(name)
+    }
+
+    /// Returns true for the lower-case name of a function that needs `OVER`.
+    pub(crate) fn is_window_only(&self, name: &str) -> bool {
+        self.windows.contains_key(name) && !self.scalars.contains_key(name) && !self.aggregates.contains_key(name)
+    }
+
     pub(crate) fn public_names(&self) -> impl Iterator<Item = &str> + '_ {
         self.scalars
             .keys()

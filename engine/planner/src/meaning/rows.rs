@@ -16,7 +16,7 @@ use millstream_graph::{
 use super::items::{bounds_item, call_item, column_item, emission_item, sort_item, sort_words, time_item, window_item};
 use super::symbol::{Item, Symbol};
 use super::{Aspect, Meaning, Side};
-use crate::sql::sql_types;
+use crate::sql::in_sql;
 
 /// Rows of one source or stateful operator, after the stateless operators since. A union has several branches.
 #[derive(Debug, Clone)]
@@ -179,7 +179,7 @@ impl SymbolicEvaluation<'_> {
                 None => String::new(),
             };
             let name = format!("{}.{}", table.name, field.name());
-            let declared = format!("{name}\0{}{origin}", sql_types(&field.data_type().to_string()));
+            let declared = format!("{name}\0{}{origin}", in_sql(&field.data_type().to_string()));
             let item = Item {
                 fields: BTreeSet::from([declared]),
                 ..Item::new(name)

@@ -122,7 +122,7 @@ impl SpecPlanner {
                 "the source has no columns: list them under `columns:` as `name: type`".into(),
             );
         }
-        let table = if self.errors.len() > found {
+        let resolved = if self.errors.len() > found {
             self.errors.extend(catalog::check_options(&table, Role::Source));
             None
         } else {
@@ -139,8 +139,11 @@ impl SpecPlanner {
                 }
             }
         };
-        match table {
-            Some(table) => self.catalog.add_table(Arc::new(table)),
+        match resolved {
+            Some(resolved) => {
+                self.catalog.add_table(Arc::new(resolved));
+                self.catalog.declarations.insert(source.name.clone(), table);
+            }
             None => self.catalog.add_broken(&source.name),
         }
     }
@@ -273,6 +276,7 @@ impl SpecPlanner {
         let location = Location::Path(sql_path.clone());
         let planned = query
             .map_err(|error| vec![error])
+            .and_then(|mut query| self.with_hints(&mut query).map(|()| query))
             .and_then(|query| sql::plan_query(&self.catalog, query, &location))
             .and_then(|plan| sql::check_names(&plan, &step.name, &location).map(|()| plan));
         match planned {
@@ -287,6 +291,20 @@ impl SpecPlanner {
                 self.errors.extend(within(errors, &sql_path));
             }
         }
+    }
+
+    /// Adds derived tables for the hints of a query.
+    fn with_hints(&mut self, query: &mut Query) -> Result<(), Vec<Error>> {
+        sql::declare_hinted_tables(&mut self.catalog, query, &mut |catalog, declaration| {
+            let table = resolve(catalog, &declaration, None, None)?;
+            let errors = catalog::check(&table, Some(&declaration), Role::Source);
+            if !errors.is_empty() {
+                return Err(errors);
+            }
+            catalog.add_table(Arc::new(table));
+            catalog.declarations.insert(declaration.name.clone(), declaration);
+            Ok(())
+        })
     }
 
     fn sink(&mut self, sink: &proto::Sink) {
@@ -379,12 +397,7 @@ impl SpecPlanner {
         let plan = datafusion::logical_expr::LogicalPlanBuilder::from(plan)
             .project(wanted)
             .and_then(datafusion::logical_expr::LogicalPlanBuilder::build)
-            .map_err(|error| {
-                vec![Error {
-                    location: location.clone(),
-                    message: error.strip_backtrace(),
-                }]
-            })?;
+            .map_err(|error| sql::errors_of(error, location))?;
         sql::project_to_sink(sink, &[], plan, location, &self.catalog)
     }
 

@@ -1,31 +1,33 @@
-//! Parser of Flink's `CREATE TABLE`: physical, metadata and computed columns, a watermark, options.
+//! Parser of Flink's `CREATE TABLE` and `ALTER TABLE`: physical, metadata and computed columns, a watermark, options.
 
 use datafusion::sql::sqlparser::ast::Ident;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::statement::{CreateTable, StatementKind};
-use super::tokens::{eat_word, place, skip_comment, start, string, table_name};
+use super::hints::Hints;
+use super::statement::{CreateTable, Like, LikeFeature, LikeMode, StatementKind, TableChange};
+use super::tokens::{self, Name, eat_word, eat_words, place, refusal, skip_comment, start, string};
 use super::types;
 use crate::catalog::{ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause};
 use crate::error::Location;
 
 /// Parses the rest of a statement after `CREATE [TEMPORARY] TABLE`.
-pub(super) fn create_table(parser: &mut Parser) -> Result<StatementKind, ParserError> {
-    let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
-    let name = table_name(parser)?;
-    let mut table = TableDeclaration::new(name.value.clone(), place(&name));
+pub(super) fn create_table(parser: &mut Parser, hints: &mut Hints) -> Result<StatementKind, ParserError> {
+    let if_not_exists = tokens::if_not_exists(parser);
+    let name = tokens::name(parser)?;
+    let mut table = TableDeclaration::new(name.value().to_owned(), name.place());
+    let mut column_order = Vec::new();
     if parser.consume_token(&Token::LParen) {
-        loop {
-            element(parser, &mut table)?;
-            if !parser.consume_token(&Token::Comma) {
-                break;
-            }
+        if matches!(parser.peek_nth_token(1).token, Token::Comma | Token::RParen) {
+            column_order = parser.parse_comma_separated(Parser::parse_identifier)?;
+        } else {
+            elements(parser, &mut table)?;
         }
         parser.expect_token(&Token::RParen)?;
     }
     skip_comment(parser)?;
+    distribution(parser)?;
     if parser.parse_keyword(Keyword::PARTITIONED) {
         parser.expect_keyword_is(Keyword::BY)?;
         parser.expect_token(&Token::LParen)?;
@@ -38,23 +40,178 @@ pub(super) fn create_table(parser: &mut Parser) -> Result<StatementKind, ParserE
     let mut like = None;
     let mut query = None;
     if parser.parse_keyword(Keyword::LIKE) {
-        like = Some(table_name(parser)?);
-        if parser.peek_token().token == Token::LParen {
-            let at = parser.peek_token().span.start;
-            return Err(ParserError::ParserError(format!(
-                "options of LIKE (`INCLUDING ...`) are not supported: LIKE takes columns, watermark and options, and \
-                 WITH overrides them{at}"
-            )));
-        }
+        let other = tokens::name(parser)?;
+        like = Some(Like {
+            table: other,
+            options: like_options(parser)?,
+        });
     } else if parser.parse_keyword(Keyword::AS) {
-        query = Some(parser.parse_query()?);
+        query = Some(hints.query(parser)?);
+    }
+    if let (Some(column), None) = (column_order.first(), &query) {
+        return Err(ParserError::ParserError(format!(
+            "column `{}` needs a type, such as `{} BIGINT`{}",
+            column.value, column.value, column.span.end
+        )));
     }
     Ok(StatementKind::CreateTable(Box::new(CreateTable {
+        name,
         declaration: table,
         if_not_exists,
         like,
         query,
+        column_order,
     })))
+}
+
+/// Refuses `DISTRIBUTED [BY ...] [INTO n BUCKETS]`.
+fn distribution(parser: &mut Parser) -> Result<(), ParserError> {
+    let at = parser.peek_token().span.start;
+    if !eat_word(parser, "DISTRIBUTED") {
+        return Ok(());
+    }
+    Err(ParserError::ParserError(format!(
+        "no connector has buckets, so DISTRIBUTED is not supported: leave it out; files are divided by PARTITIONED BY, \
+         and Kafka's partitions by the key (`key.fields`){at}"
+    )))
+}
+
+/// Parses the options of `LIKE`: `(INCLUDING ALL EXCLUDING OPTIONS ...)`.
+fn like_options(parser: &mut Parser) -> Result<Vec<(LikeMode, LikeFeature)>, ParserError> {
+    const MODES: [(&str, LikeMode); 3] = [
+        ("INCLUDING", LikeMode::Including),
+        ("EXCLUDING", LikeMode::Excluding),
+        ("OVERWRITING", LikeMode::Overwriting),
+    ];
+    const FEATURES: [(&str, LikeFeature); 8] = [
+        ("ALL", LikeFeature::All),
+        ("CONSTRAINTS", LikeFeature::Constraints),
+        ("DISTRIBUTION", LikeFeature::Distribution),
+        ("GENERATED", LikeFeature::Generated),
+        ("METADATA", LikeFeature::Metadata),
+        ("OPTIONS", LikeFeature::Options),
+        ("PARTITIONS", LikeFeature::Partitions),
+        ("WATERMARKS", LikeFeature::Watermarks),
+    ];
+    let mut options = Vec::new();
+    if !parser.consume_token(&Token::LParen) {
+        return Ok(options);
+    }
+    while !parser.consume_token(&Token::RParen) {
+        let found = parser.peek_token();
+        let Some((_, mode)) = MODES.iter().find(|(word, _)| eat_word(parser, word)) else {
+            return parser.expected("INCLUDING, EXCLUDING or OVERWRITING", found);
+        };
+        let found = parser.peek_token();
+        let Some((_, feature)) = FEATURES.iter().find(|(word, _)| eat_word(parser, word)) else {
+            let names: Vec<&str> = FEATURES.iter().map(|(word, _)| *word).collect();
+            return parser.expected(&format!("one of {}", names.join(", ")), found);
+        };
+        options.push((*mode, *feature));
+        let _separator = parser.consume_token(&Token::Comma);
+    }
+    Ok(options)
+}
+
+/// Parses the rest of a statement after `ALTER TABLE`.
+pub(super) fn alter_table(parser: &mut Parser) -> Result<StatementKind, ParserError> {
+    let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+    let name = tokens::name(parser)?;
+    let found = parser.peek_token();
+    let change = if parser.parse_keyword(Keyword::SET) {
+        TableChange::SetOptions(options(parser)?)
+    } else if eat_word(parser, "RESET") {
+        parser.expect_token(&Token::LParen)?;
+        let keys = parser.parse_comma_separated(|parser| {
+            let location = start(&parser.peek_token());
+            Ok((string(parser)?, location))
+        })?;
+        parser.expect_token(&Token::RParen)?;
+        TableChange::ResetOptions(keys)
+    } else if eat_words(parser, &["RENAME", "TO"]) {
+        TableChange::Rename(tokens::name(parser)?)
+    } else if eat_word(parser, "RENAME") {
+        let from = parser.parse_identifier()?;
+        parser.expect_keyword_is(Keyword::TO)?;
+        let to = parser.parse_identifier()?;
+        TableChange::RenameColumn { from, to }
+    } else if eat_word(parser, "ADD") {
+        TableChange::Add(Box::new(changed_elements(parser, &name)?))
+    } else if eat_word(parser, "MODIFY") {
+        TableChange::Modify(Box::new(changed_elements(parser, &name)?))
+    } else if eat_words(parser, &["DROP", "WATERMARK"]) {
+        TableChange::DropWatermark
+    } else if eat_words(parser, &["DROP", "PRIMARY", "KEY"]) || eat_words(parser, &["DROP", "CONSTRAINT"]) {
+        if parser.peek_token().token != Token::EOF {
+            parser.parse_identifier()?;
+        }
+        TableChange::DropPrimaryKey
+    } else if parser.peek_keyword(Keyword::DROP) && !is_partition(&parser.peek_nth_token(1).token) {
+        parser.next_token();
+        let parenthesised = parser.consume_token(&Token::LParen);
+        let columns = parser.parse_comma_separated(Parser::parse_identifier)?;
+        if parenthesised {
+            parser.expect_token(&Token::RParen)?;
+        }
+        TableChange::DropColumns(columns)
+    } else {
+        return parser.expected(
+            "SET (...), RESET (...), RENAME TO, ADD, MODIFY or DROP (partitions and distributions are not altered)",
+            found,
+        );
+    };
+    Ok(StatementKind::AlterTable {
+        name,
+        if_exists,
+        change,
+    })
+}
+
+fn is_partition(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if matches!(word.keyword, Keyword::PARTITION | Keyword::IF))
+}
+
+/// Parses the columns, watermark and key of `ADD` and `MODIFY`: one, or several in parentheses.
+fn changed_elements(parser: &mut Parser, name: &Name) -> Result<TableDeclaration, ParserError> {
+    if is_partition(&parser.peek_token().token) {
+        return Err(refusal(
+            parser,
+            "partitions are found and made by the connector: leave this statement out",
+        ));
+    }
+    let mut changed = TableDeclaration::new(name.value().to_owned(), name.place());
+    if parser.consume_token(&Token::LParen) {
+        elements(parser, &mut changed)?;
+        parser.expect_token(&Token::RParen)?;
+    } else {
+        element(parser, &mut changed)?;
+        column_position(parser)?;
+    }
+    Ok(changed)
+}
+
+/// Parses elements of a table, separated by commas.
+fn elements(parser: &mut Parser, table: &mut TableDeclaration) -> Result<(), ParserError> {
+    loop {
+        element(parser, table)?;
+        column_position(parser)?;
+        if !parser.consume_token(&Token::Comma) {
+            return Ok(());
+        }
+    }
+}
+
+/// Refuses `FIRST` and `AFTER column`.
+fn column_position(parser: &mut Parser) -> Result<(), ParserError> {
+    let at = parser.peek_token();
+    let is_position = |word: &str| matches!(&at.token, Token::Word(found) if found.value.eq_ignore_ascii_case(word));
+    match is_position("FIRST") || is_position("AFTER") {
+        true => Err(refusal(
+            parser,
+            "positions of columns are not supported: leave FIRST or AFTER out, or create the table in this order",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Parses one element of the table: a column, the watermark or a constraint.
@@ -147,7 +304,7 @@ fn not_enforced(parser: &mut Parser) -> Result<(), ParserError> {
 }
 
 /// Parses options: `('name' = 'value', ...)`.
-fn options(parser: &mut Parser) -> Result<Vec<OptionDeclaration>, ParserError> {
+pub(super) fn options(parser: &mut Parser) -> Result<Vec<OptionDeclaration>, ParserError> {
     parser.expect_token(&Token::LParen)?;
     let mut options = Vec::new();
     while parser.peek_token().token != Token::RParen {

@@ -4,6 +4,7 @@ use datafusion::common::{SchemaError, Span};
 use datafusion::error::DataFusionError;
 use itertools::Itertools;
 
+use super::messages::{conversion_message, in_sql, plain};
 use super::tokens::line_column;
 use crate::catalog::Broken;
 use crate::error::{Error, Location};
@@ -37,7 +38,14 @@ fn collect(error: DataFusionError, span: Option<Span>, fallback: &Location, foun
             });
         }
         DataFusionError::Plan(message) | DataFusionError::Execution(message) => plain(&message),
-        DataFusionError::NotImplemented(message) => format!("not supported: {}", plain(&message)),
+        DataFusionError::NotImplemented(message) => {
+            let message = plain(&message);
+            match message.contains("not supported") || message.starts_with("only ") {
+                true => message,
+                false => format!("not supported: {message}"),
+            }
+        }
+        DataFusionError::ArrowError(error, _) => conversion_message(&error.to_string()),
         other => plain(&other.strip_backtrace()),
     };
     found.push(Error {
@@ -90,127 +98,15 @@ fn schema_message(error: &SchemaError) -> String {
             }
             let hint = millstream_proto::spec::did_you_mean(&field.name, valid.iter().copied());
             if hint.is_empty() && !valid.is_empty() {
-                let shown = valid.iter().take(12).map(|name| format!("`{name}`")).join(", ");
+                let shown = valid
+                    .iter()
+                    .take(12)
+                    .map(|name| format!("`{}`", in_sql(name)))
+                    .join(", ");
                 let more = if valid.len() > 12 { ", ..." } else { "" };
                 return format!("unknown column `{wanted}`; there are {shown}{more}");
             }
             format!("unknown column `{wanted}`{hint}")
         }
-    }
-}
-
-/// Replaces Arrow's names of types by SQL's.
-pub(crate) fn sql_types(text: &str) -> String {
-    const NAMES: &[(&str, &str)] = &[
-        ("Utf8View", "STRING"),
-        ("LargeUtf8", "STRING"),
-        ("Utf8", "STRING"),
-        ("UInt64", "BIGINT"),
-        ("Int64", "BIGINT"),
-        ("Int32", "INT"),
-        ("Int16", "SMALLINT"),
-        ("Int8", "TINYINT"),
-        ("Float64", "DOUBLE"),
-        ("Float32", "FLOAT"),
-        ("Date32", "DATE"),
-        ("Decimal128", "DECIMAL"),
-        ("Timestamp(µs)", "TIMESTAMP"),
-        ("Timestamp(µs, \"UTC\")", "TIMESTAMP_LTZ"),
-        ("Boolean", "BOOLEAN"),
-    ];
-    NAMES
-        .iter()
-        .fold(text.to_owned(), |text, (arrow, sql)| text.replace(arrow, sql))
-}
-
-/// Cuts a message before the first dump of a syntax tree.
-fn without_syntax_tree(message: &str) -> &str {
-    let dumps = ["Ident {", "Span(", "WithSpan {", "Span {"];
-    let Some(dump) = dumps.iter().filter_map(|dump| message.find(dump)).min() else {
-        return message;
-    };
-    let before = &message[..dump];
-    let end = before.rfind(": ").or_else(|| before.rfind(' ')).unwrap_or(0);
-    match before[..end].trim_end_matches([':', ' ']) {
-        "" => "this expression is not supported here: write it in another way",
-        message => message,
-    }
-}
-
-/// Removes parts of DataFusion's messages that are for its developers.
-fn plain(message: &str) -> String {
-    let mut text = message.split("\n\nbacktrace").next().unwrap_or(message).trim();
-    for prefix in [
-        "Error during planning: ",
-        "This feature is not implemented: ",
-        "Internal error: ",
-        "Execution error: ",
-        "type_coercion\ncaused by\n",
-    ] {
-        text = text.strip_prefix(prefix).unwrap_or(text);
-    }
-    let text = without_syntax_tree(text);
-    if let Some(field) = text
-        .strip_prefix("Field ")
-        .and_then(|rest| rest.split_once(" not found in struct"))
-    {
-        return format!("unknown field `{}` of a ROW", field.0);
-    }
-    if let Some((function, rest)) = text.split_once(" failed to match any signature")
-        && let Some((_, rest)) = rest.split_once("(DataType: ")
-        && let Some((data_type, _)) = rest.split_once(')')
-    {
-        let name = function.trim_matches(|other: char| !other.is_alphanumeric() && other != '_');
-        let name = name.rsplit('\'').next().unwrap_or(name).to_ascii_uppercase();
-        return format!("{name} takes other types, not {}", sql_types(data_type));
-    }
-    if let Some((_, rest)) = text.split_once("filter with non-boolean predicate '")
-        && let Some((predicate, data_type)) = rest.split_once("' returning ")
-    {
-        let data_type = sql_types(data_type);
-        return format!("a condition is true or false, but `{predicate}` is {data_type}");
-    }
-    // One of our own functions refused its arguments, with a reason.
-    if let Some((function, reason)) = text.split_once("user-defined coercion failed with: ") {
-        let reason = reason.strip_prefix("Error during planning: ").unwrap_or(reason);
-        let reason = reason
-            .split(" No function matches")
-            .next()
-            .unwrap_or(reason)
-            .trim_end_matches('.');
-        let name = function
-            .split('\'')
-            .nth(1)
-            .filter(|name| !name.starts_with('$'))
-            .unwrap_or("the function");
-        return format!(
-            "{} {reason}",
-            if name == "the function" {
-                name.to_owned()
-            } else {
-                name.to_ascii_uppercase()
-            }
-        );
-    }
-    let end = text
-        .find("\nThis issue was likely caused by a bug in DataFusion")
-        .unwrap_or(text.len());
-    if let Some((_, rest)) = text.split_once("While expanding wildcard, column ")
-        && let Some((column, _)) = rest.split_once(" must")
-    {
-        let column = column.trim_matches('"');
-        return format!("column `{column}` must be in GROUP BY, or inside an aggregate such as MAX({column})");
-    }
-    let text = text[..end]
-        .trim_end_matches('.')
-        .replace("\n\tCandidate functions:", "; it takes")
-        .replace(['\n', '\t'], " ");
-    let text = sql_types(&text);
-    let mut characters = text.chars();
-    match (characters.next(), text.chars().nth(1)) {
-        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
-            first.to_lowercase().chain(characters).collect()
-        }
-        _ => text,
     }
 }

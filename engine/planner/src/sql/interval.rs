@@ -2,6 +2,8 @@
 
 use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, Interval, Value, ValueWithSpan};
 
+use crate::ast::not_written;
+
 /// The length of an interval literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Span {
@@ -23,7 +25,8 @@ pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
         }) => text.trim(),
         other => {
             return Err(format!(
-                "an interval needs a text literal, such as INTERVAL '10' SECOND, not `{other}`"
+                "an interval needs a text literal, such as INTERVAL '10' SECOND{}",
+                not_written(other)
             ));
         }
     };

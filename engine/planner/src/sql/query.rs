@@ -13,26 +13,44 @@ use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{self, Query, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::error_spans::ErrorSpans;
 use super::group_windows::SpannedError;
 use super::tokens::line_column;
-use super::{casts, diagnose, rewrite, semantics};
+use super::{casts, diagnose, error_places, rewrite, semantics, values};
 use crate::catalog::Catalog;
 use crate::error::{Error, Location};
 
 /// Plans a query against the current state of the catalog.
-pub(crate) fn plan(catalog: &Catalog, mut query: Box<Query>, location: &Location) -> Result<LogicalPlan, Vec<Error>> {
+pub(crate) fn plan(catalog: &Catalog, query: Box<Query>, location: &Location) -> Result<LogicalPlan, Vec<Error>> {
+    let parsed = query.clone();
+    plan_once(catalog, query, location).map_err(|errors| {
+        let errors_of = |changed| plan_once(catalog, changed, location).err().unwrap_or_default();
+        error_places::locate(&parsed, errors, location, &errors_of)
+    })
+}
+
+fn plan_once(catalog: &Catalog, mut query: Box<Query>, location: &Location) -> Result<LogicalPlan, Vec<Error>> {
     let refused = rewrite::query(&mut query, catalog);
     if !refused.is_empty() {
         return Err(located(refused, location));
     }
-    let spans = ErrorSpans::new(&query);
-    let found = |error| spans.locate(diagnose::errors(error, location), location);
+    let found = |error| diagnose::errors(error, location);
     let plan = SqlToRel::new(catalog)
         .sql_statement_to_plan(ast::Statement::Query(query))
         .map_err(found)?;
     let plan = catalog.link_steps(plan).map_err(found)?;
-    analyze(catalog, plan).map_err(found)
+    let plan = analyze(catalog, plan).map_err(found)?;
+    let plan = values::replace(plan).map_err(found)?;
+    simplify(plan.clone()).map_err(|error| constant_errors(error, location))?;
+    Ok(plan)
+}
+
+/// Returns the errors of constants that cannot be computed.
+fn constant_errors(error: DataFusionError, location: &Location) -> Vec<Error> {
+    let mut errors = diagnose::errors(error, location);
+    for error in &mut errors {
+        error.message = format!("this constant cannot be computed: {}", error.message);
+    }
+    errors
 }
 
 /// Plans expressions over columns. Returns each with its type.
@@ -42,32 +60,41 @@ pub(crate) fn typed_expressions(
     schema: &DFSchema,
     location: &Location,
 ) -> Result<Vec<(Expr, DataType)>, Vec<Error>> {
+    let mut typed = Vec::new();
     let mut errors = Vec::new();
-    let mut planned = Vec::new();
-    for mut expression in expressions {
-        let refused = rewrite::expression(&mut expression, catalog);
-        if !refused.is_empty() {
-            errors.extend(located(refused, location));
-            continue;
-        }
-        let planner = SqlToRel::new(catalog);
-        match planner.sql_to_expr(expression, schema, &mut PlannerContext::new()) {
-            Ok(expression) => planned.push(expression),
-            Err(error) => errors.extend(diagnose::errors(error, location)),
+    for expression in expressions {
+        match typed_expression(catalog, expression.clone(), schema, location) {
+            Ok(found) => typed.push(found),
+            Err(found) => {
+                let errors_of = |changed| {
+                    let planned = typed_expression(catalog, changed, schema, location);
+                    planned.err().unwrap_or_default()
+                };
+                errors.extend(error_places::locate(&expression, found, location, &errors_of));
+            }
         }
     }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    coerce(catalog, planned, schema).map_err(|error| diagnose::errors(error, location))
+    if errors.is_empty() { Ok(typed) } else { Err(errors) }
 }
 
-fn coerce(
+fn typed_expression(
     catalog: &Catalog,
-    expressions: Vec<Expr>,
+    mut expression: ast::Expr,
     schema: &DFSchema,
-) -> Result<Vec<(Expr, DataType)>, DataFusionError> {
-    if !datafusion::logical_expr::utils::find_aggregate_exprs(&expressions).is_empty() {
+    location: &Location,
+) -> Result<(Expr, DataType), Vec<Error>> {
+    let refused = rewrite::expression(&mut expression, catalog);
+    if !refused.is_empty() {
+        return Err(located(refused, location));
+    }
+    SqlToRel::new(catalog)
+        .sql_to_expr(expression, schema, &mut PlannerContext::new())
+        .and_then(|planned| coerce(catalog, planned, schema))
+        .map_err(|error| diagnose::errors(error, location))
+}
+
+fn coerce(catalog: &Catalog, expression: Expr, schema: &DFSchema) -> Result<(Expr, DataType), DataFusionError> {
+    if !datafusion::logical_expr::utils::find_aggregate_exprs([&expression]).is_empty() {
         return datafusion::common::plan_err!("an aggregate cannot be computed from one row");
     }
     let schema = Arc::new(schema.clone());
@@ -75,31 +102,27 @@ fn coerce(
         produce_one_row: false,
         schema: schema.clone(),
     });
-    let aliased = expressions
-        .into_iter()
-        .enumerate()
-        .map(|(index, expression)| expression.alias(format!("${index}")))
-        .collect();
-    let plan = LogicalPlan::Projection(Projection::try_new(aliased, Arc::new(input))?);
+    let plan = LogicalPlan::Projection(Projection::try_new(vec![expression.alias("$0")], Arc::new(input))?);
     // Some functions, such as COALESCE, have no implementation and must be simplified into others.
-    let plan = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]).optimize(
-        analyze(catalog, plan)?,
-        &OptimizerContext::new().with_max_passes(1),
-        |_, _| {},
-    )?;
-    let plan = semantics::after_optimization(plan)?;
+    let plan = semantics::after_optimization(simplify(analyze(catalog, plan)?)?)?;
     let LogicalPlan::Projection(projection) = plan else {
         return datafusion::common::plan_err!("an expression of a table must be a plain one, without subqueries");
     };
-    projection
-        .expr
-        .into_iter()
-        .map(|expression| {
-            let expression = expression.unalias();
-            let data_type = expression.get_type(&schema)?;
-            Ok((expression, data_type))
-        })
-        .collect()
+    let Some(expression) = projection.expr.into_iter().next() else {
+        return datafusion::common::plan_err!("an expression of a table must have a value");
+    };
+    let expression = expression.unalias();
+    let data_type = expression.get_type(&schema)?;
+    Ok((expression, data_type))
+}
+
+/// Simplifies the expressions of a plan, and computes constants.
+fn simplify(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]).optimize(
+        plan,
+        &OptimizerContext::new().with_max_passes(1),
+        |_, _| {},
+    )
 }
 
 /// Checks and coerces types with Flink's semantics.

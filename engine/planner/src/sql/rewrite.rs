@@ -421,7 +421,14 @@ impl Rewrite<'_> {
             *expr = rewritten;
             return;
         }
-        if !self.functions.contains(&lower) {
+        let name = ident.value.to_ascii_uppercase();
+        if self.functions.contains(&lower) && !self.functions.is_callable(&lower) {
+            let message = format!("{name} takes other arguments: docs/sql.md describes them");
+            self.errors.push((message, ident.span));
+        } else if self.functions.is_window_only(&lower) && function.over.is_none() {
+            let message = format!("{name} needs a window: {name}(...) OVER (PARTITION BY ... ORDER BY ...)");
+            self.errors.push((message, ident.span));
+        } else if !self.functions.contains(&lower) {
             let windows = ["tumble", "hop", "cumulate", "session"];
             let hint = millstream_proto::spec::did_you_mean(&lower, self.functions.public_names().chain(windows));
             let hint = hint.to_ascii_uppercase().replace("; DID YOU MEAN", "; did you mean");

@@ -1,27 +1,31 @@
 //! Planning of a script, statement by statement.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::{Ident, Query};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast::{self, Ident, Query};
 use millstream_connectors::Role;
 use millstream_graph::ErrorPolicy;
 use millstream_proto::spec::{did_you_mean, parse_flink_duration};
 
-use super::query::plan as plan_query;
+use super::hints::{declare_hinted_tables, hinted_table};
+use super::query::{plan as plan_query, typed_expressions};
 use super::reserved::{is_reserved, reserved};
 use super::settings::set;
 use super::sink::{check_names, project_to_sink, rename_columns, sink_table};
-use super::statement::{self, CreateTable, Statement, StatementKind};
+use super::statement::{self, Statement, StatementKind};
 use super::table::{columns_of, resolve};
-use super::tokens::place;
-use super::{new_catalog, output_names, script};
-use crate::catalog::{self, Catalog, TableDeclaration};
+use super::tokens::{Name, place};
+use super::{diagnose, new_catalog, output_names, script};
+use crate::catalog::{self, Catalog, Named, OptionDeclaration, TableDeclaration};
 use crate::error::{Error, Errors, Location};
 use crate::logical::{ConflictStrategy, Insert, InsertInput, Pipeline, Step, Table};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions, Settings};
+
+mod tables;
 
 /// Plans a script. Also returns its settings.
 pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<(Pipeline, Settings), Errors> {
@@ -32,8 +36,12 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
         inserts: Vec::new(),
         settings: Settings::default(),
         idle_timeout: None,
+        query_count: 0,
+        printed: 0,
         errors,
     };
+    let is_query = |statement: &&Statement| matches!(statement.kind, StatementKind::Query(_));
+    planner.query_count = statements.iter().filter(is_query).count();
     let only_explains = statements
         .iter()
         .any(|statement| matches!(statement.kind, StatementKind::Explain(_)));
@@ -44,7 +52,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
     if planner.errors.is_empty() && planner.inserts.is_empty() && !only_explains {
         planner.errors.push(Error {
             location: Location::Unknown,
-            message: "the script inserts nothing: add `INSERT INTO table SELECT ...`".into(),
+            message: "the script inserts nothing: add `INSERT INTO table SELECT ...`, or a query to print".into(),
         });
     }
     planner.check_sources();
@@ -73,6 +81,10 @@ struct ScriptPlanner<'a> {
     settings: Settings,
     /// `table.exec.source.idle-timeout`.
     idle_timeout: Option<Duration>,
+    /// Number of queries without a target in the script.
+    query_count: usize,
+    /// Number of those that are planned.
+    printed: usize,
     errors: Vec<Error>,
 }
 
@@ -85,131 +97,93 @@ impl ScriptPlanner<'_> {
                 name,
                 if_not_exists: true,
                 ..
-            } if self.catalog.contains(&name.value) => Ok(()),
+            } if self.catalog.contains(name.value()) => Ok(()),
             StatementKind::CreateView {
                 name, columns, query, ..
             } => {
                 let outcome = self.create_view(&name, columns, query, &location);
                 if outcome.is_err() {
-                    self.catalog.add_broken(&name.value);
+                    self.catalog.add_broken(name.value());
                 }
                 outcome
             }
             StatementKind::Insert(insert) => self.insert(insert, &location),
             StatementKind::Explain(insert) => match &insert.table {
                 Some(_) => self.insert(insert, &location),
-                None => plan_query(&self.catalog, insert.query, &location).map(|plan| {
-                    self.explain(plan, &location);
-                }),
+                None => self.discard(insert.query, &location),
             },
+            StatementKind::Query(query) => self.print(query, &location),
             StatementKind::Set { key, value } => self.set(&key, &value, &location),
-            StatementKind::CreateFunction { name } => {
-                if self.catalog.functions().contains(&name.value.to_ascii_lowercase()) {
-                    Ok(())
-                } else {
-                    Err(vec![Error {
-                        location: place(&name),
-                        message: format!(
-                            "`{}` cannot be loaded: user-defined functions are not supported; use the functions of the \
-                             SQL reference",
-                            name.value
-                        ),
-                    }])
-                }
+            StatementKind::Reset { key } => {
+                self.reset(key.as_deref());
+                Ok(())
             }
-            StatementKind::Ignored => Ok(()),
+            StatementKind::CreateFunction { name } => self.create_function(&name),
+            StatementKind::AlterTable {
+                name,
+                if_exists,
+                change,
+            } => self.alter_table(&name, if_exists, change),
+            StatementKind::Drop { name } => self.drop_relation(&name),
+            StatementKind::Namespace(statement) => self.namespace(statement),
+            StatementKind::NoEffect { .. } => Ok(()),
         };
         if let Err(errors) = outcome {
             self.errors.extend(errors);
         }
     }
 
-    fn create_table(&mut self, create: CreateTable) -> Result<(), Vec<Error>> {
-        let CreateTable {
-            mut declaration,
-            if_not_exists,
-            like,
-            query,
-        } = create;
-        let location = declaration.location.clone();
-        if self.catalog.contains(&declaration.name) {
-            if if_not_exists {
-                return Ok(());
-            }
-            return Err(vec![name_exists(&declaration.name, &location)]);
-        }
-        if let Some(like) = like {
-            match self.catalog.declarations.get(&like.value) {
-                Some(other) => declaration = apply_like(other, declaration),
-                None => {
-                    self.catalog.add_broken(&declaration.name);
-                    if self.catalog.is_broken(&like.value) {
-                        return Ok(());
-                    }
-                    let hint = did_you_mean(&like.value, self.catalog.declarations.keys().map(String::as_str));
-                    return Err(vec![Error {
-                        location: place(&like),
-                        message: format!("unknown table `{}`{hint}", like.value),
-                    }]);
-                }
-            }
-        }
-        let planned = match query {
-            None => None,
-            Some(mut query) => {
-                output_names::name_all_outputs(&mut query.body);
-                match plan_query(&self.catalog, query, &location) {
-                    Ok(plan) => {
-                        declaration.columns.extend(columns_of(plan.schema(), &location));
-                        Some(plan)
-                    }
-                    Err(errors) => {
-                        self.catalog.add_broken(&declaration.name);
-                        return Err(errors);
-                    }
-                }
-            }
+    /// Checks the names of the catalog and the database before a table's name.
+    fn check_qualifier(&self, name: &Name) -> Result<(), Vec<Error>> {
+        let (catalog, database) = match name.qualifier.as_slice() {
+            [] => return Ok(()),
+            [database] => (None, database),
+            [catalog, database, ..] => (Some(catalog.value.as_str()), database),
         };
-        let table = self.declare(declaration)?;
-        if let Some(plan) = planned {
-            self.insert_plan(&table, &[], plan, None, &location)?;
-        }
-        Ok(())
+        let checked = self.catalog.namespaces.check(catalog, Some(&database.value));
+        checked.map_err(|message| {
+            vec![Error {
+                location: place(&name.qualifier[0]),
+                message,
+            }]
+        })
     }
 
-    /// Adds a table to the catalog, or its name as broken.
-    fn declare(&mut self, declaration: TableDeclaration) -> Result<Arc<Table>, Vec<Error>> {
-        match resolve(
-            &self.catalog,
-            &declaration,
-            Some(&self.options.environment),
-            self.idle_timeout,
-        ) {
-            Ok(table) => {
-                let table = Arc::new(table);
-                self.catalog.add_table(table.clone());
-                self.catalog.declarations.insert(declaration.name.clone(), declaration);
-                Ok(table)
-            }
-            Err(errors) => {
-                self.catalog.add_broken(&declaration.name);
-                Err(errors)
-            }
+    fn unknown_table(&self, name: &Name) -> Error {
+        let message = if self.catalog.is_step(name.value()) {
+            format!("`{}` is a view: a table is needed here", name.value())
+        } else {
+            let hint = did_you_mean(name.value(), self.catalog.declarations.keys().map(String::as_str));
+            format!("unknown table `{}`{hint}", name.value())
+        };
+        Error {
+            location: name.place(),
+            message,
         }
+    }
+
+    /// Plans a query, with derived tables for its hints.
+    fn plan(&mut self, mut query: Box<Query>, location: &Location) -> Result<LogicalPlan, Vec<Error>> {
+        let (environment, idle_timeout) = (&self.options.environment, self.idle_timeout);
+        declare_hinted_tables(&mut self.catalog, &mut query, &mut |catalog, declaration| {
+            declare(catalog, declaration, environment, idle_timeout).map(drop)
+        })?;
+        plan_query(&self.catalog, query, location)
     }
 
     fn create_view(
         &mut self,
-        name: &Ident,
+        name: &Name,
         columns: Vec<Ident>,
         query: Box<Query>,
         location: &Location,
     ) -> Result<(), Vec<Error>> {
-        let name_place = place(name);
-        if self.catalog.contains(&name.value) {
-            return Err(vec![name_exists(&name.value, &name_place)]);
+        let name_place = name.place();
+        self.check_qualifier(name)?;
+        if self.catalog.contains(name.value()) {
+            return Err(vec![name_exists(name.value(), &name_place)]);
         }
-        let mut plan = plan_query(&self.catalog, query, location)?;
+        let mut plan = self.plan(query, location)?;
         if let Some(column) = columns.iter().find(|column| is_reserved(&column.value)) {
             return Err(vec![Error {
                 location: place(column),
@@ -220,9 +194,9 @@ impl ScriptPlanner<'_> {
             let names: Vec<String> = columns.into_iter().map(|column| column.value).collect();
             plan = rename_columns(plan, &names, &name_place)?;
         }
-        check_names(&plan, &name.value, &name_place)?;
+        check_names(&plan, name.value(), &name_place)?;
         self.catalog.add_step(Step {
-            name: name.value.clone(),
+            name: name.value().to_owned(),
             plan,
             on_error: ErrorPolicy::default(),
             location: name_place,
@@ -233,35 +207,74 @@ impl ScriptPlanner<'_> {
     fn insert(&mut self, insert: statement::Insert, location: &Location) -> Result<(), Vec<Error>> {
         let statement::Insert {
             table,
+            hint,
             columns,
+            partition,
             mut query,
             on_conflict,
         } = insert;
         output_names::name_all_outputs(&mut query.body);
-        let planned = plan_query(&self.catalog, query, location);
+        let planned = self.plan(query, location);
         let Some(name) = table else { return planned.map(drop) };
-        let Some(table) = self.catalog.table(&name.value) else {
-            let mut errors = planned.err().unwrap_or_default();
-            if !self.catalog.is_broken(&name.value) {
-                let message = if self.catalog.is_step(&name.value) {
-                    format!("`{}` is a view: INSERT needs a table", name.value)
-                } else {
-                    let names: Vec<&str> = self.catalog.tables.iter().map(|table| table.name.as_str()).collect();
-                    let hint = did_you_mean(&name.value, names);
-                    format!("unknown table `{}`{hint}; declare it with CREATE TABLE", name.value)
-                };
-                errors.push(Error {
-                    location: place(&name),
-                    message,
-                });
+        self.check_qualifier(&name)?;
+        let target = match self.hinted(&name, &hint)? {
+            Some(table) => table,
+            None => {
+                let mut errors = planned.err().unwrap_or_default();
+                if !self.catalog.is_broken(name.value()) {
+                    let message = if self.catalog.is_step(name.value()) {
+                        format!("`{}` is a view: INSERT needs a table", name.value())
+                    } else {
+                        let names: Vec<&str> = self.catalog.tables.iter().map(|table| table.name.as_str()).collect();
+                        let hint = did_you_mean(name.value(), names);
+                        format!("unknown table `{}`{hint}; declare it with CREATE TABLE", name.value())
+                    };
+                    errors.push(Error {
+                        location: name.place(),
+                        message,
+                    });
+                }
+                return Err(errors);
             }
-            return Err(errors);
         };
-        let columns: Vec<(String, Location)> = columns
-            .into_iter()
-            .map(|column| (column.value.clone(), place(&column)))
-            .collect();
-        self.insert_plan(&table, &columns, planned?, on_conflict, location)
+        let mut columns = named(columns);
+        let mut plan = planned?;
+        if !partition.is_empty() {
+            let (fixed, constants): (Vec<Ident>, Vec<ast::Expr>) = partition.into_iter().unzip();
+            let fixed = named(fixed);
+            if columns.is_empty() {
+                let declared = sink_table(&target);
+                let names = declared.columns.iter().map(|column| column.field.name().clone());
+                let free = names.filter(|name| fixed.iter().all(|(fixed, _)| fixed != name));
+                columns = free.map(|name| (name, location.clone())).collect();
+            }
+            let width = plan.schema().fields().len();
+            if width != columns.len() {
+                return Err(vec![Error {
+                    location: location.clone(),
+                    message: format!(
+                        "the query has {width} columns, but table `{}` takes {} besides those of PARTITION",
+                        target.name,
+                        columns.len()
+                    ),
+                }]);
+            }
+            plan = with_constants(&self.catalog, plan, &fixed, constants, location)?;
+            columns.extend(fixed);
+        }
+        self.insert_plan(&target, &columns, plan, on_conflict, location)
+    }
+
+    /// Returns the table of a name, with the options of a hint.
+    fn hinted(&mut self, name: &Name, hint: &[OptionDeclaration]) -> Result<Option<Arc<Table>>, Vec<Error>> {
+        if hint.is_empty() {
+            return Ok(self.catalog.table(name.value()));
+        }
+        let (environment, idle_timeout) = (&self.options.environment, self.idle_timeout);
+        let derived = hinted_table(&mut self.catalog, &name.ident, hint, &mut |catalog, declaration| {
+            declare(catalog, declaration, environment, idle_timeout).map(drop)
+        })?;
+        Ok(derived.and_then(|derived| self.catalog.table(&derived)))
     }
 
     fn insert_plan(
@@ -292,19 +305,57 @@ impl ScriptPlanner<'_> {
     }
 
     /// Plans an `EXPLAIN SELECT` as an insert into a table that discards its rows.
-    fn explain(&mut self, plan: LogicalPlan, location: &Location) {
-        let mut declaration = TableDeclaration::new("explained".into(), location.clone());
-        declaration.columns = columns_of(plan.schema(), location);
-        declaration.options = vec![catalog::OptionDeclaration {
-            name: "connector".into(),
-            value: "blackhole".into(),
-            location: location.clone(),
-        }];
-        let outcome = resolve(&self.catalog, &declaration, None, None)
-            .and_then(|table| self.insert_plan(&Arc::new(table), &[], plan, None, location));
-        if let Err(errors) = outcome {
-            self.errors.extend(errors);
+    fn discard(&mut self, query: Box<Query>, location: &Location) -> Result<(), Vec<Error>> {
+        let options = [("connector", "blackhole".to_owned())];
+        self.result("explained", query, &options, location)
+    }
+
+    /// Plans a query without a target as an insert into a table that prints its rows. If there are several, their rows
+    /// are told apart by an identifier.
+    fn print(&mut self, query: Box<Query>, location: &Location) -> Result<(), Vec<Error>> {
+        self.printed += 1;
+        let name = format!("query {}", self.printed);
+        let mut options = vec![("connector", "print".to_owned())];
+        if self.query_count > 1 {
+            options.push(("print-identifier", name.clone()));
         }
+        self.settings.prints = true;
+        self.result(&name, query, &options, location)
+    }
+
+    /// Plans a query as an insert into a table with the query's columns.
+    fn result(
+        &mut self,
+        name: &str,
+        mut query: Box<Query>,
+        options: &[(&str, String)],
+        location: &Location,
+    ) -> Result<(), Vec<Error>> {
+        output_names::name_all_outputs(&mut query.body);
+        let plan = self.plan(query, location)?;
+        let mut declaration = TableDeclaration::new(name.to_owned(), location.clone());
+        declaration.columns = columns_of(plan.schema(), location);
+        // The columns of a result may have equal names, those of a table may not.
+        for index in 0..declaration.columns.len() {
+            let (before, rest) = declaration.columns.split_at_mut(index);
+            let column = &mut rest[0].name;
+            let original = column.clone();
+            let mut number = 0;
+            while before.iter().any(|other| other.name == *column) {
+                *column = format!("{original}{number}");
+                number += 1;
+            }
+        }
+        declaration.options = options
+            .iter()
+            .map(|(name, value)| OptionDeclaration {
+                name: (*name).to_owned(),
+                value: value.clone(),
+                location: location.clone(),
+            })
+            .collect();
+        let table = resolve(&self.catalog, &declaration, None, None)?;
+        self.insert_plan(&Arc::new(table), &[], plan, None, location)
     }
 
     fn set(&mut self, key: &str, value: &str, location: &Location) -> Result<(), Vec<Error>> {
@@ -319,6 +370,13 @@ impl ScriptPlanner<'_> {
             return Ok(());
         }
         set(&mut self.settings, key, value).map_err(located)
+    }
+
+    fn reset(&mut self, key: Option<&str>) {
+        if key.is_none_or(|key| key == "table.exec.source.idle-timeout") {
+            self.idle_timeout = None;
+        }
+        super::settings::reset(&mut self.settings, key);
     }
 
     /// Checks the tables that queries read.
@@ -348,22 +406,52 @@ fn name_exists(name: &str, location: &Location) -> Error {
     }
 }
 
-/// Applies `LIKE`: everything that the new declaration does not define comes from the other.
-fn apply_like(other: &TableDeclaration, mut new: TableDeclaration) -> TableDeclaration {
-    let mut columns = other.columns.clone();
-    columns.append(&mut new.columns);
-    new.columns = columns;
-    for option in &other.options {
-        if new.option(&option.name).is_none() {
-            new.options.push(option.clone());
+/// Adds a table to the catalog, or its name as broken.
+fn declare(
+    catalog: &mut Catalog,
+    declaration: TableDeclaration,
+    environment: &BTreeMap<String, String>,
+    idle_timeout: Option<Duration>,
+) -> Result<Arc<Table>, Vec<Error>> {
+    match resolve(catalog, &declaration, Some(environment), idle_timeout) {
+        Ok(table) => {
+            let table = Arc::new(table);
+            catalog.add_table(table.clone());
+            catalog.declarations.insert(declaration.name.clone(), declaration);
+            Ok(table)
+        }
+        Err(errors) => {
+            catalog.add_broken(&declaration.name);
+            Err(errors)
         }
     }
-    new.watermark = new.watermark.or_else(|| other.watermark.clone());
-    if new.primary_key.is_empty() {
-        new.primary_key = other.primary_key.clone();
-    }
-    if new.partitioned_by.is_empty() {
-        new.partitioned_by = other.partitioned_by.clone();
-    }
-    new
+}
+
+fn named(columns: Vec<Ident>) -> Vec<(String, Location)> {
+    columns
+        .into_iter()
+        .map(|column| (column.value.clone(), place(&column)))
+        .collect()
+}
+
+/// Adds columns of constant values to a plan, for `INSERT INTO t PARTITION (column = value)`.
+fn with_constants(
+    catalog: &Catalog,
+    plan: LogicalPlan,
+    columns: &[Named],
+    constants: Vec<ast::Expr>,
+    location: &Location,
+) -> Result<LogicalPlan, Vec<Error>> {
+    let mut outputs: Vec<Expr> = plan.schema().iter().map(Expr::from).collect();
+    let constants = typed_expressions(catalog, constants, &DFSchema::empty(), location)?;
+    outputs.extend(
+        constants
+            .into_iter()
+            .zip(columns)
+            .map(|((value, _), (name, _))| value.alias(name)),
+    );
+    LogicalPlanBuilder::from(plan)
+        .project(outputs)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(|error| diagnose::errors(error, location))
 }

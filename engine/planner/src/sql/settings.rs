@@ -5,6 +5,7 @@ use millstream_proto::spec::{as_hint, closest_within, parse_flink_duration};
 
 use super::script;
 use super::statement::StatementKind;
+use crate::catalog::{self, TableDeclaration};
 use crate::error::{Error, Errors};
 use crate::{Mode, Settings};
 
@@ -16,6 +17,9 @@ pub const SETTING_KEYS: &[&str] = &[
     "table.exec.resource.default-parallelism",
     "execution.runtime-mode",
     "execution.checkpointing.interval",
+    "execution.checkpointing.timeout",
+    "execution.checkpointing.min-pause",
+    "execution.checkpointing.tolerable-failed-checkpoints",
     "execution.checkpointing.aligned-checkpoint-timeout",
     "execution.checkpointing.num-retained",
     "execution.checkpointing.unaligned",
@@ -30,9 +34,7 @@ pub const SETTING_KEYS: &[&str] = &[
 
 /// Keys of Flink that resemble a supported key.
 const FLINK: &[&str] = &[
-    "execution.checkpointing.timeout",
     "execution.checkpointing.mode",
-    "execution.checkpointing.min-pause",
     "execution.checkpointing.incremental",
     "execution.savepoint-dir",
     "state.savepoints.dir",
@@ -100,7 +102,11 @@ pub(crate) fn settings(text: &str) -> Result<Settings, Errors> {
                     });
                 }
             }
+            StatementKind::Reset { key } => reset(&mut settings, key.as_deref()),
             StatementKind::Explain(_) => settings.explain = true,
+            StatementKind::Query(_) => settings.prints = true,
+            StatementKind::Insert(_) => settings.writes = true,
+            StatementKind::CreateTable(create) => settings.writes |= create.query.is_some(),
             _ => {}
         }
     }
@@ -135,6 +141,12 @@ pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(),
             });
         }
         "execution.checkpointing.interval" => settings.checkpoint_interval = Some(parse_flink_duration(value)?),
+        "execution.checkpointing.timeout" => settings.checkpoint_timeout = Some(parse_flink_duration(value)?),
+        "execution.checkpointing.min-pause" => settings.checkpoint_min_pause = Some(parse_flink_duration(value)?),
+        "execution.checkpointing.tolerable-failed-checkpoints" => {
+            let failures = value.trim().parse::<u32>();
+            settings.checkpoint_tolerable_failures = Some(failures.map_err(|_| wrong("a number from 0"))?);
+        }
         "execution.checkpointing.aligned-checkpoint-timeout" => {
             settings.checkpoint_aligned_timeout = Some(parse_flink_duration(value)?);
         }
@@ -155,15 +167,71 @@ pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(),
     Ok(())
 }
 
-/// Returns notes about the settings of a script, each with its position. Errors are not reported.
+/// Takes back the setting of a key, or of all keys.
+pub(super) fn reset(settings: &mut Settings, key: Option<&str>) {
+    let Settings {
+        explain,
+        prints,
+        writes,
+        ..
+    } = *settings;
+    match key {
+        None => {
+            *settings = Settings {
+                explain,
+                prints,
+                writes,
+                ..Settings::default()
+            }
+        }
+        Some("pipeline.name") => settings.name = None,
+        Some("parallelism.default" | "table.exec.resource.default-parallelism") => settings.parallelism = None,
+        Some("pipeline.max-parallelism") => settings.max_parallelism = None,
+        Some("table.exec.state.ttl") => settings.state_ttl = None,
+        Some("execution.runtime-mode") => settings.mode = None,
+        Some("execution.checkpointing.interval") => settings.checkpoint_interval = None,
+        Some("execution.checkpointing.timeout") => settings.checkpoint_timeout = None,
+        Some("execution.checkpointing.min-pause") => settings.checkpoint_min_pause = None,
+        Some("execution.checkpointing.tolerable-failed-checkpoints") => settings.checkpoint_tolerable_failures = None,
+        Some("execution.checkpointing.aligned-checkpoint-timeout") => settings.checkpoint_aligned_timeout = None,
+        Some("execution.checkpointing.num-retained" | "state.checkpoints.num-retained") => {
+            settings.checkpoint_retention = None;
+        }
+        Some(key) => {
+            settings.other.remove(key);
+        }
+    }
+}
+
+/// Returns notes about settings, options and statements of a script that have no effect, each with its position. Errors
+/// are not reported.
 pub(crate) fn notes(text: &str) -> Vec<Error> {
     let (statements, _) = script::read(text);
-    let notes = statements.into_iter().filter_map(|statement| match statement.kind {
-        StatementKind::Set { key, .. } => Some(Error {
+    let notes = statements.into_iter().flat_map(|statement| match statement.kind {
+        StatementKind::Set { key, .. } => note(&key)
+            .map(|message| Error {
+                location: statement.location,
+                message,
+            })
+            .into_iter()
+            .collect(),
+        StatementKind::NoEffect { words, reason } => vec![Error {
             location: statement.location,
-            message: note(&key)?,
-        }),
-        _ => None,
+            message: format!("{words} has no effect: {reason}"),
+        }],
+        StatementKind::CreateTable(create) => option_notes(&create.declaration),
+        _ => Vec::new(),
+    });
+    notes.collect()
+}
+
+fn option_notes(declaration: &TableDeclaration) -> Vec<Error> {
+    let notes = catalog::option_notes(declaration).into_iter();
+    let notes = notes.map(|(option, message)| Error {
+        location: declaration
+            .option(&option)
+            .map_or_else(|| declaration.location.clone(), |option| option.location.clone()),
+        message,
     });
     notes.collect()
 }
@@ -219,7 +287,7 @@ mod tests {
         );
         for flink in [
             "table.exec.mini-batch.enabled",
-            "execution.checkpointing.timeout",
+            "execution.checkpointing.externalized-checkpoint-retention",
             "restart-strategy.type",
         ] {
             let told = format!("2:1: '{flink}' is a setting of Flink that has no meaning here: it has no effect");

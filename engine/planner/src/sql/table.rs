@@ -9,6 +9,7 @@ use datafusion::common::DFSchema;
 use datafusion::sql::sqlparser::ast;
 use millstream_connectors::{MetadataColumn, TableDefinition};
 use millstream_graph::sql_type;
+use millstream_proto::spec::parse_flink_duration;
 
 use super::conversion;
 use super::query::{inline, typed_expressions};
@@ -286,11 +287,16 @@ fn watermark(
             sql_type::name(&data_type)
         )));
     }
+    // An invalid value is reported with the other options.
+    let own_idle_timeout = declaration
+        .option(millstream_connectors::registry::IDLE_TIMEOUT)
+        .and_then(|option| parse_flink_duration(&option.value).ok());
     Ok(WatermarkDeclaration {
         column: clause.column.clone(),
         expression,
         idle_timeout: declaration
             .idle_timeout
+            .or(own_idle_timeout)
             .or(idle_timeout)
             .unwrap_or(IDLE_TIMEOUT_DEFAULT),
         max_future: declaration

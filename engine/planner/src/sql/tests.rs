@@ -1,8 +1,10 @@
 //! Planning of scripts, and errors of invalid ones.
 
+mod broken_scripts;
 mod errors;
 mod hints;
 mod random_sql;
+mod statements;
 
 use expect_test::{Expect, expect};
 
@@ -306,7 +308,7 @@ INSERT INTO ints SELECT price, 3, CARDINALITY(tags) FROM bid /*+ OPTIONS('a'='b'
         expect![[r#"
             9:1: column `b` of table `ints` is INT, but the query's column 2 (`EXPR$1`) is DECIMAL(21, 1): write CAST(... AS INT)
             9:1: column `c` of table `ints` is INT, but the query's column 3 (`url`) is STRING: write CAST(url AS INT)
-            10:62: hints are not supported: put the options into WITH, or declare another table LIKE this one
+            10:58: table `bid#1`: unknown option 'a' for the connector `filesystem`
         "#]],
     );
 }
@@ -379,7 +381,10 @@ fn graphs_of_unusual_queries() {
     check_graph(
         "INSERT INTO out1 VALUES (1, TIMESTAMP '2024-01-01 00:00:00')",
         expect![[r#"
-            7:1: VALUES is not supported as an input: read it from a table
+            job test (128 key groups)
+            out1/sink: write out1 (print)
+              <- out1/calc: select [1 as n, 1704067200000000 as t]
+                <- 1 rows: read 1 rows (datagen) columns [$row]
         "#]],
     );
     check_graph(

@@ -1,6 +1,7 @@
 //! Reading of tokens and positions, shared by the parsers of statements, tables and types.
 
 use datafusion::sql::sqlparser::ast::Ident;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -56,16 +57,65 @@ pub(super) fn place(identifier: &Ident) -> Location {
     line_column(identifier.span.start.line, identifier.span.start.column)
 }
 
-/// Parses the name of a table. Of `catalog.database.table` only the last part is used, as there is one catalog.
-pub(super) fn table_name(parser: &mut Parser) -> Result<Ident, ParserError> {
-    let mut name = parser.parse_identifier()?;
-    for _ in 0..2 {
-        if !parser.consume_token(&Token::Period) {
-            break;
-        }
-        name = parser.parse_identifier()?;
+/// The name of a table, view, function, database or catalog, with the names before it.
+#[derive(Debug, Clone)]
+pub(crate) struct Name {
+    /// The catalog and database, or the database; usually empty.
+    pub qualifier: Vec<Ident>,
+    pub ident: Ident,
+}
+
+impl Name {
+    /// Returns the last part of the name.
+    pub(super) fn value(&self) -> &str {
+        &self.ident.value
     }
-    Ok(name)
+
+    /// Returns the position of the last part.
+    pub(super) fn place(&self) -> Location {
+        place(&self.ident)
+    }
+}
+
+/// Parses a name with at most two qualifiers.
+pub(super) fn name(parser: &mut Parser) -> Result<Name, ParserError> {
+    let mut qualifier = Vec::new();
+    let mut ident = parser.parse_identifier()?;
+    while qualifier.len() < 2 && parser.consume_token(&Token::Period) {
+        let next = parser.parse_identifier()?;
+        qualifier.push(std::mem::replace(&mut ident, next));
+    }
+    Ok(Name { qualifier, ident })
+}
+
+/// Returns an error at the next token.
+pub(super) fn refusal(parser: &Parser, message: &str) -> ParserError {
+    let at = parser.peek_token().span.start;
+    ParserError::ParserError(format!("{message}{at}"))
+}
+
+/// Consumes the next tokens if they are these unquoted words, in any case; returns true if they were.
+pub(super) fn eat_words(parser: &mut Parser, expected: &[&str]) -> bool {
+    let found = expected.iter().enumerate().all(|(index, word)| {
+        matches!(&parser.peek_nth_token(index).token,
+            Token::Word(found) if found.quote_style.is_none() && found.value.eq_ignore_ascii_case(word))
+    });
+    if found {
+        for _ in expected {
+            parser.next_token();
+        }
+    }
+    found
+}
+
+/// Consumes `IF NOT EXISTS`, if it follows; returns true if it did.
+pub(super) fn if_not_exists(parser: &mut Parser) -> bool {
+    parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS])
+}
+
+/// Skips the rest of the statement.
+pub(super) fn skip_rest(parser: &mut Parser) {
+    while parser.next_token().token != Token::EOF {}
 }
 
 pub(super) fn start(token: &TokenWithSpan) -> Location {
@@ -125,7 +175,8 @@ fn lower_first(text: &str) -> String {
     let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
     match text.strip_prefix("Expected") {
         Some(rest) => format!("expected {}", rest.trim_start_matches(':').trim_start())
-            .replace(", found: EOF", ", found the end of the statement"),
+            .replace(", found: EOF", ", found the end of the statement")
+            .replace("expected joined table", "expected a table"),
         None => text.to_owned(),
     }
 }

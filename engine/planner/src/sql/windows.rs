@@ -19,6 +19,7 @@ use millstream_graph::sql_type;
 
 use super::dialect::TABLE_ARGUMENT;
 use super::interval::{self, Span};
+use crate::ast::not_written;
 use crate::logical::{WindowFunction, WindowTableFunction};
 
 /// Plans the window table functions of a query.
@@ -231,7 +232,8 @@ fn data(argument: ast::Expr, context: &mut dyn RelationPlannerContext) -> Result
         // A name without the word TABLE, which Flink requires.
         ast::Expr::Identifier(name) => Ok((context.plan(named_table(vec![name]))?, Vec::new())),
         other => Err(plan_datafusion_err!(
-            "the first argument of a window table function is `TABLE name`, not `{other}`"
+            "the first argument of a window table function is `TABLE name`{}",
+            not_written(&other)
         )),
     }
 }
@@ -264,7 +266,8 @@ fn descriptor(function: &str, argument: ast::Expr) -> Result<ast::Expr> {
         return Ok(column.clone());
     }
     Err(plan_datafusion_err!(
-        "{function} names its time column as DESCRIPTOR(column), not `{argument}`"
+        "{function} names its time column as DESCRIPTOR(column){}",
+        not_written(&argument)
     ))
 }
 
@@ -293,7 +296,8 @@ fn length(function: &str, parameter: &str, value: ast::Expr) -> Result<i64> {
 fn microseconds(function: &str, parameter: &str, value: ast::Expr) -> Result<i64> {
     let ast::Expr::Interval(literal) = &value else {
         return Err(plan_datafusion_err!(
-            "{function}: {parameter} is an interval, such as INTERVAL '10' SECOND, not `{value}`"
+            "{function}: {parameter} is an interval, such as INTERVAL '10' SECOND{}",
+            not_written(&value)
         ));
     };
     match interval::span(literal).map_err(|message| plan_datafusion_err!("{message}"))? {

@@ -118,21 +118,11 @@ impl Context<'_> {
     }
 }
 
-/// Gives an error of DataFusion a position, and removes the category prefixes of its message.
+/// Gives an error of DataFusion a position, and a message in terms of SQL.
 pub(super) fn error_at(error: DataFusionError, location: &Location) -> Error {
-    let text = error.strip_backtrace();
-    let mut text = text.as_str();
-    for prefix in [
-        "Error during planning: ",
-        "Schema error: ",
-        "This feature is not implemented: ",
-        "type_coercion\ncaused by\n",
-        "Execution error: ",
-    ] {
-        text = text.strip_prefix(prefix).unwrap_or(text);
-    }
-    Error {
+    let errors = crate::sql::errors_of(error, location);
+    errors.into_iter().next().unwrap_or_else(|| Error {
         location: location.clone(),
-        message: text.strip_prefix("Error during planning: ").unwrap_or(text).to_owned(),
-    }
+        message: "a relation of this query has errors".to_owned(),
+    })
 }

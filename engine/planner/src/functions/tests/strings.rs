@@ -145,7 +145,7 @@ fn encodings() {
         ("SHA2('abc', CAST(NULL AS INT))", "NULL"),
         (
             "SHA2('abc', 1)",
-            "1:1: SHA2 takes 224, 256, 384 or 512 as the number of bits",
+            "SHA2 takes 224, 256, 384 or 512 as the number of bits",
         ),
         (
             "URL_ENCODE('https://flink.apache.org/')",

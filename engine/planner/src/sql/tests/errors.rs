@@ -29,14 +29,14 @@ INSERT INTO out1 SELECT price, ts FROM bid GROUP BY price;",
             9:89: LIMIT, OFFSET and FETCH are not supported on a stream: filter with WHERE, or keep the first rows of each window with ROW_NUMBER()
             10:1: the query has 1 columns (price), but table `out1` takes 2 (n, t)
             11:1: column `n` of table `out1` is BIGINT, but the query's column 1 (`url`) is STRING: write CAST(url AS BIGINT)
-            12:1: expected CREATE TABLE, CREATE VIEW, INSERT INTO, SET, EXPLAIN or EXECUTE STATEMENT SET, found: SELEC
+            12:1: expected CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN or EXECUTE STATEMENT SET, found: SELEC
             13:37: expected an expression, found: FROM
             14:19: unknown type `BIGNT`; did you mean `BIGINT`?
             15:32: unknown column `c`; did you mean `a`?
             16:32: unknown field `x` of a ROW
             17:61: unknown function `TUMBL`; did you mean `TUMBLE`?
             18:46: `price` is of type BIGINT: a window needs a TIMESTAMP column with a watermark, or a PROCTIME() column
-            19:25: cannot coerce arithmetic expression STRING + BIGINT to valid types
+            19:25: + does not take STRING and BIGINT: convert one of them with CAST
             20:32: column `bid.ts` must be in GROUP BY, or inside an aggregate such as MAX(bid.ts)
         "#]],
     );
@@ -66,8 +66,7 @@ SELECT 1;",
             13:48: TUMBLE has no argument `SZE`; did you mean `SIZE`?; it takes (DATA, TIMECOL, SIZE, OFFSET)
             14:48: TUMBLE names its time column as DESCRIPTOR(column), not `ts`
             15:46: INTERVAL '1' needs a unit behind the quotes; write it as INTERVAL '1' SECOND
-            16:1: the pattern `[x` of SIMILAR TO is not valid: a `]` is missing
-            17:1: a query needs a target: write `INSERT INTO table SELECT ...`, or `EXPLAIN SELECT ...` to see its plan
+            16:50: the pattern `[x` of SIMILAR TO is not valid: a `]` is missing
         "#]],
     );
 }
@@ -124,10 +123,10 @@ INSERT INTO out1 SELECT ts, ts FROM bid AS a JOIN bid AS b ON a.auction = b.auct
 INSERT INTO out1 VALUES (1, TIMESTAMP '2024-01-01 00:00:00');",
         expect![[r#"
             8:10: unknown field `x` of a ROW
-            10:3: SUM takes other types, not STRING
+            10:3: SUM does not take (STRING)
             12:3: TO_TIMESTAMP_LTZ takes a STRING, not TIMESTAMP
             13:32: DATE_FORMAT takes a TIMESTAMP or DATE, not BIGINT; for milliseconds use TO_TIMESTAMP_LTZ(n, 3)
-            14:1: a condition is true or false, but `bid.price` is BIGINT
+            14:50: a condition is true or false, but `bid.price` is BIGINT
             15:1: `>` mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
             16:1: `bid` is used twice here: give it another name with AS
             17:25: column `ts` is in more than one of the tables: write it with its table, such as `t.ts`
@@ -170,7 +169,7 @@ INSERT INTO out1 SELECT price, TIMESTAMP '2024-01-01 00:00:00.1234567' FROM bid;
         expect![[r#"
             7:22: TIMESTAMP(9) is not supported: times have microseconds, so write TIMESTAMP(6) or fewer digits
             8:29: TIMESTAMP(9) is not supported: times have microseconds, so write TIMESTAMP(6) or fewer digits
-            10:1: TIMESTAMP(9) is not supported: times have microseconds, so write TIMESTAMP(6) or fewer digits
+            10:37: TIMESTAMP(9) is not supported: times have microseconds, so write TIMESTAMP(6) or fewer digits
             11:42: times have microseconds, but `2024-01-01 00:00:00.1234567` has more digits: write six of them at most
         "#]],
     );
