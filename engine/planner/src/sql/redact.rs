@@ -4,9 +4,13 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespa
 
 use super::dialect::FlinkDialect;
 
-/// Replaces the values of secret options (`'key' = 'value'`) by `mask` and removes comments. Returns `None` if the text
-/// does not consist of SQL tokens.
+/// Replaces the values of secret options (`'key' = 'value'`) by `mask` and removes comments except hints. Returns `None`
+/// if the text does not consist of SQL tokens.
 pub fn redacted(text: &str, mask: &str, is_secret: impl Fn(&str) -> bool) -> Option<String> {
+    without_secrets(text, mask, &is_secret)
+}
+
+fn without_secrets(text: &str, mask: &str, is_secret: &dyn Fn(&str) -> bool) -> Option<String> {
     let all = Tokenizer::new(&FlinkDialect, text).tokenize_with_location().ok()?;
     let is_comment = |token: &Token| {
         matches!(
@@ -16,9 +20,15 @@ pub fn redacted(text: &str, mask: &str, is_secret: impl Fn(&str) -> bool) -> Opt
     };
     let mut replaced: Vec<(Location, Location, String)> = Vec::new();
     for token in all.iter().filter(|token| is_comment(&token.token)) {
-        let ends_line = matches!(token.token, Token::Whitespace(Whitespace::SingleLineComment { .. }));
-        let space = if ends_line { "\n" } else { " " };
-        replaced.push((token.span.start, token.span.end, space.to_string()));
+        let instead = match &token.token {
+            Token::Whitespace(Whitespace::SingleLineComment { .. }) => "\n".to_owned(),
+            // A hint is part of the query.
+            Token::Whitespace(Whitespace::MultiLineComment(hint)) if hint.starts_with('+') => {
+                format!("/*{}*/", without_secrets(hint, mask, is_secret)?)
+            }
+            _ => " ".to_owned(),
+        };
+        replaced.push((token.span.start, token.span.end, instead));
     }
     let words: Vec<_> = all
         .iter()
@@ -88,6 +98,10 @@ mod tests {
         }
         check("SELECT 'é' -- my password is x\nFROM t", "SELECT 'é' \nFROM t");
         check("SELECT /* hush */ 1", "SELECT   1");
+        check(
+            "SELECT 1 FROM t /*+ OPTIONS('a.password' = 'x', 'b' = 'c') */ /* + hush */",
+            "SELECT 1 FROM t /*+ OPTIONS('a.password' = '***', 'b' = 'c') */  ",
+        );
         check(
             "CREATE TABLE t (a INT) WITH ('é' = 'ü', 'a.password' = 'it''s',\n 'b.password'='${X}', 'c' = 'password')",
             "CREATE TABLE t (a INT) WITH ('é' = 'ü', 'a.password' = '***',\n 'b.password'='***', 'c' = 'password')",
