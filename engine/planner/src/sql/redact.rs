@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, Whitespa
 
 use super::dialect::FlinkDialect;
 
-/// Replaces the values of secret options (`'key' = 'value'`) by `mask` and removes comments except hints. Returns `None`
+/// Replaces the values of secret options by `mask` and removes comments except hints. Returns `None`
 /// if the text does not consist of SQL tokens.
 pub fn redacted(text: &str, mask: &str, is_secret: impl Fn(&str) -> bool) -> Option<String> {
     without_secrets(text, mask, &is_secret)

@@ -152,7 +152,7 @@ fn elements_and_fields_are_cast() {
         ),
         (
             "TYPEOF(1)",
-            "1:1: TYPEOF is not supported: types have no lengths and no NOT NULL here",
+            "TYPEOF is not supported: types have no lengths and no NOT NULL here",
         ),
     ]);
 }

@@ -79,11 +79,11 @@ fn integers_keep_their_type() {
         ("ABS('x')", "ABS takes a number, not STRING"),
         (
             "RAND(5)",
-            "1:1: RAND takes no seed: its sequence would not survive a restart; leave the seed out",
+            "RAND takes no seed: its sequence would not survive a restart; leave the seed out",
         ),
         (
             "RAND_INTEGER(5, 10)",
-            "1:1: RAND_INTEGER takes no seed: its sequence would not survive a restart; leave the seed out",
+            "RAND_INTEGER takes no seed: its sequence would not survive a restart; leave the seed out",
         ),
     ]);
 }

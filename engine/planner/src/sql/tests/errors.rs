@@ -127,7 +127,7 @@ INSERT INTO out1 VALUES (1, TIMESTAMP '2024-01-01 00:00:00');",
             12:3: TO_TIMESTAMP_LTZ takes a STRING, not TIMESTAMP
             13:32: DATE_FORMAT takes a TIMESTAMP or DATE, not BIGINT; for milliseconds use TO_TIMESTAMP_LTZ(n, 3)
             14:50: a condition is true or false, but `bid.price` is BIGINT
-            15:1: `>` mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
+            15:50: `>` mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
             16:1: `bid` is used twice here: give it another name with AS
             17:25: column `ts` is in more than one of the tables: write it with its table, such as `t.ts`
             17:29: column `ts` is in more than one of the tables: write it with its table, such as `t.ts`
@@ -148,11 +148,11 @@ INSERT INTO out1 SELECT LEFT(url, url) || 'x' = 'y', ts FROM bid;
 INSERT INTO out1 SELECT price, ts FROM bid WHERE ts > '2024-01-01';
 INSERT INTO out1 SELECT CAST(url AS BIGINT), ts FROM bid WHERE CAST(url AS INT) > 3 AND CAST(price AS STRING) = url;",
         expect![[r#"
-            7:1: column 1 of this UNION ALL is BIGINT in one query and STRING in another: write CAST(... AS STRING), or CAST(... AS BIGINT)
-            8:1: CASE (or IF, COALESCE) mixes BIGINT and STRING: write CAST(... AS STRING), or CAST(... AS BIGINT)
-            9:1: `=` mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
-            10:1: IN mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
-            11:1: `=` mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
+            7:25: column 1 of this UNION ALL is BIGINT in one query and STRING in another: write CAST(... AS STRING), or CAST(... AS BIGINT)
+            8:25: CASE (or IF, COALESCE) mixes BIGINT and STRING: write CAST(... AS STRING), or CAST(... AS BIGINT)
+            9:50: `=` mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
+            10:50: IN mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
+            11:50: `=` mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
             12:25: LEFT takes BIGINT here, not STRING: write CAST(... AS BIGINT)
         "#]],
     );

@@ -134,9 +134,9 @@ CREATE VIEW one AS SELECT 7 AS n;",
         INSERT INTO out1 VALUES ('a', NOW())
           2:1: column `n` of table `out1` is BIGINT, but the query's column 1 (`column1`) is STRING: write CAST(... AS BIGINT)
         INSERT INTO out1 VALUES (1, NOW()), ('a', NOW())
-          2:26: this constant cannot be computed: 'a' is not a value of the type BIGINT
+          ok
         INSERT INTO out1 VALUES (CAST('x' AS BIGINT), NOW())
-          2:31: this constant cannot be computed: 'x' is not a value of the type BIGINT
+          ok
         INSERT INTO out1 VALUES (1 / 0, NOW())
           ok
         INSERT INTO out1 VALUES (price, ts)
