@@ -31,7 +31,8 @@ pub(super) fn all() -> Vec<Scalar> {
             |given| integers_or(given, &math::ceil()),
             |given| integer_type_or(given, &math::ceil()),
             |arguments| round_decimals_or(arguments, &math::ceil(), |value, unit| -(-value).div_euclid(unit)),
-        ),
+        )
+        .aliases(&["ceiling"]),
         Scalar::infallible("signum", one_number, |given| given[0].clone(), signum).aliases(&["sign"]),
         Scalar::infallible("abs", one_number, |given| given[0].clone(), abs),
         Scalar::fallible("sqrt", doubles::<1>, double, |arguments| {

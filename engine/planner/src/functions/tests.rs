@@ -356,6 +356,7 @@ fn numbers_keep_their_kind() {
         ("TRUNCATE(1234, CAST(NULL AS INT))", "NULL"),
         ("FLOOR(-1.5)", "-2"),
         ("CEIL(-1.5)", "-1"),
+        ("CEILING(1.2)", "2"),
         ("CEIL(9.5)", "10"),
         ("CEIL(0.1)", "1"),
         ("FLOOR(-0.1)", "-1"),

@@ -65,7 +65,7 @@ pub(super) fn texts(values: &ArrayRef) -> Result<StringArray> {
 type Writer<'a> = Box<dyn Fn(usize, &mut StringBuilder) + 'a>;
 
 /// Appends to the value that is being built, which cannot fail.
-fn put(out: &mut StringBuilder, text: &str) {
+fn put(out: &mut impl Write, text: &str) {
     let written = out.write_str(text);
     debug_assert!(written.is_ok(), "a builder in memory accepts any text");
 }
@@ -172,9 +172,21 @@ fn plain_texts(values: &ArrayRef) -> Result<ArrayRef> {
     time::to_text().invoke_with_args(arguments)?.into_array(values.len())
 }
 
+/// Returns digits, and 0 instead of none.
+fn or_zero(digits: &str) -> &str {
+    if digits.is_empty() { "0" } else { digits }
+}
+
+/// Returns a DOUBLE as Java's `Double.toString` writes it.
+pub(super) fn double_text(value: f64) -> String {
+    let mut text = String::new();
+    java_float(value, &format!("{value:e}"), &mut text);
+    text
+}
+
 /// Writes a number as Java's `Double.toString` does, given its shortest digits in the form `1.25e-7`: with an exponent
 /// below 0.001 and from ten millions.
-fn java_float(value: f64, scientific: &str, out: &mut StringBuilder) {
+fn java_float(value: f64, scientific: &str, out: &mut impl Write) {
     if !value.is_finite() {
         return put(
             out,
@@ -192,7 +204,6 @@ fn java_float(value: f64, scientific: &str, out: &mut StringBuilder) {
     };
     let (first, rest) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     put(out, sign);
-    let or_zero = |digits: &str, out: &mut StringBuilder| put(out, if digits.is_empty() { "0" } else { digits });
     match exponent.parse::<i32>().unwrap_or(0) {
         before @ 0..7 => {
             let before = before as usize;
@@ -201,7 +212,7 @@ fn java_float(value: f64, scientific: &str, out: &mut StringBuilder) {
             put(out, &rest[..whole]);
             put(out, &"000000"[..before - whole]);
             put(out, ".");
-            or_zero(&rest[whole..], out);
+            put(out, or_zero(&rest[whole..]));
         }
         zeros @ -3..0 => {
             put(out, "0.");
@@ -212,7 +223,7 @@ fn java_float(value: f64, scientific: &str, out: &mut StringBuilder) {
         _ => {
             put(out, first);
             put(out, ".");
-            or_zero(rest, out);
+            put(out, or_zero(rest));
             put(out, "E");
             put(out, exponent);
         }

@@ -3,7 +3,7 @@
 use super::Value;
 use super::digits::{grouped, rounded, scientific};
 use super::pieces::Conversion;
-use crate::functions::json::double_text;
+use crate::functions::value_text::double_text;
 
 /// Fills a text up to the width with spaces.
 pub(super) fn padded(text: String, conversion: &Conversion) -> Option<String> {

@@ -17,8 +17,6 @@ mod select;
 mod values;
 mod write;
 
-pub(super) use write::double_text;
-
 pub(super) fn all() -> Vec<Scalar> {
     let mut all = vec![
         Scalar::infallible("json_value", strings::<2>, utf8, extract::value::value),

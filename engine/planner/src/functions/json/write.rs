@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::reader::{elements, members, unescaped};
+use crate::functions::value_text::double_text;
 
 /// Appends a checked value. No digit of a number is lost.
 #[recursive::recursive]
@@ -129,25 +130,6 @@ pub(super) fn double(value: f64, out: &mut String) {
     match value.is_finite() {
         true => out.push_str(&number(&text)),
         false => string(&text, out),
-    }
-}
-
-/// Returns a DOUBLE as Java's `Double.toString` writes it: with at least one digit after the point, and without an
-/// exponent from 0.001 to 10,000,000.
-pub(in crate::functions) fn double_text(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".into();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "Infinity" } else { "-Infinity" }.into();
-    }
-    if value == 0.0 || (1e-3..1e7).contains(&value.abs()) {
-        return format!("{value:?}");
-    }
-    let written = format!("{value:E}");
-    match written.split_once('E') {
-        Some((mantissa, exponent)) if !mantissa.contains('.') => format!("{mantissa}.0E{exponent}"),
-        _ => written,
     }
 }
 

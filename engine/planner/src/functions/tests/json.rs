@@ -254,6 +254,14 @@ fn construction() {
         ("JSON_STRING(TRUE)", "true"),
         ("JSON_STRING('Hello, \"World\"!')", "\"Hello, \\\"World\\\"!\""),
         ("JSON_STRING(ARRAY[1, 2])", "[1,2]"),
+        (
+            "JSON_STRING(MAP['b', 1, 'a', CAST(NULL AS INT)])",
+            "{\"a\":null,\"b\":1}",
+        ),
+        (
+            "JSON_STRING(MAP[1, 2])",
+            "JSON_STRING takes a MAP with keys of STRING, not of BIGINT: the names of a JSON object are strings",
+        ),
         ("JSON_STRING(STR_TO_MAP('b=1,a,b=x'))", "{\"a\":null,\"b\":\"x\"}"),
         ("JSON_STRING(UNHEX('666F6F62'))", "\"Zm9vYg==\""),
         ("JSON_STRING(CAST(0.1 AS FLOAT))", "0.10000000149011612"),
