@@ -227,7 +227,10 @@ impl Sources {
             return Ok(Vec::new());
         };
         let converter = RowConverter::new(vec![SortField::new(first.data_type().clone())])?;
-        let rows = self.keys.iter().map(|keys| converter.convert_columns(&[keys.clone()]));
+        let rows = self
+            .keys
+            .iter()
+            .map(|keys| converter.convert_columns(std::slice::from_ref(keys)));
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

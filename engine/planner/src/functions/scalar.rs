@@ -34,6 +34,9 @@ pub(super) enum Notation {
     Argument,
 }
 
+/// Returns the type of a result from the types of the arguments and the values of those that are constant.
+type ReturnsFor = fn(&[DataType], &[Option<&ScalarValue>]) -> DataType;
+
 /// The declaration of a function: names, types, properties and body.
 #[derive(Clone)]
 pub(crate) struct Scalar {
@@ -50,7 +53,7 @@ pub(crate) struct Scalar {
     /// Returns the type of the result.
     returns: fn(&[DataType]) -> DataType,
     /// Returns the type of the result if it depends on the values of constant arguments.
-    returns_for: Option<fn(&[DataType], &[Option<&ScalarValue>]) -> DataType>,
+    returns_for: Option<ReturnsFor>,
     body: fn(&ScalarFunctionArgs) -> Result<ColumnarValue>,
     /// Checks constant arguments while planning, in addition to the body.
     check: fn(&ScalarFunctionArgs) -> Result<()>,
@@ -112,7 +115,7 @@ impl Scalar {
     }
 
     /// Sets the type of a result that depends on the values of constant arguments.
-    pub(super) fn returns_for(mut self, returns: fn(&[DataType], &[Option<&ScalarValue>]) -> DataType) -> Self {
+    pub(super) fn returns_for(mut self, returns: ReturnsFor) -> Self {
         self.returns_for = Some(returns);
         self
     }

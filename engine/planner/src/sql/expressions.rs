@@ -116,7 +116,11 @@ pub(super) fn infix(parser: &mut Parser, left: &Expr, equality_precedence: u8) -
     )
 }
 
-fn is_distinct_from(parser: &mut Parser) -> Option<fn(Box<Expr>, Box<Expr>) -> Expr> {
+/// An operator of two expressions.
+type Operator = fn(Box<Expr>, Box<Expr>) -> Expr;
+
+/// Parses `IS [NOT] DISTINCT FROM`, if it follows.
+fn is_distinct_from(parser: &mut Parser) -> Option<Operator> {
     if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
         Some(Expr::IsDistinctFrom)
     } else if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
