@@ -8,6 +8,7 @@ use std::time::Instant;
 use arrow_array::{ArrayRef, Int64Array, StringArray};
 use arrow_schema::DataType;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
+use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
 use millstream_state::store::{Backend, BackendOptions, FlushSource, KeyPrefix, Store, WriteChunk};
 use millstream_state::{Codec, Error, hash_columns};
 
@@ -38,6 +39,9 @@ fn main() {
         measure(&format!("decode {name} (i64, string, i64)"), 200, || {
             drop(codec.decode(rows.iter()).unwrap())
         });
+    }
+    for (keys, value_columns) in [(4_000, 2), (1_000_000, 11)] {
+        table_hits(keys, value_columns);
     }
     let folder = std::env::temp_dir().join(format!("millstream-speed-{}", std::process::id()));
     let options = BackendOptions {
@@ -116,6 +120,58 @@ impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+}
+
+/// Updates of a value by key, of keys that are in memory, in random order.
+fn table_hits(keys: u64, value_columns: usize) {
+    let layout = Layout::new(&[DataType::Int64], &vec![DataType::Int64; value_columns]).unwrap();
+    let mut table = Table::new(TableOptions {
+        layout,
+        collection: 0,
+        hashed: 1,
+        max_parallelism: 128,
+        is_ordered: false,
+        is_expiring: false,
+    })
+    .unwrap();
+    // A permutation of the keys.
+    let mut next = 0;
+    let mut batch = || -> ArrayRef {
+        let numbers = (0..BATCH_ROWS).map(|_| {
+            next += 1;
+            (next * 0x9e37_79b9_7f4a_7c15_u64 >> 20) as i64 % keys as i64
+        });
+        Arc::new(Int64Array::from_iter_values(numbers))
+    };
+    let batches: Vec<ArrayRef> = (0..512).map(|_| batch()).collect();
+    let mut resolved = Resolved::default();
+    let mut update = |table: &mut Table, keys: &ArrayRef| {
+        table
+            .resolve(std::slice::from_ref(keys), BATCH_ROWS, &mut resolved)
+            .unwrap();
+        for slot in &resolved.slots {
+            let sum = i64::from_le_bytes(table.fixed(*slot, 0));
+            table.set_fixed(*slot, 0, (sum + 1).to_le_bytes());
+        }
+        for slot in &resolved.distinct {
+            table.set_changed(*slot);
+        }
+        table.release(&resolved);
+    };
+    batches.iter().for_each(|keys| update(&mut table, keys));
+    let mut turn = 0;
+    measure(
+        &format!(
+            "update by key, {} keys of {} bytes in memory",
+            table.len(),
+            8 * (1 + value_columns)
+        ),
+        512,
+        || {
+            update(&mut table, &batches[turn % batches.len()]);
+            turn += 1;
+        },
+    );
 }
 
 fn settle(store: &mut Store) {

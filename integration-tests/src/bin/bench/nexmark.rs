@@ -10,9 +10,25 @@ use tempfile::TempDir;
 
 use crate::measure;
 
-/// Queries: stateless ones first, then windows ordered by the size of their state. `source` is the generator alone.
-const QUERIES: [&str; 13] = [
-    "source", "q0", "q1", "q2", "q14", "q21", "q22", "q5", "q7", "q8", "q11", "q12", "q16",
+/// Queries: stateless ones first, then windows ordered by the size of their state, then updating results. `source` is
+/// the generator alone.
+const QUERIES: [&str; 16] = [
+    "source",
+    "q0",
+    "q1",
+    "q2",
+    "q14",
+    "q21",
+    "q22",
+    "q5",
+    "q7",
+    "q8",
+    "q11",
+    "q12",
+    "q16-window",
+    "q15",
+    "q16",
+    "q17",
 ];
 
 /// Runs `queries` (all of them if empty).
@@ -28,7 +44,7 @@ pub fn run(queries: &[String]) -> Result<Value> {
     let interval = std::env::var("BENCH_CHECKPOINT_INTERVAL").unwrap_or_else(|_| "10s".to_string());
     println!("{events} events a query, parallelism 2, a checkpoint each {interval}");
     println!(
-        "{:<8}{:>14}{:>12}{:>16}{:>10}{:>13}{:>17}{:>14}{:>14}",
+        "{:<11}{:>14}{:>12}{:>16}{:>10}{:>13}{:>17}{:>14}{:>14}",
         "query",
         "events/s",
         "seconds",
@@ -95,7 +111,7 @@ fn measure_query(query: &str, events: u64, interval: &str) -> Result<Value> {
         "checkpoint_pause_ms_sum": summary["checkpoint_pause_ms_sum"],
     });
     println!(
-        "{:<8}{:>14.0}{:>12.2}{:>16.3}{:>10.0}{:>13}{:>17}{:>14.2}{:>14.1}",
+        "{:<11}{:>14.0}{:>12.2}{:>16.3}{:>10.0}{:>13}{:>17}{:>14.2}{:>14.1}",
         query,
         row["events_per_second"].as_f64().unwrap_or_default(),
         seconds,
