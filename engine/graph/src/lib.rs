@@ -43,6 +43,10 @@ pub struct JobGraph {
     pub fingerprint: u64,
 }
 
+/// Name of the function that makes a watermark of local times from one of instants. It is monotonic, as every watermark
+/// of a split must be.
+pub const LOCAL_WATERMARK: &str = "$local_watermark";
+
 /// Index into [`JobGraph::nodes`].
 pub type NodeIndex = usize;
 

@@ -74,6 +74,8 @@ pub struct Settings {
     /// Number of consecutive failed checkpoints after which the job fails.
     pub checkpoint_tolerable_failures: Option<u32>,
     pub checkpoint_retention: Option<u32>,
+    /// Time zone of the session, if the script sets one.
+    pub local_time_zone: Option<String>,
     /// Aligned checkpoint timeout, if the script sets one.
     pub checkpoint_aligned_timeout: Option<Duration>,
     /// Time after which state without a window that does not change is deleted; `None`: never.

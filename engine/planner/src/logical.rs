@@ -210,6 +210,9 @@ pub struct WindowTableFunction {
     pub time_column: Column,
     /// Keys of sessions, as in `SESSION(TABLE t PARTITION BY keys, ...)`. Empty for other functions.
     pub partition_by: Vec<Column>,
+    /// Time zone of the windows if the time column is a `TIMESTAMP_LTZ` and the zone is not UTC: the bounds of windows
+    /// are local times.
+    pub zone: Option<Arc<str>>,
     /// Fields of the input, with their qualifiers, then the three window columns.
     pub schema: DFSchemaRef,
     /// True if the optimiser must keep every input column, because the step's late rows are written.
@@ -271,6 +274,7 @@ impl WindowTableFunction {
             window,
             time_column,
             partition_by,
+            zone: None,
             schema,
             keep_all_columns: false,
         })
@@ -351,7 +355,11 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "WindowTableFunction: {:?} on {}", self.window, self.time_column)
+        write!(f, "WindowTableFunction: {:?} on {}", self.window, self.time_column)?;
+        match &self.zone {
+            Some(zone) => write!(f, " in {zone}"),
+            None => Ok(()),
+        }
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
@@ -380,6 +388,7 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
             window: self.window,
             time_column,
             partition_by: columns,
+            zone: self.zone.clone(),
             schema,
             keep_all_columns: self.keep_all_columns,
         })

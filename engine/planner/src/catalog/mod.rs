@@ -15,7 +15,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 
-use crate::functions::Functions;
+use crate::functions::{Functions, Zone};
 use crate::logical::{CatalogTable, Step, StepReference, Table};
 use crate::{Mode, PlanOptions};
 
@@ -51,6 +51,8 @@ pub(crate) struct Catalog {
     functions: &'static Functions,
     /// Value of `NOW()` for all rows, in a batch job; microseconds since the epoch.
     pub batch_now_us: Option<i64>,
+    /// Time zone of the session, unless it is UTC.
+    local_time_zone: Option<String>,
     dialect: Dialect,
     config: ConfigOptions,
 }
@@ -99,9 +101,22 @@ impl Catalog {
             broken: HashSet::new(),
             functions: Functions::all(),
             batch_now_us: (options.mode == Mode::Batch).then_some(options.now_us),
+            local_time_zone: None,
             dialect,
             config,
         }
+    }
+
+    /// Sets the time zone of the session, a valid name.
+    pub(crate) fn set_local_time_zone(&mut self, name: &str) {
+        let is_utc = Zone::new(name) == Ok(Zone::UTC);
+        self.local_time_zone = (!is_utc).then(|| name.to_owned());
+        self.config.execution.time_zone = Some(self.local_time_zone.clone().unwrap_or_else(|| "UTC".into()));
+    }
+
+    /// Returns the time zone of the session, unless it is UTC.
+    pub(crate) fn local_time_zone(&self) -> Option<&str> {
+        self.local_time_zone.as_deref()
     }
 
     pub(crate) fn config(&self) -> &ConfigOptions {

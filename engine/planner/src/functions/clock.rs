@@ -23,6 +23,7 @@ pub(super) const PROCTIME: &str = "proctime";
 
 const DAY_US: i64 = 86_400_000_000;
 const SECOND_US: i64 = 1_000_000;
+const MILLISECOND_US: i64 = 1_000;
 
 /// The declaration of a function that returns the time.
 struct ClockFunction {
@@ -63,11 +64,8 @@ fn declarations() -> Vec<ClockFunction> {
         ClockFunction::new(
             "localtimestamp",
             |_| timestamp(),
-            |_| constant(ScalarValue::TimestampMicrosecond(Some(clock::now_us()?), None)),
-            |now_us| {
-                let timestamp = SqlType::Timestamp(None, TimezoneInfo::None);
-                Some(cast(instant_at(now_us), timestamp))
-            },
+            |_| constant(ScalarValue::TimestampMicrosecond(Some(now_ms()?), None)),
+            |now_us| local_value("localtimestamp", instant_at(now_us)),
         ),
         ClockFunction::new(
             "current_date",
@@ -76,10 +74,14 @@ fn declarations() -> Vec<ClockFunction> {
                 let days = i32::try_from(clock::now_us()?.div_euclid(DAY_US)).unwrap_or(i32::MAX);
                 constant(ScalarValue::Date32(Some(days)))
             },
-            |now_us| Some(cast(instant_at(now_us), SqlType::Date)),
+            |now_us| local_value("current_date", instant_at(now_us)),
         ),
-        ClockFunction::new("current_time", time_of_day_type, time_of_day, time_of_day_at),
-        ClockFunction::new("localtime", time_of_day_type, time_of_day, time_of_day_at),
+        ClockFunction::new("current_time", time_of_day_type, time_of_day, |now_us| {
+            local_value("current_time", instant_at(now_us))
+        }),
+        ClockFunction::new("localtime", time_of_day_type, time_of_day, |now_us| {
+            local_value("localtime", instant_at(now_us))
+        }),
         // `UNIX_TIMESTAMP` with an argument is another function.
         ClockFunction {
             called: "unix_timestamp",
@@ -131,15 +133,33 @@ fn instant_type(_: &[DataType]) -> DataType {
     timestamp_ltz()
 }
 
+/// Returns the time in microseconds, with milliseconds, which are the precision of Flink's clock.
+fn now_ms() -> Result<i64> {
+    clock::now_us().map(|now_us| now_us - now_us.rem_euclid(MILLISECOND_US))
+}
+
 fn instant(_: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-    constant(ScalarValue::TimestampMicrosecond(
-        Some(clock::now_us()?),
-        Some("UTC".into()),
-    ))
+    constant(ScalarValue::TimestampMicrosecond(Some(now_ms()?), Some("UTC".into())))
 }
 
 fn instant_at(now_us: i64) -> Expr {
+    let now_us = now_us - now_us.rem_euclid(MILLISECOND_US);
     call(Ident::new("to_timestamp_ltz"), vec![number(now_us), number(6)])
+}
+
+/// Returns the local time of an instant that a function of this lower-case name returns; `None` if the function returns
+/// no local time.
+pub(crate) fn local_value(name: &str, instant: Expr) -> Option<Expr> {
+    match name {
+        "localtimestamp" => Some(cast(instant, SqlType::Timestamp(None, TimezoneInfo::None))),
+        "current_date" => Some(cast(instant, SqlType::Date)),
+        // Whole seconds.
+        "current_time" | "localtime" => {
+            let time = cast(instant, SqlType::Time(None, TimezoneInfo::None));
+            Some(call(Ident::new("$cut_time"), vec![time, number(0)]))
+        }
+        _ => None,
+    }
 }
 
 fn time_of_day_type(_: &[DataType]) -> DataType {
@@ -148,9 +168,5 @@ fn time_of_day_type(_: &[DataType]) -> DataType {
 
 fn time_of_day(_: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let time = clock::now_us()?.rem_euclid(DAY_US);
-    constant(ScalarValue::Time64Microsecond(Some(time)))
-}
-
-fn time_of_day_at(now_us: i64) -> Option<Expr> {
-    Some(cast(instant_at(now_us), SqlType::Time(None, TimezoneInfo::None)))
+    constant(ScalarValue::Time64Microsecond(Some(time - time.rem_euclid(SECOND_US))))
 }

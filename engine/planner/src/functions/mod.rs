@@ -32,13 +32,14 @@ mod value_text;
 
 pub(crate) use builtin::PartialState;
 pub(crate) use casts::can_convert;
-pub(crate) use clock::batch_value;
+pub(crate) use clock::{batch_value, local_value};
 pub(crate) use comparable::NAME as COMPARABLE;
 pub(crate) use decimals::{as_decimal, result_digits};
 pub(crate) use registry::Functions;
 pub(crate) use rewrites::{complete, invalid_constant, refusal, rewrite};
-pub(crate) use scalar::{Fallibility, check_constants};
+pub(crate) use scalar::{Fallibility, LocalTime, check_constants};
 pub(crate) use sums::sum;
+pub(crate) use time::{CLOCK_INTERVAL, Zone};
 pub(crate) use value_text::has_own_text;
 
 /// Returns true for the processing-time attribute, `PROCTIME()`. A CAST of it is a value like others, as in Flink.
@@ -88,6 +89,36 @@ pub(crate) fn element_at() -> ScalarUDF {
 /// Returns the function of `map[key]`.
 pub(crate) fn map_value() -> ScalarUDF {
     ScalarUDF::new_from_impl(maps::map_value())
+}
+
+/// Returns the function of the local time of an instant; its second argument is the time zone.
+pub(crate) fn to_local() -> ScalarUDF {
+    ScalarUDF::new_from_impl(time::to_local())
+}
+
+/// Returns the function of the instant of a local time; its second argument is the time zone.
+pub(crate) fn to_instant() -> ScalarUDF {
+    ScalarUDF::new_from_impl(time::to_instant())
+}
+
+/// Returns the function of the watermark of local times; its second argument is the time zone.
+pub(crate) fn to_local_watermark() -> ScalarUDF {
+    ScalarUDF::new_from_impl(time::to_watermark())
+}
+
+/// Returns the function of a `TIME` plus an interval, or minus it.
+pub(crate) fn time_plus(is_minus: bool) -> ScalarUDF {
+    ScalarUDF::new_from_impl(time::time_plus(is_minus))
+}
+
+/// Returns the function of a multiple of an interval.
+pub(crate) fn interval_times() -> ScalarUDF {
+    ScalarUDF::new_from_impl(time::interval_times())
+}
+
+/// Returns the function of the difference of two times.
+pub(crate) fn time_difference() -> ScalarUDF {
+    ScalarUDF::new_from_impl(time::difference_of_times())
 }
 
 /// Returns the function of `a / b` of decimals. A third argument, NULL, may give the type of the quotient.

@@ -7,7 +7,7 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 use super::builtin::{self, PartialState};
-use super::scalar::{Fallibility, Scalar};
+use super::scalar::{Fallibility, LocalTime, Scalar};
 use super::{
     arrays, casts, clock, comparable, decimals, encodings, format, json, maps, numbers, pattern, rewrites, rounding,
     strings, text, time, value_text,
@@ -35,6 +35,7 @@ pub(crate) struct ScalarProperties {
     pub is_comparing: bool,
     /// True if a FLOAT argument is computed as a DOUBLE.
     pub is_in_double: bool,
+    pub local_time: LocalTime,
 }
 
 /// Properties of an aggregate that planning depends on.
@@ -120,6 +121,7 @@ impl Functions {
                     fallibility: declared.fallibility,
                     is_comparing: declared.is_comparing,
                     is_in_double: declared.is_in_double,
+                    local_time: LocalTime::Unused,
                 };
                 self.scalar_properties.insert(name.to_owned(), properties);
                 aliased.extend(declared.aliases.iter().map(|alias| (*alias, function.clone())));
@@ -140,6 +142,7 @@ impl Functions {
                 fallibility: declared.fallibility(),
                 is_comparing: declared.is_comparing(),
                 is_in_double: false,
+                local_time: declared.local_time(),
             };
             let aliases = declared.declared_aliases();
             let function = Arc::new(ScalarUDF::new_from_impl(declared));
@@ -201,6 +204,7 @@ impl Functions {
             fallibility: Fallibility::Fallible,
             is_comparing: false,
             is_in_double: false,
+            local_time: LocalTime::Unused,
         })
     }
 

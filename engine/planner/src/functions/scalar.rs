@@ -37,6 +37,17 @@ pub(super) enum Notation {
 /// Returns the type of a result from the types of the arguments and the values of those that are constant.
 type ReturnsFor = fn(&[DataType], &[Option<&ScalarValue>]) -> DataType;
 
+/// Use of the session's time zone by a function that computes with times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LocalTime {
+    /// The function does not depend on it, or reads it itself.
+    Unused,
+    /// `TIMESTAMP_LTZ` arguments, and a result of that type, are local times.
+    Arguments,
+    /// `TIMESTAMP_LTZ` arguments are local times if another argument is one.
+    CommonArguments,
+}
+
 /// The declaration of a function: names, types, properties and body.
 #[derive(Clone)]
 pub(crate) struct Scalar {
@@ -46,6 +57,7 @@ pub(crate) struct Scalar {
     aliases: &'static [&'static str],
     fallibility: Fallibility,
     is_comparing: bool,
+    local_time: LocalTime,
     signature: Signature,
     notation: Notation,
     /// Returns the types that the arguments are cast to, or an error that says why they are refused.
@@ -72,6 +84,7 @@ impl Scalar {
             aliases: &[],
             fallibility: Fallibility::Infallible,
             is_comparing: false,
+            local_time: LocalTime::Unused,
             signature: Signature::user_defined(Volatility::Immutable),
             notation: Notation::Call,
             accepts,
@@ -120,6 +133,18 @@ impl Scalar {
         self
     }
 
+    /// Declares that `TIMESTAMP_LTZ` arguments are read as local times of the session, as the result is.
+    pub(super) fn in_local_time(mut self) -> Self {
+        self.local_time = LocalTime::Arguments;
+        self
+    }
+
+    /// Declares that times are compared: a `TIMESTAMP_LTZ` is read as a local time if another argument is one.
+    pub(super) fn in_common_time(mut self) -> Self {
+        self.local_time = LocalTime::CommonArguments;
+        self
+    }
+
     /// Adds further names.
     pub(super) fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
@@ -138,6 +163,10 @@ impl Scalar {
 
     pub(super) fn is_comparing(&self) -> bool {
         self.is_comparing
+    }
+
+    pub(super) fn local_time(&self) -> LocalTime {
+        self.local_time
     }
 
     pub(super) fn fallibility(&self) -> Fallibility {

@@ -23,10 +23,19 @@ mod flink_list;
 mod json;
 mod rounding;
 mod strings;
+mod times;
 
 /// Returns the value of an expression without columns, as a text.
 fn value(expression: &str) -> String {
-    let catalog = crate::sql::new_catalog(&PlanOptions::default());
+    value_in(None, expression)
+}
+
+/// Returns the value of an expression without columns in a time zone, by default UTC, as a text.
+fn value_in(zone: Option<&str>, expression: &str) -> String {
+    let mut catalog = crate::sql::new_catalog(&PlanOptions::default());
+    if let Some(zone) = zone {
+        catalog.set_local_time_zone(zone);
+    }
     let schema = DFSchema::empty();
     let expression = match crate::sql::read_expression(expression) {
         Ok(expression) => expression,

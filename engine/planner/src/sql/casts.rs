@@ -245,7 +245,11 @@ fn in_microseconds(data_type: &DataType) -> DataType {
 fn cast(inner: Expr, to: DataType, is_try: bool, schema: &DFSchema) -> Result<Expr> {
     let from = inner.get_type(schema)?;
     check_cast(&from, &to)?;
-    if matches!(from, DataType::Timestamp(..)) && to == DataType::Utf8 {
+    let has_time_text = matches!(
+        from,
+        DataType::Timestamp(..) | DataType::Interval(_) | DataType::Duration(_)
+    );
+    if has_time_text && to == DataType::Utf8 {
         return Ok(functions::to_text().call(vec![inner]));
     }
     if to == DataType::Utf8 && functions::has_own_text(&from) {

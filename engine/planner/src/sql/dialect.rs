@@ -81,6 +81,11 @@ impl Dialect for FlinkDialect {
         if word.keyword == Keyword::TABLE && parser.peek_nth_token(1).token != Token::LParen {
             return Some(table_argument(parser));
         }
+        // Flink's other name of CEIL, which takes a unit too.
+        if word.value.eq_ignore_ascii_case("CEILING") && parser.peek_nth_token(1).token == Token::LParen {
+            parser.next_token();
+            return Some(parser.parse_ceil_floor_expr(true));
+        }
         json_syntax::function(parser).or_else(|| expressions::prefix(parser))
     }
 

@@ -1,6 +1,6 @@
 //! `INTERVAL '...' unit [TO unit]` in Flink's form: the text has one number per unit, with the separators of a clock.
 
-use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, Interval, Value, ValueWithSpan};
+use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, Interval, UnaryOperator, Value, ValueWithSpan};
 
 use crate::ast::not_written;
 
@@ -16,9 +16,31 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
+/// Returns true if the first unit of a literal is an hour or shorter.
+pub(crate) fn is_within_day(interval: &Interval) -> bool {
+    let first = interval.leading_field.as_ref().and_then(unit);
+    first.is_some_and(|first| match UNITS[first] {
+        Unit::Micros(length) => length < DAY,
+        Unit::Seconds => true,
+        Unit::Months(_) => false,
+    })
+}
+
 /// Returns the length of a literal, or the reason why it is invalid.
 pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
-    let text = match interval.value.as_ref() {
+    // `INTERVAL -'1' DAY` has the sign before the text.
+    let (is_negated, value) = match interval.value.as_ref() {
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => (true, expr.as_ref()),
+        Expr::UnaryOp {
+            op: UnaryOperator::Plus,
+            expr,
+        } => (false, expr.as_ref()),
+        value => (false, value),
+    };
+    let text = match value {
         Expr::Value(ValueWithSpan {
             value: Value::SingleQuotedString(text) | Value::Number(text, _),
             ..
@@ -82,7 +104,7 @@ pub(crate) fn span(interval: &Interval) -> Result<Span, String> {
         };
         *total = total.checked_add(value).ok_or_else(wrong)?;
     }
-    let sign = if negative { -1 } else { 1 };
+    let sign = if negative == is_negated { 1 } else { -1 };
     Ok(if matches!(UNITS[first], Unit::Months(_)) {
         Span::Months(months * sign)
     } else {

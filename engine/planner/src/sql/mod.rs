@@ -28,8 +28,10 @@ mod hints;
 mod interval;
 mod json_syntax;
 mod like;
+mod local_time;
 mod messages;
 mod output_names;
+mod overlaps;
 mod query;
 mod redact;
 mod relations;
@@ -43,6 +45,7 @@ mod sink;
 mod statement;
 mod statement_parser;
 mod table;
+mod temporal;
 mod tokens;
 pub(crate) mod type_planner;
 mod types;
@@ -70,6 +73,7 @@ pub(crate) fn new_catalog(options: &PlanOptions) -> Catalog {
     let mut expr_planners: Vec<Arc<dyn ExprPlanner>> = vec![
         Arc::new(decimals::DecimalArithmetic),
         Arc::new(element_access::ElementAccess),
+        Arc::new(temporal::TemporalArithmetic),
     ];
     expr_planners.extend(SessionStateDefaults::default_expr_planners());
     let dialect = catalog::Dialect {

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::group_windows::SpannedError;
 use super::tokens::line_column;
-use super::{casts, diagnose, error_places, rewrite, semantics, values};
+use super::{casts, diagnose, error_places, local_time, rewrite, semantics, values};
 use crate::catalog::Catalog;
 use crate::error::{Error, Location};
 
@@ -130,7 +130,12 @@ pub(crate) fn analyze(catalog: &Catalog, plan: LogicalPlan) -> Result<LogicalPla
     let plan = semantics::before_coercion(plan)?;
     let plan = plan.transform_up_with_subqueries(casts::mark)?.data;
     let plan = Analyzer::new().execute_and_check(plan, catalog.config(), |_, _| {})?;
-    let plan = plan.transform_up_with_subqueries(casts::refuse_implicit)?.data;
+    let mut plan = plan.transform_up_with_subqueries(casts::refuse_implicit)?.data;
+    if let Some(zone) = catalog.local_time_zone() {
+        plan = plan
+            .transform_up_with_subqueries(|plan| local_time::rewrite(plan, zone))?
+            .data;
+    }
     let plan = plan.transform_up_with_subqueries(casts::lower)?.data;
     Ok(plan)
 }

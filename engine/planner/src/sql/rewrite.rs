@@ -16,6 +16,7 @@ use super::interval;
 use super::output_names::{name_fields, name_outputs};
 use super::reserved::{is_reserved, reserved};
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
+use super::{local_time, overlaps, temporal};
 use crate::ast::{call, call_parts, take, text};
 use crate::catalog::Catalog;
 use crate::functions::{self, Functions};
@@ -34,6 +35,7 @@ fn run<T: VisitMut>(target: &mut T, catalog: &Catalog) -> Vec<SpannedError> {
     let mut rewrite = Rewrite {
         functions: catalog.functions(),
         batch_now_us: catalog.batch_now_us,
+        local_time_zone: catalog.local_time_zone(),
         errors: Vec::new(),
     };
     match target.visit(&mut rewrite) {
@@ -45,6 +47,8 @@ struct Rewrite<'a> {
     functions: &'a Functions,
     /// Value of `NOW()` and the like if it is the same for all rows, in microseconds since the epoch.
     batch_now_us: Option<i64>,
+    /// Time zone of the session, unless it is UTC.
+    local_time_zone: Option<&'a str>,
     errors: Vec<SpannedError>,
 }
 
@@ -141,6 +145,10 @@ impl VisitorMut for Rewrite<'_> {
                 self.unit_argument(function);
             }
         }
+        if let Some(overlaps) = overlaps::expanded(expr) {
+            *expr = overlaps;
+        }
+        temporal::mark(expr);
         ControlFlow::Continue(())
     }
 
@@ -274,6 +282,8 @@ fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
         DataType::Custom(name, arguments) if name.to_string().eq_ignore_ascii_case("TIMESTAMP_LTZ") => {
             arguments.first().and_then(|digits| digits.parse().ok())
         }
+        // The default of TIME is whole seconds.
+        DataType::Time(digits, _) => Some(digits.unwrap_or(0)),
         _ => None,
     };
     if let Some(digits) = digits {
@@ -414,6 +424,12 @@ impl Rewrite<'_> {
         if let Some(reason) = functions::invalid_constant(&lower, function) {
             self.errors
                 .push((format!("{} {reason}", ident.value.to_ascii_uppercase()), ident.span));
+            return;
+        }
+        if let Some(zone) = self.local_time_zone
+            && let Some(call) = local_time::call(&lower, function, zone, ident.span)
+        {
+            *expr = call;
             return;
         }
         functions::complete(&lower, function);

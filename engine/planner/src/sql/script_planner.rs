@@ -14,7 +14,7 @@ use millstream_proto::spec::{did_you_mean, parse_flink_duration};
 use super::hints::{declare_hinted_tables, hinted_table};
 use super::query::{plan as plan_query, typed_expressions};
 use super::reserved::{is_reserved, reserved};
-use super::settings::set;
+use super::settings::{LOCAL_TIME_ZONE, set};
 use super::sink::{check_names, project_to_sink, rename_columns, sink_table};
 use super::statement::{self, Statement, StatementKind};
 use super::table::{columns_of, resolve};
@@ -22,6 +22,7 @@ use super::tokens::{Name, place};
 use super::{diagnose, new_catalog, output_names, script};
 use crate::catalog::{self, Catalog, Named, OptionDeclaration, TableDeclaration};
 use crate::error::{Error, Errors, Location};
+use crate::functions::Zone;
 use crate::logical::{ConflictStrategy, Insert, InsertInput, Pipeline, Step, Table};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions, Settings};
 
@@ -46,6 +47,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
         .iter()
         .any(|statement| matches!(statement.kind, StatementKind::Explain(_)));
     planner.settings.explain = only_explains;
+    planner.set_local_time_zone(&statements);
     for statement in statements {
         planner.statement(statement);
     }
@@ -130,6 +132,30 @@ impl ScriptPlanner<'_> {
         };
         if let Err(errors) = outcome {
             self.errors.extend(errors);
+        }
+    }
+
+    /// Sets the time zone of the whole script: queries are planned in the order of the text, but Flink evaluates views
+    /// and computed columns with the zone of the statement that reads them.
+    fn set_local_time_zone(&mut self, statements: &[Statement]) {
+        let mut chosen: Option<&str> = None;
+        for statement in statements {
+            let StatementKind::Set { key, value } = &statement.kind else {
+                continue;
+            };
+            // An invalid name is reported where the statement is processed.
+            if key != LOCAL_TIME_ZONE || Zone::new(value).is_err() {
+                continue;
+            }
+            match chosen {
+                None => self.catalog.set_local_time_zone(value),
+                Some(first) if first != value => self.errors.push(Error {
+                    location: statement.location.clone(),
+                    message: format!("'{key}' is '{first}' already: a script has one time zone"),
+                }),
+                Some(_) => {}
+            }
+            chosen.get_or_insert(value);
         }
     }
 

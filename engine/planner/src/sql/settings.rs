@@ -7,6 +7,7 @@ use super::script;
 use super::statement::StatementKind;
 use crate::catalog::{self, TableDeclaration};
 use crate::error::{Error, Errors};
+use crate::functions::Zone;
 use crate::{Mode, Settings};
 
 /// Keys of `SET` that have an effect, in the planner or in the engine.
@@ -29,8 +30,11 @@ pub const SETTING_KEYS: &[&str] = &[
     "state.checkpoints.dir",
     "table.exec.source.idle-timeout",
     "table.exec.state.ttl",
-    "table.local-time-zone",
+    LOCAL_TIME_ZONE,
 ];
+
+/// Key of the session's time zone.
+pub(super) const LOCAL_TIME_ZONE: &str = "table.local-time-zone";
 
 /// Keys of Flink that resemble a supported key.
 const FLINK: &[&str] = &[
@@ -157,8 +161,13 @@ pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(),
         "table.exec.state.ttl" => {
             settings.state_ttl = Some(parse_flink_duration(value)?).filter(|ttl| !ttl.is_zero());
         }
-        "table.local-time-zone" if !matches!(value, "UTC" | "Etc/UTC" | "GMT" | "Z" | "+00:00") => {
-            return Err(format!("'{key}' is always UTC here: leave it out"));
+        LOCAL_TIME_ZONE => {
+            // The clock of the machine has no influence on results.
+            if value.eq_ignore_ascii_case("default") {
+                return Err(format!("'{key}' needs the name of a time zone; UTC is the default"));
+            }
+            Zone::new(value).map_err(|message| format!("'{key}': {message}"))?;
+            settings.local_time_zone = Some(value.to_owned());
         }
         _ => {
             settings.other.insert(key.to_owned(), value.to_owned());

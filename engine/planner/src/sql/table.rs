@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::Expr;
 use datafusion::sql::sqlparser::ast;
 use millstream_connectors::{MetadataColumn, TableDefinition};
 use millstream_graph::sql_type;
@@ -17,6 +18,7 @@ use super::reserved::{is_reserved, reserved};
 use super::script::identifier;
 use crate::catalog::{self, Catalog, ColumnDeclaration, ColumnKind, Named, TableDeclaration, WatermarkClause};
 use crate::error::{Error, Location};
+use crate::functions;
 use crate::logical::{DefinitionRef, Table, TableColumn, WatermarkDeclaration};
 
 /// Default idle timeout: a caught-up split without rows for this long no longer holds the watermark back.
@@ -287,6 +289,13 @@ fn watermark(
             sql_type::name(&data_type)
         )));
     }
+    // Windows over instants are those of local times, and so is the watermark.
+    let expression = match (catalog.local_time_zone(), &data_type) {
+        (Some(zone), DataType::Timestamp(_, Some(_))) => {
+            functions::to_local_watermark().call(vec![expression, Expr::Literal(ScalarValue::from(zone), None)])
+        }
+        _ => expression,
+    };
     // An invalid value is reported with the other options.
     let own_idle_timeout = declaration
         .option(millstream_connectors::registry::IDLE_TIMEOUT)

@@ -158,7 +158,14 @@ fn window(
         .into_iter()
         .map(|key| column(key, input.schema(), context))
         .collect::<Result<Vec<_>>>()?;
-    node(input, window, time_column, partition_by)
+    let zone = context.context_provider().options().execution.time_zone.clone();
+    node(
+        input,
+        window,
+        time_column,
+        partition_by,
+        zone.filter(|zone| zone != "UTC"),
+    )
 }
 
 /// Returns the arguments in the order of the parameters.
@@ -348,12 +355,14 @@ pub(crate) fn with_offset(window: WindowFunction, offset: i64) -> Result<WindowF
     })
 }
 
-/// Returns the node, with its three columns after those of its input.
-pub(crate) fn node(
+/// Returns the node, with its three columns after those of its input. `zone` is the session's time zone, unless it is
+/// UTC.
+fn node(
     input: LogicalPlan,
     window: WindowFunction,
     time_column: Column,
     partition_by: Vec<Column>,
+    zone: Option<String>,
 ) -> Result<LogicalPlan> {
     let time_type = input.schema().field_from_column(&time_column)?.data_type().clone();
     if !matches!(time_type, DataType::Timestamp(..)) {
@@ -363,6 +372,7 @@ pub(crate) fn node(
             sql_type::name(&time_type)
         ));
     }
+    let zone = zone.filter(|_| matches!(time_type, DataType::Timestamp(_, Some(_))));
     let mut fields: Vec<(Option<TableReference>, Arc<Field>)> = input
         .schema()
         .iter()
@@ -389,6 +399,7 @@ pub(crate) fn node(
             window,
             time_column,
             partition_by,
+            zone: zone.map(Arc::from),
             schema: Arc::new(schema),
             keep_all_columns: false,
         }),

@@ -304,7 +304,7 @@ fn common_window(cx: &Context<'_>, left: &PreparedSide, right: &PreparedSide) ->
         .collect();
     for &(a, b, _) in &pairs {
         let equal = |bound| pairs.contains(&(a, b, bound));
-        let end = equal(Bound::End) || equal(Bound::Time);
+        let end = equal(Bound::End) || equal(Bound::Time) || equal(Bound::Instant);
         let alike = cx.windows[a].window == cx.windows[b].window;
         // For equal window definitions, one bound determines the other.
         let complete = (equal(Bound::Start) && end)

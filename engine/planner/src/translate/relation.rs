@@ -67,9 +67,12 @@ pub(super) enum Bound {
     End,
     /// `window_time`, which is the end less 1 ms.
     Time,
+    /// `window_time` of a window whose bounds are local times: the instant of the end less 1 ms.
+    Instant,
 }
 
 impl Bound {
+    /// The columns of a `WindowAssign` node.
     pub(super) const ALL: [Bound; 3] = [Bound::Start, Bound::End, Bound::Time];
 
     pub(super) fn virtual_index(self) -> usize {
@@ -78,9 +81,11 @@ impl Bound {
 }
 
 /// A window that rows belong to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct WindowInfo {
     pub window: Window,
+    /// Time zone of the bounds if they are local times; see [`local_time`](super::local_time).
+    pub zone: Option<Arc<str>>,
     /// True for windows of processing time: no operator downstream may wait for their end.
     pub processing_time: bool,
 }
@@ -285,6 +290,7 @@ pub(super) fn common_columns(
             (Attribute::Window(a, bound), Attribute::Window(b, other)) => {
                 bound == other
                     && windows[a].window == windows[b].window
+                    && windows[a].zone == windows[b].zone
                     && windows[a].processing_time == windows[b].processing_time
             }
             (a, b) => a == b,

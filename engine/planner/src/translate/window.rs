@@ -7,8 +7,9 @@ use datafusion::physical_expr::expressions::Column;
 use millstream_graph::Window;
 
 use super::context::{Context, Result};
+use super::local_time;
 use super::pending::{materialize_if_volatile, resolve};
-use super::relation::{Attribute, Bound, ColumnInfo, Pending, PendingWindow, Relation, WindowInfo};
+use super::relation::{Attribute, Bound, ColumnInfo, Pending, PendingWindow, Relation, WindowId, WindowInfo};
 use crate::logical::{WINDOW_COLUMNS, WindowFunction, WindowTableFunction};
 
 /// Returns the relation with a pending window.
@@ -36,6 +37,12 @@ pub(super) fn window_function(
         Vec::new()
     };
 
+    let zone = function.zone.as_deref();
+    let window = match zone {
+        Some(zone) if !event_time => local_time::of_processing_time(cx, window, zone)?,
+        _ => window,
+    };
+
     let read = |&index: &usize| -> PhysicalExprRef { Arc::new(Column::new(&input.columns[index].name, index)) };
     let read: Vec<PhysicalExprRef> = carried.iter().map(read).collect();
     let input = materialize_if_volatile(cx, input, &read)?;
@@ -43,12 +50,17 @@ pub(super) fn window_function(
     let id = cx.windows.len();
     cx.windows.push(WindowInfo {
         window,
+        zone: function.zone.clone(),
         processing_time: !event_time,
     });
     let mut branches = input.branches;
     for branch in &mut branches {
         branch.carried = carried.iter().map(|&index| branch.exprs[index].clone()).collect();
-        branch.exprs.extend(Bound::ALL.map(virtual_bound));
+        if let (Some(zone), true, Some(time)) = (zone, event_time, branch.carried.first_mut()) {
+            *time = local_time::to_local(cx, time.clone(), zone);
+        }
+        let bounds = Bound::ALL.map(|bound| in_zone(cx, id, bound, virtual_bound(bound)));
+        branch.exprs.extend(bounds);
     }
     let mut columns = input.columns;
     let first = function.schema.fields().len() - WINDOW_COLUMNS.len();
@@ -56,7 +68,13 @@ pub(super) fn window_function(
         columns.push(ColumnInfo {
             name: field.name().clone(),
             data_type: field.data_type().clone(),
-            attribute: Attribute::Window(id, bound),
+            attribute: Attribute::Window(
+                id,
+                match bound {
+                    Bound::Time if event_time && zone.is_some() => Bound::Instant,
+                    bound => bound,
+                },
+            ),
             origin: None,
         });
     }
@@ -125,14 +143,14 @@ fn follows_watermark(cx: &Context<'_>, column: &ColumnInfo) -> Result<bool> {
     match column.attribute {
         Attribute::EventTime => Ok(true),
         Attribute::ProcessingTime => Ok(false),
-        Attribute::Window(id, Bound::Time) if !cx.windows[id].processing_time => Ok(true),
+        Attribute::Window(id, Bound::Time | Bound::Instant) if !cx.windows[id].processing_time => Ok(true),
         Attribute::Window(_, bound) => Err(cx.error(format!(
             "`{}` is a window's {}, not a time attribute: windows over windows use the column `window_time`",
             column.name,
             match bound {
                 Bound::Start => "start",
                 Bound::End => "end",
-                Bound::Time => "time on the clock",
+                Bound::Time | Bound::Instant => "time on the clock",
             }
         ))),
         Attribute::None => Err(cx.error(missing_event_time(cx, column))),
@@ -169,6 +187,16 @@ fn missing_event_time(cx: &Context<'_>, column: &ColumnInfo) -> String {
              `WATERMARK FOR {name} AS {name} - INTERVAL '5' SECOND` (in YAML: `event_time: {{ column: {name}, \
              out_of_orderness: 5s }}`)"
         ),
+    }
+}
+
+/// Returns a column of a window as queries see it: `bound` is the operators' one, with `Bound::Time` for `window_time`.
+pub(super) fn in_zone(cx: &Context<'_>, id: WindowId, bound: Bound, of_operator: PhysicalExprRef) -> PhysicalExprRef {
+    let info = &cx.windows[id];
+    match (&info.zone, bound, info.processing_time) {
+        (Some(zone), Bound::Start | Bound::End, true) => local_time::to_local(cx, of_operator, zone),
+        (Some(zone), Bound::Time | Bound::Instant, false) => local_time::to_instant(cx, of_operator, zone),
+        _ => of_operator,
     }
 }
 

@@ -8,8 +8,8 @@ use arrow::compute::{cast, filter_record_batch, max};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use arrow_array::RecordBatch;
 use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
+use datafusion::physical_expr::{PhysicalExprRef, ScalarFunctionExpr};
 use millstream_graph::Watermark;
 
 use crate::Error;
@@ -19,7 +19,7 @@ use crate::operator::Timestamp;
 pub(super) struct EventTime {
     column: usize,
     expression: PhysicalExprRef,
-    /// True if the expression is the column plus or minus a constant.
+    /// True if the expression is the column plus or minus a constant, or the local time of that.
     is_shift: bool,
     max_future_us: Option<i64>,
 }
@@ -109,6 +109,12 @@ fn is_shift(expression: &PhysicalExprRef, column: usize) -> bool {
     };
     if is_time(expression) {
         return true;
+    }
+    if let Some(function) = expression.downcast_ref::<ScalarFunctionExpr>()
+        && function.name() == millstream_graph::LOCAL_WATERMARK
+        && let Some(inner) = function.args().first()
+    {
+        return is_shift(inner, column);
     }
     expression.downcast_ref::<BinaryExpr>().is_some_and(|binary| {
         matches!(binary.op(), Operator::Plus | Operator::Minus)

@@ -43,6 +43,10 @@ const SYNTAX: &[(&str, &str)] = &[
         "TIMESTAMPDIFF",
         "TIMESTAMPDIFF(DAY, DATE '2024-01-01', DATE '2024-01-02')",
     ),
+    (
+        "OVERLAPS",
+        "(DATE '2024-01-01', DATE '2024-01-02') OVERLAPS (DATE '2024-01-02', DATE '2024-01-03')",
+    ),
     ("CASE", "CASE WHEN 1 = 1 THEN 2 END"),
     ("CAST", "CAST(1 AS STRING)"),
     ("TRY_CAST", "TRY_CAST('x' AS INT)"),

@@ -23,6 +23,7 @@ use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, columns_of, is_virtual,
     substitute,
 };
+use super::window::in_zone;
 use crate::functions::{Functions, PartialState};
 
 use grouping_sets::grouping_sets;
@@ -276,8 +277,10 @@ fn group_window(cx: &Context<'_>, keys: &[Key], input: &Relation) -> Result<Opti
             keys.iter()
                 .any(|key| key.info.attribute == Attribute::Window(id, bound))
         };
-        let complete =
-            has(Bound::End) || has(Bound::Time) || (has(Bound::Start) && cx.windows[id].start_determines_end());
+        let complete = has(Bound::End)
+            || has(Bound::Time)
+            || has(Bound::Instant)
+            || (has(Bound::Start) && cx.windows[id].start_determines_end());
         // If rows carry their window already, its end must be one of the input's columns.
         let pending = matches!(&input.pending, Pending::Window(pending) if pending.id == id);
         let end_known = pending || input.column_with(Attribute::Window(id, Bound::End)).is_some();
@@ -327,7 +330,7 @@ fn check_session(cx: &Context<'_>, input: &Relation, keys: &[&Key]) -> Result<()
 
 /// Returns true if a local aggregate can run before the exchange and its results are small.
 fn two_phase(cx: &Context<'_>, id: WindowId, calls: &[Call], is_fused: bool) -> bool {
-    let window = cx.windows[id];
+    let window = &cx.windows[id];
     if window.processing_time || cx.is_late_output_used() {
         return false;
     }
@@ -372,9 +375,14 @@ fn aggregate_output(
                     .map(|&index| {
                         let wanted = &input.columns[index];
                         let made = match wanted.attribute {
-                            Attribute::Window(_, Bound::Start) => start.clone(),
-                            Attribute::Window(_, Bound::End) => end.clone(),
-                            _ => window_time(&end),
+                            Attribute::Window(id, bound @ Bound::Start) => in_zone(cx, id, bound, start.clone()),
+                            Attribute::Window(id, bound @ Bound::End) => in_zone(cx, id, bound, end.clone()),
+                            Attribute::Window(id, bound @ (Bound::Time | Bound::Instant)) => {
+                                in_zone(cx, id, bound, window_time(&end))
+                            }
+                            Attribute::EventTime | Attribute::ProcessingTime | Attribute::None => {
+                                return Err(cx.error("a column of a window was lost before the GROUP BY"));
+                            }
                         };
                         Ok((index, cast_if_needed(cx, made, &schema, &wanted.data_type)?))
                     })
