@@ -273,6 +273,9 @@ pub struct WindowTopN {
     pub from: u64,
     /// Last rank that is emitted.
     pub to: u64,
+    /// True if the last of rows of equal order to come is the first of them; otherwise the first to come is. Only for
+    /// a single rank (`to` is 1).
+    pub prefers_last: bool,
     /// True if the rank is a column of the output.
     pub emit_rank: bool,
 }

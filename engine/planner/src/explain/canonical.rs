@@ -63,6 +63,9 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
         Operator::DynamicFilter(filter) => put(&mut text, &format!("{filter:?}")),
         Operator::WindowTopN(top) => {
             put(&mut text, &format!("{:?} {:?}", top.window, top.partition));
+            if top.prefers_last {
+                put(&mut text, "last");
+            }
             for sort in &top.order {
                 literals(&sort.expr, &mut text);
             }

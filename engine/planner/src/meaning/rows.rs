@@ -400,6 +400,7 @@ impl SymbolicEvaluation<'_> {
             order,
             from,
             to,
+            prefers_last,
             // The result is computed when the window fires.
             emit_rank: _,
         } = top;
@@ -421,7 +422,8 @@ impl SymbolicEvaluation<'_> {
             })
         });
         meaning.add(Aspect::Order, sorts);
-        meaning.add(Aspect::Ranks, [Item::new(format!("{from} to {to}"))]);
+        let last = if *prefers_last { ", the last of equal rows" } else { "" };
+        meaning.add(Aspect::Ranks, [Item::new(format!("{from} to {to}{last}"))]);
         let columns =
             (0..schema.fields().len()).map(|column| of_all(&input, |branch| column_item(&branch.columns, column)));
         let columns: Vec<Item> = columns.collect();

@@ -9,7 +9,27 @@ use millstream_graph::{Operator, Port, WindowTopN};
 use super::builder::{InputEdge, keyed_exchange};
 use super::calc::RANK_UNBOUNDED;
 use super::context::{Context, Result};
-use super::relation::{Attribute, Branch, Pending, Relation, VIRTUAL_RANK, column, columns_of, stream, substitute};
+use super::relation::{
+    Attribute, Bound, Branch, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column, columns_of, stream,
+    substitute,
+};
+
+/// Returns true if the rank selects the row of the latest event time. As in Flink's de-duplication, it is then the last
+/// to come of several rows with that time; other orders prefer the first to come.
+fn is_latest_row(cx: &Context<'_>, relation: &Relation, rank: &PendingRank) -> bool {
+    let ([sort], Some(1)) = (rank.order.as_slice(), rank.to) else {
+        return false;
+    };
+    let ordered = relation.columns.iter().zip(&relation.branches[0].exprs);
+    let of_order =
+        ordered.filter(|(_, expr)| bare_column(expr).is_some() && bare_column(expr) == bare_column(&sort.expr));
+    sort.options.descending
+        && of_order.into_iter().any(|(column, _)| match column.attribute {
+            Attribute::EventTime => true,
+            Attribute::Window(id, Bound::Time | Bound::Instant) => !cx.windows[id].processing_time,
+            Attribute::Window(..) | Attribute::ProcessingTime | Attribute::None => false,
+        })
+}
 
 /// Makes the node of a pending rank.
 pub(super) fn top_n(cx: &mut Context<'_>, relation: Relation) -> Result<Relation> {
@@ -46,12 +66,14 @@ pub(super) fn top_n(cx: &mut Context<'_>, relation: Relation) -> Result<Relation
             exchange: exchange.clone(),
         })
         .collect();
+    let prefers_last = is_latest_row(cx, &relation, &rank);
     let operator = Operator::WindowTopN(WindowTopN {
         window: rank.window,
         partition: rank.partition,
         order: rank.order,
         from: rank.from,
         to,
+        prefers_last,
         emit_rank,
     });
     let node = cx.add("top-n", operator, edges, output, parallelism);

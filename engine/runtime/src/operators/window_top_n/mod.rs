@@ -96,6 +96,7 @@ impl WindowTopN {
             order: node.order.clone(),
             converter: (!order.is_empty()).then(|| RowConverter::new(order)).transpose()?,
             rows_max,
+            prefers_last: node.prefers_last,
         };
         let (panes, last_epoch) = WindowPanes::restore(context, INLINE_VERSION, |epoch: u32| {
             RankedRows::new(&ranking, epoch + 1)

@@ -2,7 +2,10 @@
 //!
 //! Rows are references into the batches they came in. A row that is not among the first is dropped after one comparison
 //! of its encoded order key with the last ranked one. Batches are rewritten when most of their rows have been
-//! displaced. Rows of equal order are ranked in the order in which they came.
+//! displaced. Rows of equal order are ranked in the order in which they came, or the last one first
+//! ([`Ranking::prefers_last`]).
+
+use std::cmp::Ordering;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{FieldRef, SchemaRef};
@@ -37,6 +40,8 @@ pub(crate) struct Ranking {
     pub converter: Option<RowConverter>,
     /// Maximal number of ranked rows per partition.
     pub rows_max: usize,
+    /// True if a row is ranked before those of equal order that came before it; otherwise after them.
+    pub prefers_last: bool,
 }
 
 /// A ranked row.
@@ -125,7 +130,11 @@ impl RankedRows {
             let ranked = &mut self.ranked[*group as usize];
             let is_full = ranked.len() == ranking.rows_max;
             let key = order.as_ref().map(|order| order.row(row));
-            let is_before = |other: &RankedRow| other.order.as_ref().map(OwnedRow::row) <= key;
+            let is_before = |other: &RankedRow| match other.order.as_ref().map(OwnedRow::row).cmp(&key) {
+                Ordering::Less => true,
+                Ordering::Equal => !ranking.prefers_last,
+                Ordering::Greater => false,
+            };
             if ranking.rows_max == 0 || (is_full && ranked.last().is_some_and(is_before)) {
                 continue;
             }

@@ -37,10 +37,20 @@ fn run(from: u64, to: u64, batches: &[&[Row]], memory_bytes: usize, cuts: &[Opti
         )],
         from,
         to,
+        prefers_last: false,
         emit_rank: true,
     };
+    run_node(&node, batches, memory_bytes, cuts)
+}
+
+fn run_node(
+    node: &graph::WindowTopN,
+    batches: &[&[Row]],
+    memory_bytes: usize,
+    cuts: &[Option<Option<usize>>],
+) -> Vec<String> {
     let make = |context: OperatorContext| -> Box<dyn Operator> {
-        Box::new(WindowTopN::new("top-n", &node, &schema(false), &schema(true), context).unwrap())
+        Box::new(WindowTopN::new("top-n", node, &schema(false), &schema(true), context).unwrap())
     };
     let mut subtasks = Subtasks::new(&make, &[2], memory_bytes);
     for (at, rows) in batches.iter().enumerate() {
@@ -122,4 +132,34 @@ fn the_first_rows_of_each_partition_are_emitted_in_order() {
         );
         check(2, 2, &[&[(10, 1, 5), (10, 1, 7), (10, 1, 9)]], &["0,10,1,7,2"]);
     });
+}
+
+#[test]
+fn the_last_of_equal_rows_is_the_first_if_it_is_preferred() {
+    let batches: &[&[Row]] = &[
+        &[(10, 1, 5), (10, 1, 7), (20, 1, 1)],
+        &[(10, 0, 9), (10, 1, 6), (20, 0, 2)],
+        &[(20, 1, 4), (20, 1, 3)],
+    ];
+    for (prefers_last, expected) in [
+        (true, ["0,10,1,6,1", "10,20,1,3,1"]),
+        (false, ["0,10,1,5,1", "10,20,1,1,1"]),
+    ] {
+        let node = graph::WindowTopN {
+            window: WindowColumns { start: 0, end: 1 },
+            partition: Vec::new(),
+            order: vec![PhysicalSortExpr::new(
+                Arc::new(Column::new("k", 2)),
+                SortOptions::new(true, false),
+            )],
+            from: 1,
+            to: 1,
+            prefers_last,
+            emit_rank: true,
+        };
+        for memory_bytes in [1, usize::MAX] {
+            let rows = on_own_thread(|| run_node(&node, batches, memory_bytes, &[Some(Some(1)), Some(Some(1))]));
+            assert_eq!(rows, expected);
+        }
+    }
 }
