@@ -97,7 +97,7 @@ impl Pass<'_> {
                 };
                 let message = format!(
                     "{described} is append-only, but the query updates its rows: {}. Write to a table of `upsert-kafka`, \
-                     of `kafka` with 'format' = 'debezium-json', or of `print`{window}",
+                     of `kafka` or `filesystem` with 'format' = 'debezium-json', or of `print`{window}",
                     self.described_cause(from)
                 );
                 return Err(self.error(node, message));
@@ -172,6 +172,7 @@ impl Pass<'_> {
         let mut wrong = expressions(calc).filter(|expr| is_volatile(expr));
         let mut wrong = wrong.find(|expr| is_retracted || calc.filter.as_ref().is_some_and(|filter| filter == *expr));
         let Some(expr) = wrong.take() else { return Ok(()) };
+        let called = volatile_call(expr);
         let inputs = self.graph.inputs(node).map(|edge| edge.from);
         let cause = inputs.map(|from| self.described_cause(from)).next().unwrap_or_default();
         Err(self.error(
@@ -179,7 +180,7 @@ impl Pass<'_> {
             format!(
                 "`{}` has another value each time it is evaluated, so a row that it was part of could not be retracted: \
                  {cause}. Compute it before the rows are updated, or write them to a table with their key as PRIMARY KEY",
-                crate::explain::expression(expr)
+                crate::explain::expression(called)
             ),
         ))
     }
@@ -250,6 +251,12 @@ impl Pass<'_> {
             _ => "it has a GROUP BY without a window".to_owned(),
         }
     }
+}
+
+/// Returns the innermost volatile expression.
+fn volatile_call(expr: &PhysicalExprRef) -> &PhysicalExprRef {
+    let volatile = expr.children().into_iter().find(|child| is_volatile(child));
+    volatile.map_or(expr, volatile_call)
 }
 
 fn expressions(calc: &Calc) -> impl Iterator<Item = &PhysicalExprRef> {

@@ -124,17 +124,15 @@ pub(super) fn unite(graph: &mut JobGraph) {
     if mixed.is_empty() {
         return;
     }
+    let schemas = mixed.iter().map(|&index| graph.edge_schema(&graph.edges[index]));
+    let schemas: Vec<SchemaRef> = schemas.collect();
     let old = std::mem::take(&mut graph.nodes);
     let mut names: HashSet<OperatorId> = old.iter().map(|node| node.id.clone()).collect();
     let mut added: Vec<(usize, Node)> = Vec::new();
-    for &index in &mixed {
+    for (&index, schema) in mixed.iter().zip(&schemas) {
         let edge = &graph.edges[index];
-        let schema = match edge.port {
-            Port::Main => old[edge.from].output.schema.clone(),
-            Port::Late(_) | Port::DeadLetters => millstream_graph::dead_letter_schema(),
-        };
         let id = unique_id(&old[edge.to].id, &mut names);
-        added.push((index, insertions(id, &schema, old[edge.from].parallelism)));
+        added.push((index, insertions(id, schema, old[edge.from].parallelism)));
     }
     // Nodes stay in topological order: a new one directly precedes its consumer.
     let mut new_index = vec![0; old.len()];
