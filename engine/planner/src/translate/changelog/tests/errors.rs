@@ -17,26 +17,26 @@ fn an_append_only_sink_takes_no_changes() {
     check(
         &format!("{out} INSERT INTO out SELECT count(*) FROM clicks;"),
         expect![[r#"
-            refused: 11:60: table `out` (append) is append-only, but the query updates its rows: it has a GROUP BY without a window. Write to a table of `upsert-kafka`, of `kafka` with 'format' = 'debezium-json', or of `print`, or group by a window (TUMBLE, HOP, CUMULATE or SESSION)
+            refused: 11:60: table `out` (append) is append-only, but the query updates its rows: it has a GROUP BY without a window. Write to a table of `upsert-kafka`, of `kafka` or `filesystem` with 'format' = 'debezium-json', or of `print`, or group by a window (TUMBLE, HOP, CUMULATE or SESSION)
         "#]],
     );
     check(
         &format!("{out} INSERT INTO out SELECT DISTINCT k FROM clicks;"),
         expect![[r#"
-            refused: 11:60: table `out` (append) is append-only, but the query updates its rows: it has a GROUP BY, DISTINCT or UNION without a window. Write to a table of `upsert-kafka`, of `kafka` with 'format' = 'debezium-json', or of `print`, or group by a window (TUMBLE, HOP, CUMULATE or SESSION)
+            refused: 11:60: table `out` (append) is append-only, but the query updates its rows: it has a GROUP BY, DISTINCT or UNION without a window. Write to a table of `upsert-kafka`, of `kafka` or `filesystem` with 'format' = 'debezium-json', or of `print`, or group by a window (TUMBLE, HOP, CUMULATE or SESSION)
         "#]],
     );
     check(
         &format!("{out} INSERT INTO out SELECT id FROM orders;"),
         expect![[r#"
-        refused: 11:60: table `out` (append) is append-only, but the query updates its rows: it reads the changes of table `orders` (cdc). Write to a table of `upsert-kafka`, of `kafka` with 'format' = 'debezium-json', or of `print`
-    "#]],
+            refused: 11:60: table `out` (append) is append-only, but the query updates its rows: it reads the changes of table `orders` (cdc). Write to a table of `upsert-kafka`, of `kafka` or `filesystem` with 'format' = 'debezium-json', or of `print`
+        "#]],
     );
     check(
         &format!("{out} INSERT INTO out SELECT id FROM logs;"),
         expect![[r#"
-        refused: 11:60: table `out` (append) is append-only, but the query updates its rows: it reads the changes of table `logs` (cdc). Write to a table of `upsert-kafka`, of `kafka` with 'format' = 'debezium-json', or of `print`
-    "#]],
+            refused: 11:60: table `out` (append) is append-only, but the query updates its rows: it reads the changes of table `logs` (cdc). Write to a table of `upsert-kafka`, of `kafka` or `filesystem` with 'format' = 'debezium-json', or of `print`
+        "#]],
     );
 }
 
@@ -159,7 +159,7 @@ fn volatile_values_cannot_be_retracted() {
     check(
         &format!("{out} INSERT INTO by_name SELECT name, s FROM {sums} WHERE RAND() < 0.5;"),
         expect![[r#"
-            refused: 12:118: `$comparable(random()) < 0.5` has another value each time it is evaluated, so a row that it was part of could not be retracted: it has a GROUP BY without a window. Compute it before the rows are updated, or write them to a table with their key as PRIMARY KEY
+            refused: 12:118: `random()` has another value each time it is evaluated, so a row that it was part of could not be retracted: it has a GROUP BY without a window. Compute it before the rows are updated, or write them to a table with their key as PRIMARY KEY
         "#]],
     );
     check(
