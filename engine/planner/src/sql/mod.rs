@@ -13,6 +13,7 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use crate::PlanOptions;
 use crate::catalog::{self, Catalog};
 
+mod aggregate_arguments;
 mod alter;
 mod casts;
 mod conversion;

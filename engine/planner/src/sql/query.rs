@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::group_windows::SpannedError;
 use super::tokens::line_column;
-use super::{casts, diagnose, error_places, local_time, rewrite, semantics, values};
+use super::{aggregate_arguments, casts, diagnose, error_places, local_time, rewrite, semantics, values};
 use crate::catalog::Catalog;
 use crate::error::{Error, Location};
 
@@ -137,7 +137,8 @@ pub(crate) fn analyze(catalog: &Catalog, plan: LogicalPlan) -> Result<LogicalPla
             .data;
     }
     let plan = plan.transform_up_with_subqueries(casts::lower)?.data;
-    Ok(plan)
+    plan.transform_up_with_subqueries(aggregate_arguments::check)
+        .map(|transformed| transformed.data)
 }
 
 /// Replaces names of columns by the columns' expressions.

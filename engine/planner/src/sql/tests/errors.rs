@@ -158,6 +158,25 @@ INSERT INTO out1 SELECT CAST(url AS BIGINT), ts FROM bid WHERE CAST(url AS INT) 
     );
 }
 
+/// Arguments of aggregates that would fail for every row.
+#[test]
+fn aggregates_take_values_that_they_can_compute() {
+    let window = "FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end";
+    check(
+        &format!(
+            "INSERT INTO out1 SELECT MAX(MAP[url, price])['x'], window_start {window};
+INSERT INTO out1 SELECT MIN(ARRAY[price])[1], window_start {window};
+INSERT INTO out1 SELECT CAST(PERCENTILE(price, 1.5) AS BIGINT), window_start {window};
+INSERT INTO out1 SELECT CAST(PERCENTILE(price, 0.5) AS BIGINT), window_start {window};"
+        ),
+        expect![[r#"
+            7:25: MAX takes values that have an order, not MAP<STRING, BIGINT>
+            8:25: MIN takes values that have an order, not ARRAY<BIGINT>
+            9:30: PERCENTILE takes a fraction from 0 to 1, not 1.5
+        "#]],
+    );
+}
+
 #[test]
 fn times_with_more_digits_than_microseconds_are_refused() {
     check(
