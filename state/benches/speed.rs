@@ -135,11 +135,11 @@ fn table_hits(keys: u64, value_columns: usize) {
     })
     .unwrap();
     // A permutation of the keys.
-    let mut next = 0;
+    let mut next = 0_u64;
     let mut batch = || -> ArrayRef {
         let numbers = (0..BATCH_ROWS).map(|_| {
             next += 1;
-            (next * 0x9e37_79b9_7f4a_7c15_u64 >> 20) as i64 % keys as i64
+            (next.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as i64 % keys as i64
         });
         Arc::new(Int64Array::from_iter_values(numbers))
     };

@@ -264,12 +264,15 @@ fn carried(expr: &Expr) -> Option<Vec<OptionDeclaration>> {
     Some(pairs.collect())
 }
 
+/// Adds a declared table to the catalog.
+type Declare<'a> = dyn FnMut(&mut Catalog, TableDeclaration) -> Result<(), Vec<Error>> + 'a;
+
 /// Replaces the tables with `OPTIONS` hints in a query by derived tables with these options, which `declare` adds to
 /// the catalog.
 pub(crate) fn declare_hinted_tables(
     catalog: &mut Catalog,
     query: &mut Query,
-    declare: &mut dyn FnMut(&mut Catalog, TableDeclaration) -> Result<(), Vec<Error>>,
+    declare: &mut Declare<'_>,
 ) -> Result<(), Vec<Error>> {
     let mut replace = Replace {
         catalog,
@@ -288,7 +291,7 @@ pub(crate) fn declare_hinted_tables(
 
 struct Replace<'a> {
     catalog: &'a mut Catalog,
-    declare: &'a mut dyn FnMut(&mut Catalog, TableDeclaration) -> Result<(), Vec<Error>>,
+    declare: &'a mut Declare<'a>,
     errors: Vec<Error>,
 }
 
@@ -358,7 +361,7 @@ pub(super) fn hinted_table(
     catalog: &mut Catalog,
     table: &Ident,
     options: &[OptionDeclaration],
-    declare: &mut dyn FnMut(&mut Catalog, TableDeclaration) -> Result<(), Vec<Error>>,
+    declare: &mut Declare<'_>,
 ) -> Result<Option<String>, Vec<Error>> {
     let error = |message: String| {
         Err(vec![Error {
