@@ -146,7 +146,7 @@ CREATE VIEW one AS SELECT 7 AS n;",
         SELECT * FROM (VALUES (1, 'a'), (2, 'b')) AS t
           ok
         SELECT COUNT(*) FROM (VALUES (1), (2)) AS t(a)
-          2:1: a GROUP BY over a stream needs a window: SELECT ... FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end, ... (or HOP, CUMULATE, SESSION)
+          ok
         SELECT price IN (SELECT a FROM (VALUES (1), (2)) AS t(a)) FROM bid
           2:1: a subquery inside an expression is not supported on a stream: write it as a window join (both sides windowed alike, ON window_start and window_end equal)
         INSERT INTO out1 (n, t) (VALUES (1, NOW()))
