@@ -58,8 +58,8 @@ fn time_or_text_text_zone(given: &[DataType]) -> Result<Vec<DataType>> {
 }
 
 fn number_or_texts(given: &[DataType]) -> Result<Vec<DataType>> {
-    match &given[0] {
-        number if number.is_numeric() => {
+    match given.first() {
+        Some(number) if number.is_numeric() => {
             arity(given, &[1, 2])?;
             let first = if number.is_floating() {
                 DataType::Float64
