@@ -93,7 +93,7 @@ pub(super) fn from_properties(
             "security.protocol" => {
                 config.set(*name, value.to_ascii_lowercase());
             }
-            "group.id" if role == Role::Sink => {}
+            "group.id" | "isolation.level" if role == Role::Sink => {}
             "transactional.id" => {
                 let message = "the sink creates the transactional ids; set 'sink.transactional-id-prefix' and \
                                'sink.delivery-guarantee' = 'exactly-once' instead";

@@ -57,10 +57,10 @@ fn table(topic: &str, options: &[&[(&str, &str)]]) -> TableDefinition {
 }
 
 /// Xorshift generator, whose seed is printed.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let seed = std::env::var("CHANGELOG_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed: u64 = seed.unwrap_or_else(|| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
@@ -70,7 +70,7 @@ impl Random {
         Self(seed)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

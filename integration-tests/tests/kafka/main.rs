@@ -5,3 +5,4 @@ mod changelog;
 mod connector;
 mod crash;
 mod exactly_once;
+mod updating;
