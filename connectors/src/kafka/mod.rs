@@ -46,6 +46,7 @@ use futures::future::{BoxFuture, FutureExt};
 use self::option_descriptions::{OPTIONS_OF_FLINK, OPTIONS_SINK, OPTIONS_SOURCE};
 use self::options::{SinkOptions, SourceOptions};
 pub use self::upsert::UpsertKafka;
+use crate::format::FormatSpec;
 use crate::{
     ChangelogSupport, Connector, Error, FlinkOption, MetadataDescription, OptionDescription, OptionError, Role, Sink,
     Source, Split, TableDefinition,
@@ -114,12 +115,8 @@ impl Connector for Kafka {
         }
     }
 
-    fn changelog(&self, table: &TableDefinition, role: Role) -> ChangelogSupport {
-        let layout = match role {
-            Role::Source => SourceOptions::of(table).map(|options| options.layout),
-            Role::Sink => SinkOptions::of(table).map(|options| options.layout),
-        };
-        layout.map_or(ChangelogSupport::Append, |layout| layout.changelog())
+    fn changelog(&self, table: &TableDefinition, _role: Role) -> ChangelogSupport {
+        FormatSpec::of_value(table).map_or(ChangelogSupport::Append, |format| format.changelog())
     }
 
     fn is_bounded(&self, table: &TableDefinition) -> bool {

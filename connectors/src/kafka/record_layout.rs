@@ -48,14 +48,6 @@ impl RecordLayout {
         }
     }
 
-    /// Returns the changes that records represent.
-    pub(super) fn changelog(&self) -> ChangelogSupport {
-        match self.is_upsert {
-            true => ChangelogSupport::Upsert,
-            false => self.value_format.changelog(),
-        }
-    }
-
     /// Returns the columns of the value.
     pub fn value_schema(&self, table: &TableDefinition) -> SchemaRef {
         value_schema(table, &self.value)

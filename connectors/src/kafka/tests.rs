@@ -234,11 +234,15 @@ fn upsert_tables_need_a_primary_key_and_two_formats_of_rows() {
         &["is a row and not a change", "a key is not a change"],
     );
     let with = |option| [formats[0], formats[1], option];
-    check_upsert(&["id"], &with(("key.fields", "id")), &["unknown option 'key.fields'"]);
+    check_upsert(
+        &["id"],
+        &with(("key.fields", "id")),
+        &["the primary key of the table determines"],
+    );
     check_upsert(
         &["id"],
         &with(("scan.startup.mode", "latest-offset")),
-        &["unknown option"],
+        &["read from the beginning"],
     );
 }
 

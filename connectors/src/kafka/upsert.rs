@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use super::Kafka;
 use super::option_descriptions::{OPTIONS_UPSERT_SINK, OPTIONS_UPSERT_SOURCE};
 use super::record_metadata::FORMAT_METADATA_PREFIX;
+use crate::flink_options::{FlinkOption, refused};
 use crate::{
     ChangelogSupport, Connector, Error, MetadataDescription, OptionDescription, OptionError, Role, Sink, Source,
     TableDefinition,
@@ -21,6 +22,22 @@ use crate::{
 
 /// Name of the connector.
 const NAME: &str = "upsert-kafka";
+
+/// Options of the connector `kafka` that this one does not have.
+const OPTIONS_OF_KAFKA: &[FlinkOption] = &[
+    refused(
+        "key.fields",
+        "the primary key of the table determines the key of records; remove it",
+    ),
+    refused(
+        "sink.partitioner",
+        "the hash of the key determines the partition, so that changes stay in order; remove it",
+    ),
+    refused(
+        "scan.startup.mode",
+        "the table consists of all records, so they are read from the beginning; remove it",
+    ),
+];
 
 /// Returns true if a table is one of this connector.
 pub(super) fn is_upsert(table: &TableDefinition) -> bool {
@@ -48,6 +65,10 @@ impl Connector for UpsertKafka {
             Role::Source => OPTIONS_UPSERT_SOURCE,
             Role::Sink => OPTIONS_UPSERT_SINK,
         }
+    }
+
+    fn flink_options(&self) -> &'static [FlinkOption] {
+        OPTIONS_OF_KAFKA
     }
 
     /// The metadata of Kafka's records. The key cannot be written, because the primary key determines it.
