@@ -1,5 +1,5 @@
-//! `engine run` with updating queries between Kafka topics: the tables in the topics are those of the input, also if the
-//! engine is killed at random times.
+//! `engine run` with updating queries between Kafka topics: the tables in the topics are those of the input, also if
+//! the engine is killed at random times.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
