@@ -34,7 +34,7 @@ const OPTIONS_OF_KAFKA: &[FlinkOption] = &[
         "the hash of the key determines the partition, so that changes stay in order; remove it",
     ),
     refused(
-        "scan.startup.mode",
+        "scan.startup.*",
         "the table consists of all records, so they are read from the beginning; remove it",
     ),
 ];
