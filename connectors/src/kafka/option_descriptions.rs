@@ -109,16 +109,6 @@ const DISCOVERY_INTERVAL: OptionDescription = with_default(
     ),
     "5 min",
 );
-const SCAN_PARALLELISM: OptionDescription = option(
-    "scan.parallelism",
-    OptionKind::Integer,
-    "Accepted as in Flink, without effect: all tasks of the job read.",
-);
-const SINK_PARALLELISM: OptionDescription = option(
-    "sink.parallelism",
-    OptionKind::Integer,
-    "Accepted as in Flink, without effect: all tasks of the job write.",
-);
 
 /// The options of a source.
 pub(super) const OPTIONS_SOURCE: &[OptionDescription] = &[
@@ -151,10 +141,8 @@ pub(super) const OPTIONS_SOURCE: &[OptionDescription] = &[
     BOUNDED_TIMESTAMP,
     BOUNDED_OFFSETS,
     DISCOVERY_INTERVAL,
-    SCAN_PARALLELISM,
     // Options of the sink are allowed, because one table may be both read and written.
     SINK_PARTITIONER,
-    SINK_PARALLELISM,
     SINK_GUARANTEE,
     SINK_ID_PREFIX,
     SINK_MARKERS,
@@ -206,7 +194,6 @@ pub(super) const OPTIONS_SINK: &[OptionDescription] = &[
     KEY_PREFIX,
     VALUE_INCLUDE,
     SINK_PARTITIONER,
-    SINK_PARALLELISM,
     SINK_GUARANTEE,
     SINK_ID_PREFIX,
     SINK_MARKERS,
@@ -253,8 +240,6 @@ pub(super) const OPTIONS_UPSERT_SOURCE: &[OptionDescription] = &[
     BOUNDED_TIMESTAMP,
     BOUNDED_OFFSETS,
     DISCOVERY_INTERVAL,
-    SCAN_PARALLELISM,
-    SINK_PARALLELISM,
     BUFFER_ROWS,
     BUFFER_INTERVAL,
     SINK_GUARANTEE,
@@ -271,7 +256,6 @@ pub(super) const OPTIONS_UPSERT_SINK: &[OptionDescription] = &[
     VALUE_FORMAT,
     KEY_PREFIX,
     VALUE_INCLUDE,
-    SINK_PARALLELISM,
     BUFFER_ROWS,
     BUFFER_INTERVAL,
     SINK_GUARANTEE,
