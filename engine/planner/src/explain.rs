@@ -336,10 +336,10 @@ fn bounds(columns: &WindowColumns, schema: &Schema) -> String {
     format!("[{}, {})", name(schema, columns.start), name(schema, columns.end))
 }
 
-/// Returns an expression as text, with readable intervals.
+/// Returns an expression as text, with readable intervals and casts.
 pub(crate) fn expression(expr: &PhysicalExprRef) -> String {
     const INTERVAL: &str = "IntervalMonthDayNano { months: 0, days: 0, nanoseconds: ";
-    let mut text = expr.to_string();
+    let mut text = with_casts(expr.to_string());
     while let Some(start) = text.find(INTERVAL) {
         let number = start + INTERVAL.len();
         let Some(length) = text[number..].find(" }") else {
@@ -350,6 +350,35 @@ pub(crate) fn expression(expr: &PhysicalExprRef) -> String {
         };
         let interval = format!("interval {}", duration(nanoseconds / 1_000));
         text.replace_range(start..number + length + 2, &interval);
+    }
+    text
+}
+
+/// Returns the text of an expression with `CAST(x AS type)` instead of `$convert(x, type, NULL)`.
+fn with_casts(mut text: String) -> String {
+    for (function, cast) in [("$convert(", "CAST("), ("$try_convert(", "TRY_CAST(")] {
+        // The innermost ones are last.
+        while let Some(start) = text.rfind(function) {
+            let arguments = start + function.len();
+            let mut depth = 0;
+            let mut commas = Vec::new();
+            let end = text[arguments..].char_indices().find_map(|(at, c)| {
+                match c {
+                    '(' => depth += 1,
+                    ')' if depth == 0 => return Some(arguments + at),
+                    ')' => depth -= 1,
+                    ',' if depth == 0 => commas.push(arguments + at),
+                    _ => {}
+                }
+                None
+            });
+            let (Some(end), Some([comma, last])) = (end, commas.last_chunk()) else {
+                break;
+            };
+            let value = &text[arguments..*comma];
+            let replacement = format!("{cast}{value} AS {})", text[comma + 1..*last].trim());
+            text.replace_range(start..=end, &replacement);
+        }
     }
     text
 }

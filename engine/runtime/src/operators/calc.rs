@@ -288,6 +288,10 @@ impl Calc {
     fn sql_message(&self, error: &Error) -> String {
         const ANY_DECIMAL: DataType = DataType::Decimal128(38, 10);
         let text = error.to_string();
+        let text = match text.strip_prefix("Execution error: ") {
+            Some(message) => message.to_owned(),
+            None => text,
+        };
         let Some((before, rest)) = text.rsplit_once(" to value of ") else {
             return text;
         };
