@@ -6,7 +6,7 @@ use super::best_values::BestValues;
 use super::extremum::Extremum;
 use super::function::{Direction, Function};
 use super::partial_state::PartialState;
-use super::sum::{Average, Count, FloatSum, Sum};
+use super::sum::{Count, FloatAggregate, FloatResult, Sum};
 use crate::Error;
 use crate::operators::table::{AggregateSpec, Max, Min};
 
@@ -27,10 +27,12 @@ pub(super) fn new_function(
             DataType::Int64 => Some(Box::new(Sum::<Int64Type>::new(result))),
             DataType::UInt64 => Some(Box::new(Sum::<UInt64Type>::new(result))),
             DataType::Decimal128(..) => Some(Box::new(Sum::<Decimal128Type>::new(result))),
-            DataType::Float64 => Some(Box::new(FloatSum::new(retracts))),
+            DataType::Float64 => Some(Box::new(FloatAggregate::new(FloatResult::Sum, retracts))),
             _ => None,
         },
-        "avg" if is_plain && arguments == 1 && result == &DataType::Float64 => Some(Box::new(Average::new(retracts))),
+        "avg" if is_plain && arguments == 1 && result == &DataType::Float64 => {
+            Some(Box::new(FloatAggregate::new(FloatResult::Average, retracts)))
+        }
         "min" if retracts => Some(Box::new(BestValues::new(Direction::LeastFirst, result))),
         "max" if retracts => Some(Box::new(BestValues::new(Direction::GreatestFirst, result))),
         "min" => Extremum::<Min>::for_type(result),

@@ -201,18 +201,32 @@ impl FloatCells {
     }
 }
 
-/// The sum of floating-point numbers.
-pub(super) struct FloatSum(FloatCells);
+/// Result of a [`FloatAggregate`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum FloatResult {
+    Sum,
+    Average,
+}
 
-impl FloatSum {
-    pub(super) fn new(retracts: bool) -> Self {
-        Self(FloatCells { retracts })
+/// The sum or average of floating-point numbers; integers are converted.
+pub(super) struct FloatAggregate {
+    cells: FloatCells,
+    result: FloatResult,
+}
+
+impl FloatAggregate {
+    /// Creates the function. Rows can be taken back if `retracts` is true.
+    pub(super) fn new(result: FloatResult, retracts: bool) -> Self {
+        Self {
+            cells: FloatCells { retracts },
+            result,
+        }
     }
 }
 
-impl Function for FloatSum {
+impl Function for FloatAggregate {
     fn value_types(&self) -> Vec<DataType> {
-        self.0.types()
+        self.cells.types()
     }
 
     fn update(
@@ -224,59 +238,23 @@ impl Function for FloatSum {
         first: usize,
     ) -> Result<(), Error> {
         let values = in_type(&arguments[0], &DataType::Float64)?;
-        self.0.update(values.as_primitive::<Float64Type>(), rows, table, first);
+        self.cells
+            .update(values.as_primitive::<Float64Type>(), rows, table, first);
         Ok(())
     }
 
     fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
-        let sums = slots.iter().map(|slot| {
-            let (count, sum) = self.0.sum(table, first, *slot);
-            (count > 0).then_some(sum)
+        let results = slots.iter().map(|slot| {
+            let (count, sum) = self.cells.sum(table, first, *slot);
+            (count > 0).then(|| match self.result {
+                FloatResult::Sum => sum,
+                FloatResult::Average => sum / count as f64,
+            })
         });
-        Ok(Arc::new(sums.collect::<Float64Array>()))
+        Ok(Arc::new(results.collect::<Float64Array>()))
     }
 
     fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool {
-        self.0.is_zero(table, first, slot)
-    }
-}
-
-/// The average of floating-point numbers; integers are converted.
-pub(super) struct Average(FloatCells);
-
-impl Average {
-    pub(super) fn new(retracts: bool) -> Self {
-        Self(FloatCells { retracts })
-    }
-}
-
-impl Function for Average {
-    fn value_types(&self) -> Vec<DataType> {
-        self.0.types()
-    }
-
-    fn update(
-        &mut self,
-        arguments: &[ArrayRef],
-        rows: &Rows<'_>,
-        _ordinals: &[u32],
-        table: &mut Table,
-        first: usize,
-    ) -> Result<(), Error> {
-        let values = in_type(&arguments[0], &DataType::Float64)?;
-        self.0.update(values.as_primitive::<Float64Type>(), rows, table, first);
-        Ok(())
-    }
-
-    fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
-        let means = slots.iter().map(|slot| {
-            let (count, sum) = self.0.sum(table, first, *slot);
-            (count > 0).then(|| sum / count as f64)
-        });
-        Ok(Arc::new(means.collect::<Float64Array>()))
-    }
-
-    fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool {
-        self.0.is_zero(table, first, slot)
+        self.cells.is_zero(table, first, slot)
     }
 }
