@@ -135,3 +135,72 @@ impl KeyedLogic for NormalizeLogic {
         (0..columns.len()).map(place).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int8Array};
+    use arrow::datatypes::{Field, Int8Type, Schema};
+    use millstream_graph::Emission;
+
+    use super::*;
+    use crate::operator::Operator;
+    use crate::operators::testing::{Subtasks, integers, on_own_thread, rows_of};
+
+    /// Columns: a value, the key, the kind.
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![
+            Field::new("v", DataType::Int64, true),
+            Field::new("k", DataType::Int64, false),
+            changelog::kind_field(),
+        ]))
+    }
+
+    /// Returns changes: value, key, kind.
+    fn changes(rows: &[(Option<i64>, i64, RowKind)]) -> RecordBatch {
+        let columns: Vec<ArrayRef> = vec![
+            integers(&rows.iter().map(|row| row.0).collect::<Vec<_>>()),
+            integers(&rows.iter().map(|row| Some(row.1)).collect::<Vec<_>>()),
+            Arc::new(Int8Array::from_iter_values(rows.iter().map(|row| row.2 as i8))),
+        ];
+        RecordBatch::try_new(schema(), columns).unwrap()
+    }
+
+    #[test]
+    fn every_change_gets_its_former_row_and_repeated_ones_are_left_out() {
+        use RowKind::{Delete, Insert, UpdateAfter, UpdateBefore};
+        let new = |context: OperatorContext| -> Box<dyn Operator> {
+            let node = graph::ChangelogNormalize {
+                keys: vec![1],
+                emission: Emission::Changes,
+                state_ttl: None,
+            };
+            let mode = ChangelogMode::Retract;
+            Box::new(changelog_normalize(&node, &schema(), &schema(), &mode, context).unwrap())
+        };
+        for memory_bytes in [1, 1 << 30] {
+            on_own_thread(|| {
+                let mut subtasks = Subtasks::new(&new, &[1], memory_bytes);
+                let mut check = |rows: &[(Option<i64>, i64, RowKind)], expected: &[&str]| {
+                    subtasks.process(0, &changes(rows));
+                    let batches = std::mem::take(&mut subtasks.out.main);
+                    assert_eq!(rows_of(&batches), expected, "{memory_bytes} bytes");
+                    for batch in &batches {
+                        let kinds = batch.column(2).as_primitive::<Int8Type>().values();
+                        let pairs = kinds.windows(2).filter(|pair| pair == &[-2, 2]).count();
+                        assert_eq!(kinds.iter().filter(|kind| kind.abs() == 2).count(), 2 * pairs);
+                    }
+                    subtasks.snapshot(Some(2));
+                };
+                check(&[(Some(5), 1, UpdateAfter), (None, 2, Insert)], &[",2,1", "5,1,1"]);
+                // The same rows again, and the former version of one, which the state has anyway.
+                check(&[(Some(5), 1, UpdateAfter), (Some(9), 2, UpdateBefore)], &[]);
+                check(&[(Some(6), 1, UpdateAfter)], &["5,1,-2", "6,1,2"]);
+                // Of several changes in a batch, the last one counts.
+                check(&[(Some(7), 2, UpdateAfter), (None, 2, UpdateAfter)], &[]);
+                // A deletion has only its key; one without a row is left out.
+                check(&[(None, 1, Delete), (None, 3, Delete)], &["6,1,-1"]);
+                check(&[(Some(8), 1, Insert)], &["8,1,1"]);
+            });
+        }
+    }
+}

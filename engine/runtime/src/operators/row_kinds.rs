@@ -53,3 +53,34 @@ fn with_kinds(batch: &RecordBatch, kinds: ArrayRef) -> Result<RecordBatch, Error
     }
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_whose_rows_are_separated_is_a_deletion_and_an_insertion() {
+        let kinds: ArrayRef = Arc::new(Int8Array::from(vec![-2, 2, -2, 2, 1, -1, -2, 2]));
+        // Both rows of the first update pass, the first one of the second, none of the last.
+        let passed = BooleanArray::from(vec![
+            Some(true),
+            Some(true),
+            Some(true),
+            Some(false),
+            Some(true),
+            None,
+            None,
+            Some(false),
+        ]);
+        let separated = of_passed_rows(&kinds, &passed);
+        let separated = separated.as_primitive::<Int8Type>();
+        assert_eq!(separated.values(), &[-2, 2, -1, 1, 1, -1, -2, 2]);
+    }
+
+    #[test]
+    fn rows_without_kinds_are_not_changed() {
+        let column: ArrayRef = Arc::new(Int8Array::from(vec![-2, 2]));
+        let batch = RecordBatch::try_from_iter([("n", column)]).expect("one column");
+        assert_eq!(without_updates(&batch).expect("nothing to do"), batch);
+    }
+}
