@@ -18,10 +18,15 @@ pub(crate) struct SlotIndex {
     used: usize,
 }
 
+/// Asks the processor to load the cache line of an element, where it takes such requests.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub(crate) fn prefetch<T>(_elements: &[T], _at: usize) {}
+
 /// Asks the processor to load the cache line of an element.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn prefetch<T>(elements: &[T], at: usize) {
-    #[cfg(target_arch = "x86_64")]
     if at < elements.len() {
         // SAFETY: the address is that of an element; a prefetch has no effect on memory anyway.
         unsafe {
@@ -29,8 +34,6 @@ pub(crate) fn prefetch<T>(elements: &[T], at: usize) {
             _mm_prefetch::<_MM_HINT_T0>(elements.as_ptr().add(at).cast());
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (elements, at);
 }
 
 impl SlotIndex {

@@ -60,7 +60,8 @@ pub(crate) struct Shared {
 pub(super) struct DataFolder {
     /// Stores with queued work. Not bounded itself, but a store is in it at most once (see [`queue`]).
     pub(super) work: Sender<Arc<StoreInner>>,
-    /// Reads by key. Not bounded itself, but a task has one read at a time.
+    /// Reads of keyed collections. Not bounded itself, but an operator has one read per collection at a time, of at
+    /// most the keys of one call.
     pub(super) reads: Sender<ReadJob>,
     /// Distinguishes the folders of stores of the same name, such as those of two attempts of a job.
     stores_created: AtomicU64,

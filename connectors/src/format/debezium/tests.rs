@@ -256,7 +256,7 @@ fn changes_are_written_as_records_of_one_side() {
             "{\"before\":{\"id\":2},\"op\":\"d\"}\n"
         ]
     );
-    // What is written is read as the same changes; an update is a deletion and an insertion.
+    // Changes that are written are read as the same changes; an update is a deletion and an insertion.
     let written = encode(&[], &kinds, Framing::Bare);
     let written: Vec<&str> = written.iter().map(String::as_str).collect();
     check(

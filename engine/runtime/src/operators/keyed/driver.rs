@@ -239,7 +239,7 @@ impl<L: KeyedLogic> Keyed<L> {
         }
         open.sort_unstable();
         open.dedup();
-        // What is read must have been written.
+        // Reads see only rows that were written.
         let mut collections: Vec<usize> = open.iter().map(|refill| refill.collection).collect();
         collections.dedup();
         for collection in collections {
