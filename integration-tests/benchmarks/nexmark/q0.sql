@@ -1,5 +1,5 @@
 -- Pass through.
-CREATE TABLE sink (auction BIGINT, bidder BIGINT, price BIGINT, dateTime TIMESTAMP(3), extra VARCHAR)
+CREATE TABLE sink (auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra VARCHAR)
 WITH ('connector' = 'blackhole');
 
-INSERT INTO sink SELECT auction, bidder, price, dateTime, extra FROM bid;
+INSERT INTO sink SELECT auction, bidder, price, `dateTime`, extra FROM bid;

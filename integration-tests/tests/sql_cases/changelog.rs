@@ -47,8 +47,8 @@ impl Changelog {
     }
 }
 
-/// Returns the rows that changes in the format `debezium-json` make, in any order, as lines of CSV. A row must be added
-/// as often as it is removed, or once more.
+/// Returns the rows that changes in the format `debezium-json` make, in any order, as lines of CSV: each as often as it
+/// is added more than it is removed. It may not be removed more often.
 pub(crate) fn table_of_files(lines: &[String]) -> Result<Vec<String>, String> {
     let mut weights: BTreeMap<String, i64> = BTreeMap::new();
     for line in lines {
@@ -59,11 +59,12 @@ pub(crate) fn table_of_files(lines: &[String]) -> Result<Vec<String>, String> {
             }
         }
     }
-    weights.retain(|_, weight| *weight != 0);
-    match weights.iter().find(|(_, weight)| **weight != 1) {
-        Some((row, weight)) => Err(format!("the row `{row}` has the weight {weight}")),
-        None => Ok(weights.into_keys().collect()),
+    let mut rows = Vec::new();
+    for (row, weight) in weights {
+        let weight = usize::try_from(weight).map_err(|_| format!("the row `{row}` has the weight {weight}"))?;
+        rows.extend(std::iter::repeat_n(row, weight));
     }
+    Ok(rows)
 }
 
 /// Returns the rows before and after a change in the format `debezium-json`, as lines of CSV. Numbers keep their
@@ -126,6 +127,10 @@ fn changes_in_files_make_a_table() {
 {"before":null,"after":{"k":"a, \"n\":7","n":2.00},"op":"c"}
 {"before":null,"after":{"k":null,"n":true},"op":"c"}"#;
     assert_eq!(table_of_files(&lines(changes)).unwrap(), [",true", "a, \"n\":7,2.00"]);
+    assert_eq!(
+        table_of_files(&lines(&format!("{changes}\n{changes}"))).unwrap().len(),
+        4
+    );
     assert!(table_of_files(&lines(changes)[..1]).is_err());
     assert!(table_of_files(&["a line".to_owned()]).is_err());
 }

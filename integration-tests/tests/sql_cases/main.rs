@@ -1,4 +1,5 @@
-//! SQL cases: each folder of `sql/` holds a pipeline and the rows it must give, computed by DuckDB.
+//! SQL cases: each folder of `sql/` holds a pipeline and the rows it must give, computed by DuckDB. The queries of the
+//! Nexmark benchmark are cases, too, named `nexmark_q0` and so on.
 //!
 //! Every case runs four ways with the real binary: whole; at parallelism 2 with checkpoints in the middle; killed with
 //! SIGKILL after some checkpoints and resumed at parallelism 3; as a batch. All must give the expected rows.
@@ -17,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use self::changelog::Changelog;
+use self::cases::{Case, Outcome, Output};
 
+mod cases;
 mod changelog;
 
 /// Most cases that run at the same time.
@@ -33,7 +35,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
 fn every_sql_case_gives_the_expected_rows_however_it_runs() {
-    let cases = cases();
+    let cases = cases::cases().expect("readable cases");
     let wanted = if std::env::var_os("SQL_CASE").is_some() { 1 } else { 20 };
     assert!(cases.len() >= wanted, "no SQL cases found");
     let next = AtomicUsize::new(0);
@@ -43,7 +45,7 @@ fn every_sql_case_gives_the_expected_rows_however_it_runs() {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Err(error) = check(case) {
-                        failures.lock().unwrap().push(format!("{}: {error}", name(case)));
+                        failures.lock().unwrap().push(format!("{}: {error}", case.name));
                     }
                 }
             });
@@ -59,37 +61,14 @@ fn every_sql_case_gives_the_expected_rows_however_it_runs() {
     );
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("sql")
-}
+fn check(case: &Case) -> Result<(), String> {
+    let expected = sorted_lines(&fs::read_to_string(&case.expected).map_err(|e| e.to_string())?);
 
-fn cases() -> Vec<PathBuf> {
-    let only = std::env::var("SQL_CASE").ok();
-    let mut cases: Vec<PathBuf> = fs::read_dir(root())
-        .expect("the folder of SQL cases")
-        .map(|entry| entry.expect("a readable folder").path())
-        .filter(|path| path.join("pipeline.sql").exists())
-        .filter(|path| only.as_ref().is_none_or(|only| name(path) == *only))
-        .collect();
-    cases.sort();
-    cases
-}
-
-fn name(case: &Path) -> String {
-    case.file_name()
-        .expect("a case has a name")
-        .to_string_lossy()
-        .into_owned()
-}
-
-fn check(case: &Path) -> Result<(), String> {
-    let expected = sorted_lines(&fs::read_to_string(case.join("expected.csv")).map_err(|e| e.to_string())?);
-
-    let whole = Run::new(case, Output::Declared)?;
+    let whole = Run::new(case, Output::Declared);
     whole.finish(FAST, &["--parallelism", "1"])?;
     whole.compare("whole", &expected)?;
 
-    let divided = Run::new(case, Output::Declared)?;
+    let divided = Run::new(case, Output::Declared);
     divided.finish(SLOW, &["--parallelism", "2", "--checkpoint-interval", "150ms"])?;
     let checkpoints = divided.checkpoints();
     if checkpoints == 0 {
@@ -97,57 +76,37 @@ fn check(case: &Path) -> Result<(), String> {
     }
     divided.compare("at parallelism 2 with checkpoints", &expected)?;
 
-    let killed = Run::new(case, Output::Files)?;
+    let killed = Run::new(case, Output::Files);
     killed.kill_after_checkpoints(2)?;
     killed.finish(FAST, &["--parallelism", "3"])?;
     killed.compare("killed and resumed at parallelism 3", &expected)?;
 
-    let batch = Run::new(case, Output::Declared)?;
+    let batch = Run::new(case, Output::Declared);
     batch.finish(FAST, &["--mode", "batch", "--parallelism", "2"])?;
     batch.compare("as a batch", &expected)
 }
 
-/// The sink of a run.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Output {
-    /// The one that the case declares.
-    Declared,
-    /// Files, if the case prints a changelog.
-    Files,
-}
-
-const PRINT: &str = "'connector' = 'print'";
-const CHANGELOG_FILES: &str = "'connector' = 'filesystem', 'path' = '${OUT}', 'format' = 'debezium-json'";
-
 /// One way of running one case, in its own folders.
-struct Run {
+struct Run<'a> {
     folder: TempDir,
-    case: PathBuf,
-    /// Set if the result of the case is a changelog.
-    changelog: Option<Changelog>,
+    case: &'a Case,
     output: Output,
 }
 
-impl Run {
-    fn new(case: &Path, output: Output) -> Result<Self, String> {
-        let script = fs::read_to_string(case.join("pipeline.sql")).map_err(|e| e.to_string())?;
-        Ok(Self {
+impl<'a> Run<'a> {
+    fn new(case: &'a Case, output: Output) -> Self {
+        Self {
             folder: TempDir::new().expect("a temporary folder"),
-            case: case.to_path_buf(),
-            changelog: Changelog::of_script(&script)?,
+            case,
             output,
-        })
+        }
     }
 
     fn command(&self, rate: &str, arguments: &[&str]) -> Result<Command, String> {
-        let read = |path: PathBuf| fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()));
-        let script = read(root().join("tables.sql"))? + &read(self.case.join("pipeline.sql"))?;
-        let script = match self.writes_changes_to_files() {
-            true => script.replace(PRINT, CHANGELOG_FILES),
-            false => script,
-        };
-        let script = script
-            .replace("${DATA}", &root().join("data").display().to_string())
+        let script = self
+            .case
+            .script(self.output)
+            .replace("${DATA}", &cases::root().join("data").display().to_string())
             .replace("${OUT}", &self.output().display().to_string())
             .replace("${RATE}", rate);
         let file = self.folder.path().join("case.sql");
@@ -162,10 +121,6 @@ impl Run {
             .stdin(Stdio::null())
             .stdout(self.printed()?);
         Ok(command)
-    }
-
-    fn writes_changes_to_files(&self) -> bool {
-        self.output == Output::Files && self.changelog.is_some()
     }
 
     /// Returns the file that the runs of the case print to, one after the other.
@@ -233,21 +188,31 @@ impl Run {
             .count()
     }
 
-    fn compare(&self, way: &str, expected: &[String]) -> Result<(), String> {
+    /// Returns the lines of all files that are visible.
+    fn written(&self) -> Result<Vec<String>, String> {
         let mut lines = Vec::new();
-        if let Some(changelog) = &self.changelog {
-            let printed = fs::read_to_string(self.folder.path().join("printed")).map_err(|e| e.to_string())?;
-            lines = changelog.table(&printed).map_err(|e| format!("{way}: {e}"))?;
-        }
         for file in files_below(&self.output()) {
             let hidden = file
                 .file_name()
                 .is_none_or(|name| name.to_string_lossy().starts_with('.'));
             if !hidden {
-                lines.extend(sorted_lines(&fs::read_to_string(&file).map_err(|e| e.to_string())?));
+                let text = fs::read_to_string(&file).map_err(|e| e.to_string())?;
+                lines.extend(text.lines().map(str::to_owned));
             }
         }
-        if self.writes_changes_to_files() {
+        Ok(lines)
+    }
+
+    fn compare(&self, way: &str, expected: &[String]) -> Result<(), String> {
+        let outcome = self.case.outcome(self.output);
+        let mut lines = match outcome {
+            Outcome::Printed(changelog) => {
+                let printed = fs::read_to_string(self.folder.path().join("printed")).map_err(|e| e.to_string())?;
+                changelog.table(&printed).map_err(|e| format!("{way}: {e}"))?
+            }
+            Outcome::Rows | Outcome::Changes => self.written()?,
+        };
+        if let Outcome::Changes = outcome {
             lines = changelog::table_of_files(&lines).map_err(|e| format!("{way}: {e}"))?;
         }
         lines.sort();

@@ -1,4 +1,5 @@
-//! Nexmark: events per second, CPU per event and peak memory of each query, RocksDB and checkpoints on.
+//! Nexmark: events per second, CPU per event and peak memory of each query, RocksDB and checkpoints on. The comparison
+//! with Flink is another program, `integration-tests/benchmarks/flink/compare.py`.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::measure;
 
 /// Queries: stateless ones first, then windows ordered by the size of their state, then updating results. `source` is
 /// the generator alone.
-const QUERIES: [&str; 16] = [
+const QUERIES: [&str; 17] = [
     "source",
     "q0",
     "q1",
@@ -20,8 +21,9 @@ const QUERIES: [&str; 16] = [
     "q14",
     "q21",
     "q22",
+    "q10",
     "q5",
-    "q7",
+    "q7-window",
     "q8",
     "q11",
     "q12",
@@ -70,7 +72,9 @@ fn measure_query(query: &str, events: u64, interval: &str) -> Result<Value> {
             .join(name);
         fs::read_to_string(&path).with_context(|| format!("no such query: {}", path.display()))
     };
-    let script = (sql("ddl.sql")? + &sql(&format!("{query}.sql"))?).replace("${EVENTS}", &events.to_string());
+    let script = (sql("ddl.sql")? + &sql(&format!("{query}.sql"))?)
+        .replace("${EVENTS}", &events.to_string())
+        .replace("${OUT}", &folder.path().join("out").display().to_string());
     let file = folder.path().join(format!("{query}.sql"));
     fs::write(&file, script)?;
     let summary_file = folder.path().join("summary.json");
