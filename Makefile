@@ -2,10 +2,10 @@
 SHELL := /usr/bin/env bash -o pipefail
 ENV := . scripts/env.sh
 
-.PHONY: help setup demo install kafka test chaos simulate fuzz bench lint fmt
+.PHONY: help setup demo install kafka test chaos simulate fuzz bench bench-flink lint fmt
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 setup: ## install missing dependencies
 	@scripts/setup.sh test
@@ -33,6 +33,9 @@ simulate: ## clusters in one thread, with faults determined by a seed: make simu
 
 bench: ## benchmarks in release mode: Nexmark, Kafka to Kafka, latency, large state, sessions
 	@scripts/bench.sh $(BENCH)
+
+bench-flink: ## Nexmark on this engine and on Apache Flink, alternating: make bench-flink BENCH="--pairs 5 q0 q5", BENCH=--check
+	@scripts/bench-flink.sh $(BENCH)
 
 lint: ## formatting, clippy, module cycles, comments, deploy/, dependencies
 	@scripts/lint.sh
