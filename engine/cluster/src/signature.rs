@@ -70,6 +70,25 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
                 input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
             )
         }
+        Operator::TopN(top) => {
+            let columns = graph.nodes[node].output.schema.fields().len()
+                - usize::from(!graph.nodes[node].output.changelog.is_append())
+                - usize::from(top.emit_rank);
+            let by: Vec<String> = top.partition.iter().map(usize::to_string).collect();
+            let rows = match (reads_changes(graph, node), top.keeps_first_to_come()) {
+                (true, _) => "all",
+                (false, true) => "number",
+                (false, false) => "best",
+            };
+            format!(
+                "{rows} top {} {}..={} by [{}] of [{}]",
+                top.function.name(),
+                top.from,
+                top.to,
+                by.join(", "),
+                input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
+            )
+        }
         Operator::Source(_)
         | Operator::Calc(_)
         | Operator::WindowAssign(_)

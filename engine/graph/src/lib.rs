@@ -25,7 +25,8 @@ mod operator;
 pub use millstream_connectors::sql_type;
 pub use operator::{
     Aggregate, Calc, ChangelogNormalize, DynamicFilter, Emission, ErrorPolicy, Extreme, GroupAggregate, Operator,
-    Phase, Sink, Source, TimeAttribute, Watermark, Window, WindowAggregate, WindowAssign, WindowJoin, WindowTopN,
+    Phase, RankFunction, Sink, Source, TimeAttribute, TopN, Watermark, Window, WindowAggregate, WindowAssign,
+    WindowJoin, WindowTopN,
 };
 
 /// A planned job.

@@ -30,6 +30,8 @@ pub enum Operator {
     WindowJoin(WindowJoin),
     /// Keeps the first rows of each window.
     WindowTopN(WindowTopN),
+    /// Keeps the first rows of each partition, without windows.
+    TopN(TopN),
     /// Drops rows that a downstream join cannot match.
     DynamicFilter(DynamicFilter),
     /// Writes a table.
@@ -278,6 +280,71 @@ pub struct WindowTopN {
     pub prefers_last: bool,
     /// True if the rank is a column of the output.
     pub emit_rank: bool,
+}
+
+/// Emits the first rows of each partition, by order, and updates them as rows arrive. The input may be a changelog,
+/// unless `is_by_arrival` is set. Output: the input's columns, then, if `emit_rank` is set, the rank (`Int64` or as the
+/// schema says).
+///
+/// Rows of equal order are ranked in the order of their arrival if the input is append-only, and in the order of their
+/// columns if it is a changelog.
+#[derive(Debug, Clone)]
+pub struct TopN {
+    /// Indices of the partition columns. Empty: all rows are in one partition.
+    pub partition: Vec<usize>,
+    /// Order of the rows of a partition. Empty: all rows are of equal order.
+    pub order: Vec<PhysicalSortExpr>,
+    /// Function that ranks the rows.
+    pub function: RankFunction,
+    /// First rank that is emitted, 1-based.
+    pub from: u64,
+    /// Last rank that is emitted.
+    pub to: u64,
+    /// True if the last of rows of equal order to come is the first of them; otherwise the first to come is. Only for
+    /// append-only input.
+    pub prefers_last: bool,
+    /// True if the query orders by the time of arrival, after `order`. The input is append-only then.
+    pub is_by_arrival: bool,
+    /// True if the rank is a column of the output.
+    pub emit_rank: bool,
+    /// Rows that are emitted.
+    pub emission: Emission,
+    /// Time after which the state of a partition that does not change is deleted; `None`: never.
+    pub state_ttl: Option<Duration>,
+}
+
+impl TopN {
+    /// Returns true if the first rows to come are the first rows, so that the output is append-only if the input is.
+    pub fn keeps_first_to_come(&self) -> bool {
+        self.order.is_empty() && !self.prefers_last && self.function == RankFunction::RowNumber
+    }
+
+    /// Returns true if each rank is that of one row at most, and the output tells the ranks apart.
+    pub fn is_identified_by_rank(&self) -> bool {
+        self.function == RankFunction::RowNumber && (self.emit_rank || self.from == self.to)
+    }
+}
+
+/// Function that ranks the rows of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RankFunction {
+    /// Rows have the numbers 1, 2, 3 and so on.
+    RowNumber,
+    /// The rank of a row is one more than the number of rows before it. Rows of equal order have one rank.
+    Rank,
+    /// The rank of a row is one more than the number of different orders before it.
+    DenseRank,
+}
+
+impl RankFunction {
+    /// Returns the name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RowNumber => "ROW_NUMBER",
+            Self::Rank => "RANK",
+            Self::DenseRank => "DENSE_RANK",
+        }
+    }
 }
 
 /// Drops rows that compare worse than an earlier row of the same window and keys, where a downstream join keeps only

@@ -65,3 +65,8 @@ pub(crate) fn not_written(expr: &Expr) -> String {
         false => format!(", not `{text}`"),
     }
 }
+
+/// Returns the number 1.
+pub(crate) fn one() -> Expr {
+    Expr::value(Value::Number("1".to_owned(), false))
+}

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use arrow_schema::Schema;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
+use millstream_connectors::changelog::is_changelog;
 use millstream_graph::{
     Aggregate, Calc, ChangelogMode, Edge, Emission, ErrorPolicy, Exchange, Extreme, GroupAggregate, JobGraph,
-    NodeIndex, Operator, Parallelism, Phase, Port, Stream, TimeAttribute, Window, WindowColumns,
+    NodeIndex, Operator, Parallelism, Phase, Port, RankFunction, Stream, TimeAttribute, TopN, Window, WindowColumns,
 };
 
 pub(crate) use canonical::{canonical, content_fingerprint, exact, fingerprint, shapes};
@@ -205,6 +206,7 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             }
             words
         }
+        Operator::TopN(top) => describe_top_n(top, input),
         Operator::WindowTopN(top) => {
             let mut words = format!(
                 "rows {}..={} of window {}",
@@ -239,6 +241,38 @@ fn describe_calls(calls: &[Aggregate]) -> String {
         call
     });
     calls.collect::<Vec<_>>().join(", ")
+}
+
+fn describe_top_n(top: &TopN, input: &Schema) -> String {
+    let mut words = format!("rows {}..={}", top.from, top.to);
+    if top.function != RankFunction::RowNumber {
+        push(&mut words, &format!(" by {}", top.function.name()));
+    }
+    if !top.partition.is_empty() {
+        push(&mut words, &format!(" of each {}", names(input, &top.partition)));
+    }
+    let arrival = match (top.is_by_arrival, top.prefers_last) {
+        (false, _) => None,
+        (true, false) => Some("first to come".to_owned()),
+        (true, true) => Some("last to come".to_owned()),
+    };
+    let order: Vec<String> = top.order.iter().map(ToString::to_string).chain(arrival).collect();
+    if !order.is_empty() {
+        push(&mut words, &format!(" order by {}", order.join(", ")));
+    }
+    if top.emit_rank {
+        words.push_str(" with rank");
+    }
+    let rows = match (is_changelog(input), top.keeps_first_to_come()) {
+        (true, _) => "all rows",
+        (false, true) => "their number",
+        (false, false) => "these rows",
+    };
+    push(
+        &mut words,
+        &format!(" (state: {rows}, {})", retention(top.emission, top.state_ttl)),
+    );
+    words
 }
 
 /// Returns what an aggregate without a window keeps, and until when.

@@ -1,7 +1,9 @@
 //! Notes about state that grows without bound: the operators that keep it, and how to bound it.
 
+use arrow_schema::Schema;
+use millstream_connectors::changelog::is_changelog;
 use millstream_connectors::registry;
-use millstream_graph::{Emission, JobGraph, NodeIndex, Operator};
+use millstream_graph::{Emission, GroupAggregate, JobGraph, NodeIndex, Operator, TopN};
 
 /// Returns a note for each operator of a graph whose state has no bound: it grows with each new key for as long as its
 /// input lasts.
@@ -11,8 +13,20 @@ pub fn state_notes(graph: &JobGraph) -> Vec<String> {
 }
 
 fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
-    let aggregate = match &graph.nodes[node].operator {
-        Operator::GroupAggregate(aggregate) => aggregate,
+    let input = graph.input_schema(node, 0)?;
+    let (emission, state_ttl, kept, remedy) = match &graph.nodes[node].operator {
+        Operator::GroupAggregate(aggregate) => (
+            aggregate.emission,
+            aggregate.state_ttl,
+            of_aggregate(aggregate, &input)?,
+            "group by a window",
+        ),
+        Operator::TopN(top) => (
+            top.emission,
+            top.state_ttl,
+            of_top_n(top, &input)?,
+            "rank the rows of each window",
+        ),
         // Windows end, and the rows of a normalised table are as many as the table's.
         Operator::Source(_)
         | Operator::Calc(_)
@@ -24,28 +38,44 @@ fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
         | Operator::DynamicFilter(_)
         | Operator::Sink(_) => return None,
     };
-    let has_end = aggregate.emission == Emission::Final || is_bounded(graph, node);
-    if has_end || aggregate.state_ttl.is_some() {
+    if emission == Emission::Final || state_ttl.is_some() || is_bounded(graph, node) {
         return None;
     }
-    let input = graph.input_schema(node, 0)?;
-    let names: Vec<&str> = aggregate
-        .keys
-        .iter()
-        .map(|&key| input.field(key).name().as_str())
-        .collect();
-    let distinct = aggregate.aggregates.iter().any(|call| call.function.is_distinct());
-    let kept = match (names.as_slice(), distinct) {
-        ([], false) => return None,
-        ([], true) => "all distinct values".to_owned(),
-        (names, false) => format!("one row per group ({})", names.join(", ")),
-        (names, true) => format!("one row per group ({}) and its distinct values", names.join(", ")),
-    };
     Some(format!(
         "`{}` keeps {kept} for ever, so its state grows without bound unless they are few. Bound it with SET \
-         'table.exec.state.ttl' = '1 d' (`state_ttl` in YAML), or group by a window",
+         'table.exec.state.ttl' = '1 d' (`state_ttl` in YAML), or {remedy}",
         graph.nodes[node].id
     ))
+}
+
+/// Returns the rows that an aggregate keeps, if they have no bound.
+fn of_aggregate(aggregate: &GroupAggregate, input: &Schema) -> Option<String> {
+    let distinct = aggregate.aggregates.iter().any(|call| call.function.is_distinct());
+    match (names(input, &aggregate.keys), distinct) {
+        (None, false) => None,
+        (None, true) => Some("all distinct values".to_owned()),
+        (Some(names), false) => Some(format!("one row per group ({names})")),
+        (Some(names), true) => Some(format!("one row per group ({names}) and its distinct values")),
+    }
+}
+
+/// Returns the rows that a Top-N keeps, if they have no bound.
+fn of_top_n(top: &TopN, input: &Schema) -> Option<String> {
+    match (is_changelog(input), names(input, &top.partition)) {
+        (true, _) => Some("all rows of its input".to_owned()),
+        (false, None) => None,
+        (false, Some(names)) if top.keeps_first_to_come() => Some(format!("one row per partition ({names})")),
+        (false, Some(names)) => Some(format!("the first rows of each partition ({names})")),
+    }
+}
+
+/// Returns the names of columns; `None` if there are no columns.
+fn names(input: &Schema, columns: &[usize]) -> Option<String> {
+    let names: Vec<&str> = columns
+        .iter()
+        .map(|&column| input.field(column).name().as_str())
+        .collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Returns true if all sources of a node's rows end.

@@ -409,8 +409,10 @@ impl Database {
             if found.len() == read.rows_max {
                 break;
             }
-            if (read.accepts)(value_of(value, &self.path)?)? {
-                found.push(key.get(prefix.len()..));
+            let value = value_of(value, &self.path)?;
+            if (read.accepts)(value)? {
+                let values: &[u8] = if read.has_values { value } else { &[] };
+                found.push_parts(key.get(prefix.len()..), values);
             }
             match read.is_reversed {
                 false => rows.next(),

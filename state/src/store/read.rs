@@ -27,7 +27,13 @@ const MISSING: u64 = 1 << 63;
 impl StoredValues {
     /// Appends a value, or `None` for a missing one.
     pub fn push(&mut self, value: Option<&[u8]>) {
+        self.push_parts(value, &[]);
+    }
+
+    /// Appends the concatenation of two values, or `None` for a missing one.
+    pub(crate) fn push_parts(&mut self, value: Option<&[u8]>, rest: &[u8]) {
         self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.bytes.extend_from_slice(rest);
         let mark = if value.is_none() { MISSING } else { 0 };
         self.ends.push(self.bytes.len() as u64 | mark);
     }
@@ -92,6 +98,8 @@ pub struct PrefixRead {
     pub is_reversed: bool,
     /// Number of rows to read of each prefix.
     pub rows_max: usize,
+    /// True to return the encoded values of each row, too, after its key.
+    pub has_values: bool,
     /// Returns true for the values of rows that count. Others are skipped.
     pub accepts: RowFilter,
 }
@@ -103,7 +111,7 @@ pub struct PendingRead<T = StoredValues> {
 
 impl<T> PendingRead<T> {
     /// Returns what was read, once the read is complete: the values in the order of the keys, or, for a
-    /// [`PrefixRead`], the rest of each row's key after its prefix, by prefix.
+    /// [`PrefixRead`], the rest of each row's key after its prefix (and its values), by prefix.
     pub fn take(&self) -> Option<Result<T, Error>> {
         self.result.lock().take()
     }

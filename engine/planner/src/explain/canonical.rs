@@ -61,6 +61,18 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
             }
         }
         Operator::DynamicFilter(filter) => put(&mut text, &format!("{filter:?}")),
+        Operator::TopN(top) => {
+            put(
+                &mut text,
+                &format!(
+                    "{:?} {:?} {:?} {:?} {} {}",
+                    top.partition, top.function, top.emission, top.state_ttl, top.prefers_last, top.is_by_arrival
+                ),
+            );
+            for sort in &top.order {
+                literals(&sort.expr, &mut text);
+            }
+        }
         Operator::WindowTopN(top) => {
             put(&mut text, &format!("{:?} {:?}", top.window, top.partition));
             if top.prefers_last {
@@ -163,6 +175,7 @@ pub(crate) fn shapes(operator: &Operator) -> String {
         Operator::WindowAggregate(aggregate) => of_calls(&aggregate.aggregates),
         Operator::GroupAggregate(aggregate) => of_calls(&aggregate.aggregates),
         Operator::WindowJoin(join) => join.filter.iter().cloned().collect(),
+        Operator::TopN(top) => top.order.iter().map(|sort| sort.expr.clone()).collect(),
         Operator::WindowTopN(top) => top.order.iter().map(|sort| sort.expr.clone()).collect(),
         Operator::WindowAssign(_)
         | Operator::DynamicFilter(_)

@@ -48,6 +48,7 @@ fn has_state(operator: &Operator) -> bool {
         Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,
         Operator::WindowJoin(_)
         | Operator::WindowTopN(_)
+        | Operator::TopN(_)
         | Operator::GroupAggregate(_)
         | Operator::ChangelogNormalize(_) => true,
         Operator::Source(_)
@@ -92,6 +93,7 @@ fn title(graph: &JobGraph, index: NodeIndex) -> String {
         Operator::GroupAggregate(aggregate) => format!("aggregate{}", columns(&aggregate.keys)),
         Operator::ChangelogNormalize(normalize) => format!("newest row{}", columns(&normalize.keys)),
         Operator::WindowJoin(join) => format!("{} join of windows", join.join_type.to_string().to_lowercase()),
+        Operator::TopN(top) => format!("rows {} to {}{}", top.from, top.to, columns(&top.partition)),
         Operator::WindowTopN(top) => format!(
             "rows {} to {} of each window{}",
             top.from,

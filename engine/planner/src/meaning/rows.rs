@@ -10,13 +10,15 @@ use millstream_connectors::registry::{self, RowOption};
 use millstream_graph::{
     Calc, ChangelogNormalize, DynamicFilter, Edge, ErrorPolicy, GroupAggregate, JobGraph, Node, NodeIndex, Operator,
     OperatorId, Phase, Port, Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign, WindowJoin,
-    WindowTopN, dead_letter_schema,
+    dead_letter_schema,
 };
 
-use super::items::{bounds_item, call_item, column_item, emission_item, sort_item, sort_words, time_item, window_item};
+use super::items::{bounds_item, call_item, column_item, emission_item, time_item, window_item};
 use super::symbol::{Item, Symbol};
 use super::{Aspect, Meaning, Side};
 use crate::sql::in_sql;
+
+mod first_rows;
 
 /// Rows of one source or stateful operator, after the stateless operators since. A union has several branches.
 #[derive(Debug, Clone)]
@@ -85,6 +87,7 @@ impl SymbolicEvaluation<'_> {
             Operator::ChangelogNormalize(normalize) => self.normalized(node, normalize),
             Operator::WindowJoin(join) => self.joined(node, join),
             Operator::WindowTopN(top) => self.first_rows(node, top),
+            Operator::TopN(top) => self.first_rows_of_all(node, top),
             // The filter drops only rows that the join drops too; its condition is a filter of the query.
             Operator::DynamicFilter(DynamicFilter {
                 condition,
@@ -391,44 +394,6 @@ impl SymbolicEvaluation<'_> {
             .map(|filter| Symbol::over(filter, &both, &Schema::new(fields)));
         meaning.add(Aspect::Condition, filter.iter().flat_map(Symbol::conjuncts));
         self.stateful(node, meaning, both.iter().map(Symbol::item).collect())
-    }
-
-    fn first_rows(&mut self, node: NodeIndex, top: &WindowTopN) -> Rows {
-        let WindowTopN {
-            window,
-            partition,
-            order,
-            from,
-            to,
-            prefers_last,
-            // The result is computed when the window fires.
-            emit_rank: _,
-        } = top;
-        let schema = self.input_schema(node, 0);
-        let input = self.input(node, 0);
-        let mut meaning = Meaning::default();
-        reads(&mut meaning, Side::Only, &input);
-        meaning.add(
-            Aspect::WindowOf(Side::Only),
-            [of_all(&input, |branch| bounds_item(window, &branch.columns))],
-        );
-        let partition = partition
-            .iter()
-            .map(|&key| of_all(&input, |branch| column_item(&branch.columns, key)));
-        meaning.add(Aspect::Keys, partition);
-        let sorts = order.iter().map(|sort| {
-            of_all(&input, |branch| {
-                sort_item(&sort.expr, &sort_words(sort.options), &branch.columns, &schema)
-            })
-        });
-        meaning.add(Aspect::Order, sorts);
-        let last = if *prefers_last { ", the last of equal rows" } else { "" };
-        meaning.add(Aspect::Ranks, [Item::new(format!("{from} to {to}{last}"))]);
-        let columns =
-            (0..schema.fields().len()).map(|column| of_all(&input, |branch| column_item(&branch.columns, column)));
-        let columns: Vec<Item> = columns.collect();
-        meaning.add(Aspect::Columns(Side::Only), columns.iter().cloned());
-        self.stateful(node, meaning, columns.into_iter().chain([Item::new("rank")]).collect())
     }
 
     /// Returns the rows of a stateful operator. Its columns are identified by position: their definition is part of the

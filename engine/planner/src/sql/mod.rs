@@ -24,6 +24,7 @@ mod dialect;
 mod element_access;
 mod error_places;
 mod expressions;
+mod first_rows;
 mod group_windows;
 mod hints;
 mod interval;

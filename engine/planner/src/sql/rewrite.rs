@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::dialect::TABLE_ARGUMENT;
+use super::first_rows::first_rows;
 use super::group_windows::{self, SpannedError};
 use super::interval;
 use super::output_names::{name_fields, name_outputs};
@@ -56,25 +57,8 @@ impl VisitorMut for Rewrite<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        if let Some(order) = &query.order_by {
-            self.errors.push((
-                "ORDER BY needs the end of its input, which a stream does not have: leave it out, or keep the first \
-                 rows of each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...)"
-                    .into(),
-                order.span(),
-            ));
-        }
-        if query.limit_clause.is_some() || query.fetch.is_some() {
-            let span = query
-                .limit_clause
-                .as_ref()
-                .map_or_else(|| query.body.span(), Spanned::span);
-            self.errors.push((
-                "LIMIT, OFFSET and FETCH are not supported on a stream: filter with WHERE, or keep the first rows of \
-                 each window with ROW_NUMBER()"
-                    .into(),
-                span,
-            ));
+        if let Err(error) = first_rows(query) {
+            self.errors.push(error);
         }
         let tables = query.with.iter().flat_map(|with| &with.cte_tables);
         for column in tables.flat_map(|table| &table.alias.columns) {

@@ -255,10 +255,12 @@ impl ScriptPlanner<'_> {
                         let hint = did_you_mean(name.value(), names);
                         format!("unknown table `{}`{hint}; declare it with CREATE TABLE", name.value())
                     };
-                    errors.push(Error {
-                        location: name.place(),
-                        message,
-                    });
+                    let location = match name.place() {
+                        // A name in quotes of strings has no place.
+                        Location::Unknown => location.clone(),
+                        place => place,
+                    };
+                    errors.push(Error { location, message });
                 }
                 return Err(errors);
             }

@@ -390,7 +390,7 @@ fn graphs_of_unusual_queries() {
     check_graph(
         "INSERT INTO out1 SELECT price, ts FROM bid ORDER BY price",
         expect![[r#"
-            7:53: ORDER BY needs the end of its input, which a stream does not have: leave it out, or keep the first rows of each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...)
+            7:53: ORDER BY needs the end of its input, which a stream does not have: leave it out, or add a LIMIT
         "#]],
     );
     check_graph(
@@ -455,7 +455,7 @@ INSERT INTO out1 SELECT count(*), TUMBLE_START(B.p, INTERVAL '10' SECOND) FROM (
     check_graph(
         "INSERT INTO out1 SELECT sum(price) OVER (ORDER BY ts), ts FROM bid",
         expect![[r#"
-            7:1: the only OVER supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end[, keys] ORDER BY ...) AS rn with WHERE rn <= N; aggregate with GROUP BY window_start, window_end and join windows for the rest
+            7:1: the only OVER supported is that of ROW_NUMBER(), RANK() and DENSE_RANK() with a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N; aggregate with GROUP BY and join for the rest
         "#]],
     );
 }

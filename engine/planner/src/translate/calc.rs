@@ -21,9 +21,9 @@ use super::relation::{
 };
 use super::{decimal_multiply, field_hoisting, relation, short_circuit, string_case};
 
-/// The error of a `ROW_NUMBER()` without an upper bound.
-pub(super) const RANK_UNBOUNDED: &str = "ROW_NUMBER() needs a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER \
-    (PARTITION BY window_start, window_end ORDER BY ...) AS rn FROM ...) WHERE rn <= N";
+/// The error of a rank without an upper bound.
+pub(super) const RANK_UNBOUNDED: &str = "ROW_NUMBER(), RANK() and DENSE_RANK() need a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() \
+    OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N";
 
 /// Returns a node with these columns of a branch, filtered; the branch's own node if it has them already. With `named`,
 /// the columns' names must match too.

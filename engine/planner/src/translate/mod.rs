@@ -27,6 +27,7 @@ mod fallibility;
 mod field_hoisting;
 mod filter_push_down;
 mod join;
+mod limit;
 mod local_time;
 mod masked_eval;
 mod optimize;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use datafusion::logical_expr::{Distinct, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Limit, LogicalPlan};
 
 use super::common_subplans::{SharedStep, cast_to_schema, step_reference};
 use super::context::{Context, Result, Scope};
@@ -13,7 +13,7 @@ use super::dynamic_filter::DynamicFilters;
 use super::pending::{materialize, resolve};
 use super::relation::{Pending, Relation};
 use super::source::Sources;
-use super::{aggregate, join, projection, row_number, union, window};
+use super::{aggregate, join, limit, projection, row_number, union, window};
 use crate::logical::WindowTableFunction;
 
 /// Translates logical plans into relations over nodes of the graph.
@@ -57,7 +57,7 @@ impl Translator<'_> {
                 aggregate::distinct(&mut self.cx, &mut self.filters, plan.schema(), input)
             }
             LogicalPlan::Distinct(Distinct::On(_)) => {
-                let message = "DISTINCT ON is not supported; use ROW_NUMBER() per window with WHERE rn = 1";
+                let message = "DISTINCT ON is not supported; use ROW_NUMBER() with WHERE rn = 1";
                 Err(self.cx.error(message))
             }
             LogicalPlan::Join(node) => {
@@ -89,8 +89,31 @@ impl Translator<'_> {
                     .cx
                     .error(format!("{} is not supported in a pipeline", extension.node.name())))
             }
+            LogicalPlan::Limit(node) => self.limit(node),
             other => Err(self.cx.error(unsupported_node(other))),
         }
+    }
+
+    /// Returns the relation of `ORDER BY ... LIMIT`.
+    fn limit(&mut self, limit: &Limit) -> Result<Relation> {
+        let ranks = limit::ranks(&self.cx, limit)?;
+        // The order is below the projection to the columns of the query.
+        let mut projections = Vec::new();
+        let mut input = limit.input.as_ref();
+        while let LogicalPlan::Projection(projection) = input {
+            projections.push(projection);
+            input = &projection.input;
+        }
+        let (order, input) = match input {
+            LogicalPlan::Sort(sort) => (sort.expr.as_slice(), sort.input.as_ref()),
+            other => (&[][..], other),
+        };
+        let relation = self.plan(input)?;
+        let mut relation = row_number::first_rows(&mut self.cx, relation, input.schema(), order, ranks)?;
+        for node in projections.into_iter().rev() {
+            relation = projection::project(&mut self.cx, relation, &node.expr, node.input.schema(), &node.schema)?;
+        }
+        Ok(relation)
     }
 
     /// Returns the relation of an aliased plan. If the alias is the name of a step, the nodes belong to that step.
@@ -138,14 +161,9 @@ impl Translator<'_> {
 fn unsupported_node(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::Sort(_) => {
-            "ORDER BY is not supported on a stream, which has no end: remove it, or take the first rows of \
-             each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...) and WHERE rn <= N"
+            "ORDER BY without LIMIT is not supported on a stream, which has no end: remove it, or add a LIMIT"
                 .to_owned()
         }
-        LogicalPlan::Limit(_) => "LIMIT over a stream is not supported: take the first rows of each window with \
-             ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...) and WHERE rn <= N, or bound the \
-             source"
-            .to_owned(),
         LogicalPlan::Values(_) => "VALUES is not supported as an input: read it from a table".to_owned(),
         LogicalPlan::EmptyRelation(_) => "a query needs a FROM clause: a pipeline reads a table".to_owned(),
         LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE is not supported over streams".to_owned(),

@@ -13,7 +13,7 @@ use datafusion::error::Result;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
-use millstream_graph::{ChangelogMode, NodeIndex, Stream, Window, WindowColumns};
+use millstream_graph::{ChangelogMode, NodeIndex, RankFunction, Stream, Window, WindowColumns};
 
 /// First index of virtual columns: window start, end and time, then the rank.
 pub(super) const VIRTUAL: usize = usize::MAX - 15;
@@ -119,16 +119,27 @@ pub(super) struct PendingWindow {
     pub filtered: bool,
 }
 
-/// A `ROW_NUMBER()` whose bounds are not all known yet. All indices refer to the node of the branch.
+/// A `ROW_NUMBER()` or the like whose bounds are not all known yet. All indices refer to the node of the branch.
 #[derive(Debug, Clone)]
 pub(super) struct PendingRank {
-    pub window: WindowColumns,
+    pub function: RankFunction,
+    /// Columns that bound the window of a row; `None` if rows are ranked without windows.
+    pub window: Option<WindowColumns>,
+    /// Order by the time of arrival, after `order`, if there is one.
+    pub arrival: Option<Arrival>,
     pub partition: Vec<usize>,
     pub order: Vec<PhysicalSortExpr>,
     pub rank_type: DataType,
     pub rank_name: String,
     pub from: u64,
     pub to: Option<u64>,
+}
+
+/// An order of rows by the time of their arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    FirstToCome,
+    LastToCome,
 }
 
 impl Relation {

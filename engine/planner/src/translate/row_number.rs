@@ -1,58 +1,197 @@
-//! `ROW_NUMBER() OVER (PARTITION BY window_start, window_end, ... ORDER BY ...) AS rn`, and conditions on `rn`.
+//! `ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn`, `RANK()` and `DENSE_RANK()`, and conditions on `rn`. Rows
+//! are ranked per window if the partition has the bounds of a window.
 //!
 //! The rank stays pending until its bounds are known: conditions on it become the bounds of a Top-N operator.
 
 use std::sync::Arc;
 
+use arrow_schema::{DataType, Schema, SortOptions};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::WindowFunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator as BinaryOperator, Window, WindowFunctionDefinition};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, Operator as BinaryOperator, SortExpr, Window, WindowFunctionDefinition,
+};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr, create_physical_sort_exprs};
-use millstream_graph::WindowColumns;
+use millstream_graph::{NodeIndex, RankFunction, WindowColumns};
 
 use super::calc::calc;
 use super::context::{Context, Result};
 use super::pending::{materialize_if_volatile, resolve};
 use super::relation::{
-    Attribute, Bound, Branch, ColumnInfo, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column,
+    Arrival, Attribute, Bound, Branch, ColumnInfo, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column,
 };
+use crate::functions::is_proctime;
 
-const OVER_UNSUPPORTED: &str = "the only OVER supported is ROW_NUMBER() OVER (PARTITION BY window_start, window_end[, keys] ORDER BY \
-    ...) AS rn with WHERE rn <= N; aggregate with GROUP BY window_start, window_end and join windows for the rest";
+const OVER_UNSUPPORTED: &str = "the only OVER supported is that of ROW_NUMBER(), RANK() and DENSE_RANK() with a bound: SELECT ... FROM \
+    (SELECT ..., ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N; aggregate with GROUP \
+    BY and join for the rest";
 
-/// Returns the call of the window function, if it is the only one and `ROW_NUMBER()`.
-pub(super) fn function(cx: &Context<'_>, window: &Window) -> Result<WindowFunction> {
+/// Returns the call of the window function, if it is the only one and ranks rows.
+pub(super) fn function(cx: &Context<'_>, window: &Window) -> Result<(WindowFunction, RankFunction)> {
     let [expr] = window.window_expr.as_slice() else {
         return Err(cx.error(OVER_UNSUPPORTED));
     };
     let Expr::WindowFunction(function) = expr.clone().unalias() else {
         return Err(cx.error(OVER_UNSUPPORTED));
     };
-    match &function.fun {
-        WindowFunctionDefinition::WindowUDF(udf) if udf.name() == "row_number" => Ok(*function),
-        WindowFunctionDefinition::WindowUDF(udf) if matches!(udf.name(), "rank" | "dense_rank") => {
-            Err(cx.error(format!(
-                "{}() is not supported: use ROW_NUMBER(), which gives ties different numbers",
-                udf.name()
-            )))
-        }
-        _ => Err(cx.error(OVER_UNSUPPORTED)),
-    }
+    let WindowFunctionDefinition::WindowUDF(udf) = &function.fun else {
+        return Err(cx.error(OVER_UNSUPPORTED));
+    };
+    let rank = match udf.name() {
+        "row_number" => RankFunction::RowNumber,
+        "rank" => RankFunction::Rank,
+        "dense_rank" => RankFunction::DenseRank,
+        _ => return Err(cx.error(OVER_UNSUPPORTED)),
+    };
+    Ok((*function, rank))
 }
 
-/// Returns the relation with a pending rank, the value of `function`.
+/// Returns the relation with a pending rank, the value of `call`.
 pub(super) fn row_number(
     cx: &mut Context<'_>,
     window: &Window,
-    function: &WindowFunction,
+    (call, function): &(WindowFunction, RankFunction),
     input: Relation,
 ) -> Result<Relation> {
-    let params = &function.params;
+    let params = &call.params;
+    if params.order_by.is_empty() {
+        return Err(cx.error(format!(
+            "{}() needs an ORDER BY in its OVER, to say which rows are first",
+            function.name()
+        )));
+    }
     let schema = window.input.schema();
     let input = resolve(cx, input)?;
+    let visible = input.columns.len();
+    let ordered = ordered(cx, input, schema, &params.partition_by, &params.order_by)?;
+    let bounds = partition_window(cx, &ordered.partition, &ordered.columns)?;
+    if bounds.is_some() && *function != RankFunction::RowNumber {
+        return Err(cx.error(format!(
+            "{}() over a window is not supported: use ROW_NUMBER(), which gives ties different numbers, or leave the \
+             bounds of the window out of PARTITION BY",
+            function.name()
+        )));
+    }
+    let Ordered {
+        nodes,
+        columns,
+        mut partition,
+        order,
+        arrival,
+    } = ordered;
+    if let Some((_, id)) = bounds {
+        partition.retain(|&index| !matches!(columns[index].attribute, Attribute::Window(of, _) if of == id));
+    }
+    if arrival.is_some() && *function != RankFunction::RowNumber {
+        return Err(cx.error(format!(
+            "{}() by processing time (PROCTIME) is not supported, since no two rows have the same: use ROW_NUMBER()",
+            function.name()
+        )));
+    }
+    let node_schema = cx.schema(nodes[0]);
+    let rank = window.schema.field(window.schema.fields().len() - 1);
+    let rank_expr: PhysicalExprRef = Arc::new(Column::new(rank.name(), VIRTUAL_RANK));
+    let mut columns: Vec<ColumnInfo> = columns.into_iter().take(visible).collect();
+    columns.push(ColumnInfo {
+        name: rank.name().clone(),
+        data_type: rank.data_type().clone(),
+        attribute: Attribute::None,
+        origin: None,
+    });
+    let mut exprs: Vec<PhysicalExprRef> = (0..visible).map(|index| column(&node_schema, index)).collect();
+    exprs.push(rank_expr);
+    Ok(Relation {
+        branches: branches(&nodes, &exprs),
+        columns,
+        pending: Pending::Rank(PendingRank {
+            function: *function,
+            window: bounds.map(|(window, _)| window),
+            partition,
+            order: sorts(&order, &node_schema),
+            arrival,
+            rank_type: rank.data_type().clone(),
+            rank_name: "rank".to_owned(),
+            from: 1,
+            to: None,
+        }),
+    })
+}
 
-    // The operator reads columns of one node: the plan's, then the partition and order expressions.
+/// Returns the first rows of a relation, by order: those of the ranks `from` to `to`.
+pub(super) fn first_rows(
+    cx: &mut Context<'_>,
+    input: Relation,
+    schema: &DFSchema,
+    order: &[SortExpr],
+    (from, to): (u64, u64),
+) -> Result<Relation> {
+    let input = resolve(cx, input)?;
+    let visible = input.columns.len();
+    let Ordered {
+        nodes,
+        mut columns,
+        partition,
+        order,
+        arrival,
+    } = ordered(cx, input, schema, &[], order)?;
+    columns.truncate(visible);
+    let node_schema = cx.schema(nodes[0]);
+    let exprs: Vec<PhysicalExprRef> = (0..visible).map(|index| column(&node_schema, index)).collect();
+    let relation = Relation {
+        branches: branches(&nodes, &exprs),
+        columns,
+        pending: Pending::Rank(PendingRank {
+            function: RankFunction::RowNumber,
+            window: None,
+            partition,
+            order: sorts(&order, &node_schema),
+            arrival,
+            rank_type: DataType::Int64,
+            rank_name: "rank".to_owned(),
+            from,
+            to: Some(to),
+        }),
+    };
+    resolve(cx, relation)
+}
+
+fn branches(nodes: &[NodeIndex], exprs: &[PhysicalExprRef]) -> Vec<Branch> {
+    let branch = |&node: &NodeIndex| Branch {
+        node,
+        filter: None,
+        exprs: exprs.to_vec(),
+        carried: Vec::new(),
+    };
+    nodes.iter().map(branch).collect()
+}
+
+fn sorts(order: &[(usize, SortOptions)], schema: &Schema) -> Vec<PhysicalSortExpr> {
+    order
+        .iter()
+        .map(|(index, options)| PhysicalSortExpr::new(column(schema, *index), *options))
+        .collect()
+}
+
+/// Nodes with the rows of a relation, whose partition and order are columns.
+struct Ordered {
+    /// One node per branch of the relation. All have the same columns.
+    nodes: Vec<NodeIndex>,
+    /// Columns of the nodes: those of the relation, then expressions of the partition and the order.
+    columns: Vec<ColumnInfo>,
+    partition: Vec<usize>,
+    order: Vec<(usize, SortOptions)>,
+    /// Order by processing time, which ends the order: rows are processed one after the other.
+    arrival: Option<Arrival>,
+}
+
+fn ordered(
+    cx: &mut Context<'_>,
+    input: Relation,
+    schema: &DFSchema,
+    partition_by: &[Expr],
+    order_by: &[SortExpr],
+) -> Result<Ordered> {
     let mut columns = input.columns.clone();
     let mut extra: Vec<PhysicalExprRef> = Vec::new();
     let mut place = |cx: &Context<'_>, expr: PhysicalExprRef| -> Result<usize> {
@@ -70,23 +209,29 @@ pub(super) fn row_number(
         Ok(columns.len() - 1)
     };
     let mut partition = Vec::new();
-    for expr in &params.partition_by {
+    for expr in partition_by {
         let physical = cx.physical(expr, schema)?;
         partition.push(place(cx, physical)?);
     }
+    let attribute = |index: usize| input.columns.get(index).map(|column| column.attribute);
+    // In a window, processing time is a value like others.
+    let is_windowed = partition
+        .iter()
+        .any(|&index| matches!(attribute(index), Some(Attribute::Window(..))));
     let context = Default::default();
-    let sorts = create_physical_sort_exprs(&params.order_by, schema, &cx.planning.props, &context);
-    let mut order = Vec::new();
-    for sort in cx.located(sorts)? {
+    let sorts = create_physical_sort_exprs(order_by, schema, &cx.planning.props, &context);
+    let (mut order, mut arrival) = (Vec::new(), None);
+    for (sort, logical) in cx.located(sorts)?.into_iter().zip(order_by) {
+        let of_column = bare_column(&sort.expr).and_then(attribute);
+        if !is_windowed && (is_proctime(&logical.expr) || of_column == Some(Attribute::ProcessingTime)) {
+            arrival = Some(match sort.options.descending {
+                false => Arrival::FirstToCome,
+                true => Arrival::LastToCome,
+            });
+            break;
+        }
         order.push((place(cx, sort.expr)?, sort.options));
     }
-    if order.is_empty() {
-        return Err(cx.error("ROW_NUMBER() needs an ORDER BY in its OVER, to say which rows are first"));
-    }
-    let bounds = partition_window(cx, &partition, &columns)?;
-    let (window_columns, id) = bounds;
-    partition.retain(|&index| !matches!(columns[index].attribute, Attribute::Window(of, _) if of == id));
-
     let input = materialize_if_volatile(cx, input, &extra)?;
     let mut nodes = Vec::with_capacity(input.branches.len());
     for branch in &input.branches {
@@ -96,51 +241,25 @@ pub(super) fn row_number(
         }
         nodes.push((branch.clone(), exprs));
     }
-    let made: Result<Vec<usize>> = nodes
+    let nodes: Result<Vec<usize>> = nodes
         .iter()
         .map(|(branch, exprs)| calc(cx, branch, exprs, &columns, false))
         .collect();
-    let made = made?;
-    let node_schema = cx.schema(made[0]);
-    let rank = window.schema.field(window.schema.fields().len() - 1);
-    let rank_expr: PhysicalExprRef = Arc::new(Column::new(rank.name(), VIRTUAL_RANK));
-    let visible = input.columns.len();
-    let mut columns: Vec<ColumnInfo> = columns.into_iter().take(visible).collect();
-    columns.push(ColumnInfo {
-        name: rank.name().clone(),
-        data_type: rank.data_type().clone(),
-        attribute: Attribute::None,
-        origin: None,
-    });
-    let mut exprs: Vec<PhysicalExprRef> = (0..visible).map(|index| column(&node_schema, index)).collect();
-    exprs.push(rank_expr);
-    Ok(Relation {
-        branches: made
-            .iter()
-            .map(|&node| Branch {
-                node,
-                filter: None,
-                exprs: exprs.clone(),
-                carried: Vec::new(),
-            })
-            .collect(),
+    Ok(Ordered {
+        nodes: nodes?,
         columns,
-        pending: Pending::Rank(PendingRank {
-            window: window_columns,
-            partition,
-            order: order
-                .into_iter()
-                .map(|(index, options)| PhysicalSortExpr::new(column(&node_schema, index), options))
-                .collect(),
-            rank_type: rank.data_type().clone(),
-            rank_name: "rank".to_owned(),
-            from: 1,
-            to: None,
-        }),
+        partition,
+        order,
+        arrival,
     })
 }
 
-fn partition_window(cx: &Context<'_>, partition: &[usize], columns: &[ColumnInfo]) -> Result<(WindowColumns, usize)> {
+/// Returns the bounds of the window that a partition has, and its number.
+fn partition_window(
+    cx: &Context<'_>,
+    partition: &[usize],
+    columns: &[ColumnInfo],
+) -> Result<Option<(WindowColumns, usize)>> {
     for &index in partition {
         let Attribute::Window(id, _) = columns[index].attribute else {
             continue;
@@ -164,12 +283,9 @@ fn partition_window(cx: &Context<'_>, partition: &[usize], columns: &[ColumnInfo
                  WATERMARK FOR",
             ));
         }
-        return Ok((WindowColumns { start, end }, id));
+        return Ok(Some((WindowColumns { start, end }, id)));
     }
-    Err(cx.error(
-        "ROW_NUMBER() over a stream must be numbered per window: PARTITION BY window_start, window_end[, keys], over \
-         rows of a window table function or a window aggregate",
-    ))
+    Ok(None)
 }
 
 /// Makes a condition on the pending rank one of its bounds. Returns false if it is a condition on something else.
@@ -239,7 +355,7 @@ fn integer(expr: &Expr) -> Option<i64> {
     let Expr::Literal(value, _) = strip_casts(expr) else {
         return None;
     };
-    match value.cast_to(&arrow_schema::DataType::Int64) {
+    match value.cast_to(&DataType::Int64) {
         Ok(ScalarValue::Int64(value)) if value_is_integer(expr) => value,
         _ => None,
     }

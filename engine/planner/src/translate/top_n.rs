@@ -1,17 +1,17 @@
-//! `WindowTopN` nodes, which keep the rows within the bounds of a pending rank.
+//! `WindowTopN` and `TopN` nodes, which keep the rows within the bounds of a pending rank.
 
 use std::sync::Arc;
 
 use arrow_schema::{Field, Schema};
 use datafusion::physical_expr::PhysicalExprRef;
-use millstream_graph::{Operator, Port, WindowTopN};
+use millstream_graph::{Operator, Port, Stream, TopN, WindowTopN};
 
 use super::builder::{InputEdge, keyed_exchange};
 use super::calc::RANK_UNBOUNDED;
 use super::context::{Context, Result};
 use super::relation::{
-    Attribute, Bound, Branch, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column, columns_of, stream,
-    substitute,
+    Arrival, Attribute, Bound, Branch, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column, columns_of,
+    stream, substitute,
 };
 
 /// Returns true if the rank selects the row of the latest event time. As in Flink's de-duplication, it is then the last
@@ -53,8 +53,6 @@ pub(super) fn top_n(cx: &mut Context<'_>, relation: Relation) -> Result<Relation
         fields.push(Field::new(&rank.rank_name, rank.rank_type.clone(), true));
     }
     let schema = Arc::new(Schema::new(fields));
-    let mut output = stream(schema.clone(), &[]);
-    output.window = Some(rank.window);
     let (exchange, parallelism) = keyed_exchange(rank.partition.clone());
     let edges = relation
         .branches
@@ -67,15 +65,46 @@ pub(super) fn top_n(cx: &mut Context<'_>, relation: Relation) -> Result<Relation
         })
         .collect();
     let prefers_last = is_latest_row(cx, &relation, &rank);
-    let operator = Operator::WindowTopN(WindowTopN {
-        window: rank.window,
-        partition: rank.partition,
-        order: rank.order,
-        from: rank.from,
-        to,
-        prefers_last,
-        emit_rank,
-    });
+    let mut output = stream(schema.clone(), &[]);
+    let mut keeps_attributes = false;
+    let is_windowed = rank.window.is_some();
+    let operator = match rank.window {
+        Some(window) => {
+            output.window = Some(window);
+            Operator::WindowTopN(WindowTopN {
+                window,
+                partition: rank.partition,
+                order: rank.order,
+                from: rank.from,
+                to,
+                prefers_last,
+                emit_rank,
+            })
+        }
+        None => {
+            let top = TopN {
+                partition: rank.partition,
+                order: rank.order,
+                function: rank.function,
+                from: rank.from,
+                to,
+                prefers_last: prefers_last || rank.arrival == Some(Arrival::LastToCome),
+                is_by_arrival: rank.arrival.is_some(),
+                emit_rank,
+                emission: cx.emission(),
+                state_ttl: cx.pipeline.state_ttl,
+            };
+            // These rows pass as they come.
+            keeps_attributes = top.keeps_first_to_come();
+            if keeps_attributes {
+                output = Stream {
+                    schema: schema.clone(),
+                    ..cx.builder.nodes[first.node].output.clone()
+                };
+            }
+            Operator::TopN(top)
+        }
+    };
     let node = cx.add("top-n", operator, edges, output, parallelism);
     let real =
         |expr: &PhysicalExprRef| substitute(expr, &|index| (index == VIRTUAL_RANK).then(|| column(&schema, width)));
@@ -84,7 +113,12 @@ pub(super) fn top_n(cx: &mut Context<'_>, relation: Relation) -> Result<Relation
     let filter = first.filter.as_ref().map(real).transpose();
     let mut columns = relation.columns.clone();
     for column in &mut columns {
-        if column.attribute == Attribute::EventTime {
+        let is_kept = match column.attribute {
+            Attribute::EventTime => keeps_attributes,
+            Attribute::Window(..) | Attribute::ProcessingTime => keeps_attributes || is_windowed,
+            Attribute::None => true,
+        };
+        if !is_kept {
             column.attribute = Attribute::None;
         }
     }

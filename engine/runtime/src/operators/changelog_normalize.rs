@@ -72,10 +72,7 @@ impl KeyedLogic for NormalizeLogic {
     }
 
     fn keys(&mut self, batch: &RecordBatch) -> Result<Vec<Keys>, Error> {
-        Ok(vec![Keys {
-            columns: self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect(),
-            rows: batch.num_rows(),
-        }])
+        Ok(vec![Keys::of(batch, &self.keys)])
     }
 
     fn apply(

@@ -16,6 +16,7 @@ mod spill;
 mod table;
 #[cfg(test)]
 mod testing;
+mod top_n;
 mod window_aggregate;
 mod window_assign;
 mod window_join;
@@ -116,6 +117,7 @@ fn make(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<B
             let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;
             Ok(Box::new(WindowJoin::new(name, join, [input, right], output, context)?))
         }
+        graph::Operator::TopN(top) => top_n::top_n(name, top, input, &node.output, context),
         graph::Operator::WindowTopN(top_n) => Ok(Box::new(WindowTopN::new(name, top_n, input, output, context)?)),
     }
 }

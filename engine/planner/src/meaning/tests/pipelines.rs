@@ -40,6 +40,7 @@ fn a_pipeline_means_the_same_as_itself() {
                         Operator::Source(_)
                         | Operator::WindowJoin(_)
                         | Operator::WindowTopN(_)
+                        | Operator::TopN(_)
                         | Operator::GroupAggregate(_)
                         | Operator::ChangelogNormalize(_) => true,
                         Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,

@@ -25,8 +25,6 @@ INSERT INTO out1 SELECT price, ts FROM bid GROUP BY price;",
             8:40: unknown table or view `bids`; did you mean `bid`?
             9:25: unknown function `REGEXP_EXTRAKT`; did you mean `REGEXP_EXTRACT`?
             9:51: unknown function `FOO`
-            9:77: ORDER BY needs the end of its input, which a stream does not have: leave it out, or keep the first rows of each window with ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ...)
-            9:89: LIMIT, OFFSET and FETCH are not supported on a stream: filter with WHERE, or keep the first rows of each window with ROW_NUMBER()
             10:1: the query has 1 columns (price), but table `out1` takes 2 (n, t)
             11:1: column `n` of table `out1` is BIGINT, but the query's column 1 (`url`) is STRING: write CAST(url AS BIGINT)
             12:1: expected CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN or EXECUTE STATEMENT SET, found: SELEC

@@ -93,7 +93,7 @@ impl Pass<'_> {
                 (ChangelogSupport::Upsert, Some(key)) => ChangelogMode::Upsert(key.clone()),
                 (ChangelogSupport::Upsert, None) | (ChangelogSupport::Retract, _) => ChangelogMode::Retract,
             },
-            Operator::GroupAggregate(_) | Operator::ChangelogNormalize(_) => match need {
+            Operator::GroupAggregate(_) | Operator::ChangelogNormalize(_) | Operator::TopN(_) => match need {
                 Some(Need::Upsert(key)) if keys.contains(key) => ChangelogMode::Upsert(key.clone()),
                 _ => ChangelogMode::Retract,
             },

@@ -69,6 +69,16 @@ impl Pass<'_> {
                 self.check_retractable(node, from, aggregate)?;
                 Ok(Need::Retract)
             }
+            Operator::TopN(top) if top.is_by_arrival => {
+                let message = format!(
+                    "rows that are updated or deleted have no order by processing time (PROCTIME): {}. Order them by a \
+                     column, or rank the rows of an append-only table",
+                    self.described_cause(from)
+                );
+                Err(self.error(node, message))
+            }
+            // The former row may be among the first.
+            Operator::TopN(_) => Ok(Need::Retract),
             // It keeps the former rows itself.
             Operator::ChangelogNormalize(_) | Operator::Source(_) => Ok(match self.keys(from) {
                 [key] => Need::Upsert(key.clone()),
@@ -226,6 +236,7 @@ impl Pass<'_> {
                 | Operator::GroupAggregate(_)
                 | Operator::WindowJoin(_)
                 | Operator::WindowTopN(_)
+                | Operator::TopN(_)
                 | Operator::DynamicFilter(_)
                 | Operator::Sink(_) => false,
             };
@@ -243,6 +254,7 @@ impl Pass<'_> {
             Operator::GroupAggregate(aggregate) if aggregate.aggregates.is_empty() => {
                 "it has a GROUP BY, DISTINCT or UNION without a window".to_owned()
             }
+            Operator::TopN(_) => "it has a ROW_NUMBER() or LIMIT without a window".to_owned(),
             Operator::Source(source) => format!(
                 "it reads the changes of table `{}` ({})",
                 source.table.name,

@@ -4,7 +4,9 @@ use arrow_schema::{DataType, Schema};
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::CastExpr;
 use millstream_connectors::{ChangelogSupport, Role};
-use millstream_graph::{Calc, Edge, Emission, Exchange, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port};
+use millstream_graph::{
+    Calc, Edge, Emission, Exchange, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, RankFunction, TopN,
+};
 
 use super::{contains, primary_key, support};
 use crate::translate::relation::bare_column;
@@ -90,12 +92,42 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
                 distribution: Some(key),
             }
         }
+        Operator::TopN(top) => {
+            let input = of_input(graph, node, provided);
+            let columns = graph.input_schema(node, 0).map_or(0, |schema| schema.fields().len());
+            let partition = sorted(top.partition.clone());
+            let is_append = top.emission == Emission::Final || (input.changes.is_none() && top.keeps_first_to_come());
+            Provided {
+                changes: (!is_append).then(|| top_n_keys(top, &partition, columns, input.changes)),
+                distribution: Some(partition),
+            }
+        }
         Operator::WindowTopN(top) => Provided {
             changes: None,
             distribution: Some(sorted(top.partition.clone())),
         },
         Operator::WindowJoin(_) | Operator::Sink(_) => Provided::default(),
     }
+}
+
+/// Returns the keys of the first rows of partitions: the rank if it is a column, none if there is one rank only, and the
+/// keys of the input. `columns` is the number of columns of the input.
+fn top_n_keys(top: &TopN, partition: &Key, columns: usize, input: Option<Vec<Key>>) -> Vec<Key> {
+    let mut keys = Vec::new();
+    if top.function == RankFunction::RowNumber {
+        if top.from == top.to {
+            keys.push(partition.clone());
+        }
+        if top.emit_rank {
+            keys.push(partition.iter().copied().chain([columns]).collect());
+        }
+    }
+    for key in input.into_iter().flatten() {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
 }
 
 fn emitted(emission: Emission, key: &Key) -> Option<Vec<Key>> {
@@ -194,6 +226,8 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
             let digits = |precision: u8, scale: i8| i16::from(precision) - i16::from(scale);
             to_scale >= scale && digits(*to_precision, *to_scale) >= digits(*precision, *scale)
         }
+        // Ranks are the only unsigned numbers of keys.
+        (DataType::UInt64, DataType::Int64) => true,
         _ if from.is_signed_integer() && to.is_signed_integer() => from.primitive_width() <= to.primitive_width(),
         _ => from == to,
     }

@@ -100,6 +100,11 @@ pub(super) fn add_kinds(graph: &mut JobGraph, modes: &[ChangelogMode], provided:
                 let width = input.map_or(0, |schema| schema.fields().len());
                 calc.projection.push(kind_at(width.saturating_sub(1)));
             }
+            Operator::TopN(top) => {
+                // The order of arrival of changes says nothing about their rows.
+                let has_changes = input.is_some_and(|schema| is_changelog(&schema));
+                top.prefers_last &= !has_changes;
+            }
             // They append the kinds of their rows themselves.
             Operator::GroupAggregate(_) | Operator::ChangelogNormalize(_) => {}
             Operator::WindowAssign(_)

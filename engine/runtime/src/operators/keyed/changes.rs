@@ -34,7 +34,7 @@ impl Changes {
 }
 
 /// The form of an operator's output.
-pub(super) struct OutputForm {
+pub(in crate::operators) struct OutputForm {
     pub schema: SchemaRef,
     pub mode: ChangelogMode,
     /// See [`KeyedLogic::output_order`](super::KeyedLogic::output_order).
@@ -75,7 +75,13 @@ impl OutputForm {
         self.batch(rows, output.present.true_count(), None)
     }
 
-    fn batch(&self, columns: Vec<ArrayRef>, rows: usize, kinds: Option<Vec<i8>>) -> Result<RecordBatch, Error> {
+    /// Returns a batch of key columns and columns of output rows, with their kinds; without `kinds`, all are insertions.
+    pub(in crate::operators) fn batch(
+        &self,
+        columns: Vec<ArrayRef>,
+        rows: usize,
+        kinds: Option<Vec<i8>>,
+    ) -> Result<RecordBatch, Error> {
         let mut columns = match &self.order {
             None => columns,
             Some(order) => order.iter().map(|at| Arc::clone(&columns[*at])).collect(),

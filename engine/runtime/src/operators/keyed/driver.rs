@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Duration;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
 use millstream_graph::{ChangelogMode, Emission, Port};
@@ -11,7 +12,7 @@ use millstream_state::keyed::{FORMER_GENERATIONS, Resolved, Table};
 use millstream_state::store::{KeyedPosition, PendingRead, PrefixRead, StoredValues};
 
 use super::changes::OutputForm;
-use super::{CALL_ROWS_MAX, KeyedLogic, Output, REFILL_ROWS, Refill, expires};
+use super::{CALL_ROWS_MAX, KeyedLogic, Output, Refill, expires};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp};
 use crate::operators::spill::{MemoryGrant, Spill};
@@ -26,6 +27,8 @@ const GENERATION_MIN: Duration = Duration::from_secs(1);
 const DIRTY_SHARE_MAX: usize = 8;
 /// The share of the keys (one in this many) that one eviction removes.
 const EVICT_SHARE: usize = 4;
+/// Rows that one read for requests returns at most, unless one request asks for more.
+const REFILL_READ_ROWS_MAX: usize = 65_536;
 /// Rows that are written at once before an eviction.
 const EVICT_WRITE_ROWS: usize = 65_536;
 
@@ -42,6 +45,8 @@ pub(in crate::operators) struct Keyed<L> {
     call: Call,
     resolved: Vec<Resolved>,
     finishing: Finishing,
+    /// Output that is being emitted at the end of input.
+    final_output: Option<Emitting>,
     /// Length of a generation in microseconds; `None` if rows do not expire.
     generation_us: Option<i64>,
     /// The present generation.
@@ -60,8 +65,21 @@ enum Call {
     },
     /// The batch is processed, but its output needs rows that are read by prefix.
     Refilling(Refilling),
+    /// The batch is processed, and its output is being emitted.
+    Emitting(Emitting),
     /// The rows of the last batch are processed; memory is needed before the next one.
     Memory,
+}
+
+/// The output of some keys that is being emitted.
+struct Emitting {
+    /// The key columns.
+    keys: Vec<ArrayRef>,
+    /// Output before the call; `None` to emit the present output as it is.
+    before: Option<Output>,
+    after: Output,
+    /// Number of the next key.
+    next: usize,
 }
 
 /// Requests of the present call for rows.
@@ -124,6 +142,7 @@ impl<L: KeyedLogic> Keyed<L> {
             queue: VecDeque::new(),
             call: Call::Idle,
             finishing: Finishing::No,
+            final_output: None,
             generation_us,
             generation: 0,
             now: now.unwrap_or(Timestamp::MIN),
@@ -147,7 +166,7 @@ impl<L: KeyedLogic> Keyed<L> {
                     let Call::Reading { batch, .. } = std::mem::replace(&mut self.call, Call::Memory) else {
                         unreachable!("the call was reading");
                     };
-                    self.apply(batch, out)?;
+                    self.apply(batch)?;
                 }
                 Call::Refilling(_) => {
                     let Call::Refilling(mut refilling) = std::mem::replace(&mut self.call, Call::Memory) else {
@@ -157,7 +176,17 @@ impl<L: KeyedLogic> Keyed<L> {
                         self.call = Call::Refilling(refilling);
                         return Ok(Progress::Pending);
                     }
-                    self.emit_changes(refilling.before, out)?;
+                    self.begin_output(refilling.before)?;
+                }
+                Call::Emitting(_) => {
+                    let Call::Emitting(mut emitting) = std::mem::replace(&mut self.call, Call::Memory) else {
+                        unreachable!("the call was emitting");
+                    };
+                    if !emitting.advance(&mut self.logic, &self.form, out)? {
+                        self.call = Call::Emitting(emitting);
+                        return Ok(Progress::More);
+                    }
+                    self.release();
                 }
                 Call::Memory => {
                     if !self.ensure_memory()? {
@@ -220,8 +249,8 @@ impl<L: KeyedLogic> Keyed<L> {
         Ok(true)
     }
 
-    /// Updates the rows that a batch touches, and emits the changes of the output.
-    fn apply(&mut self, batch: Option<RecordBatch>, out: &mut dyn Collector) -> Result<(), Error> {
+    /// Updates the rows that a batch touches, and continues with the changes of the output.
+    fn apply(&mut self, batch: Option<RecordBatch>) -> Result<(), Error> {
         let slots = &self.resolved[0].distinct;
         let before = match self.emission {
             Emission::Changes => Some(self.logic.output(&self.tables[0], slots)?),
@@ -235,7 +264,7 @@ impl<L: KeyedLogic> Keyed<L> {
             }
         };
         if open.is_empty() {
-            return self.emit_changes(before, out);
+            return self.begin_output(before);
         }
         open.sort_unstable();
         open.dedup();
@@ -266,24 +295,28 @@ impl<L: KeyedLogic> Keyed<L> {
                 };
                 let rows = rows?;
                 for (refill, rows) in refills.iter().zip(rows.chunks(rows.len() / refills.len())) {
-                    let rows = first_rows(rows, refill.is_reversed);
+                    let rows = first_rows(rows, refill.is_reversed, self.logic.refill_rows(refill));
                     self.logic.refill(refill, &rows, &mut self.tables[0])?;
+                    refilling.open.extend(self.logic.next_refill());
                 }
                 refilling.reading = None;
             }
             let Some(first) = refilling.open.first().copied() else {
                 return Ok(true);
             };
-            let is_alike =
-                |refill: &Refill| (refill.collection, refill.is_reversed) == (first.collection, first.is_reversed);
-            let (refills, open) = std::mem::take(&mut refilling.open).into_iter().partition(is_alike);
+            let rows_max = self.logic.refill_rows(&first);
+            let form = |refill: &Refill| (refill.collection, refill.is_reversed, self.logic.refill_rows(refill));
+            let is_alike = |refill: &Refill| form(refill) == form(&first);
+            let (mut refills, mut open): (Vec<Refill>, Vec<Refill>) =
+                std::mem::take(&mut refilling.open).into_iter().partition(is_alike);
+            open.extend(refills.split_off(refills.len().min((REFILL_READ_ROWS_MAX / rows_max).max(1))));
             refilling.open = open;
-            let refills: Vec<Refill> = refills;
             let slots: Vec<u32> = refills.iter().map(|refill| refill.slot).collect();
             let read = PrefixRead {
                 prefixes: self.tables[0].store_prefixes(&slots, &self.tables[first.collection])?,
                 is_reversed: first.is_reversed,
-                rows_max: REFILL_ROWS,
+                rows_max,
+                has_values: self.logic.refill_has_values(),
                 accepts: self.logic.refill_accepts(),
             };
             let pending = self.spill.store.read_prefixes(read, &self.waker)?;
@@ -291,20 +324,27 @@ impl<L: KeyedLogic> Keyed<L> {
         }
     }
 
-    /// Emits the difference between the output before the call and the present one, and ends the call.
-    fn emit_changes(&mut self, before: Option<Output>, out: &mut dyn Collector) -> Result<(), Error> {
-        let slots = &self.resolved[0].distinct;
-        if let Some(before) = before {
-            let after = self.logic.output(&self.tables[0], slots)?;
-            let changes = self.form.changes(&self.tables[0].keys(slots)?, &before, &after)?;
-            if changes.num_rows() > 0 {
-                out.emit(Port::Main, changes);
-            }
+    /// Continues the call with the difference between the output before it and the present one.
+    fn begin_output(&mut self, before: Option<Output>) -> Result<(), Error> {
+        if before.is_none() {
+            self.release();
+            return Ok(());
         }
+        let slots = &self.resolved[0].distinct;
+        self.call = Call::Emitting(Emitting {
+            keys: self.tables[0].keys(slots)?,
+            before,
+            after: self.logic.output(&self.tables[0], slots)?,
+            next: 0,
+        });
+        Ok(())
+    }
+
+    /// Ends the use of the slots of the present call.
+    fn release(&mut self) {
         for (table, resolved) in self.tables.iter_mut().zip(&self.resolved) {
             table.release(resolved);
         }
-        Ok(())
     }
 
     fn size(&self) -> usize {
@@ -374,12 +414,18 @@ impl<L: KeyedLogic> Keyed<L> {
     /// Emits the next output rows at the end of input.
     fn emit_final(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         loop {
+            if let Some(output) = &mut self.final_output {
+                if output.advance(&mut self.logic, &self.form, out)? {
+                    self.final_output = None;
+                }
+                return Ok(Progress::More);
+            }
             match &mut self.finishing {
                 Finishing::No | Finishing::Done => return Ok(Progress::Done),
                 Finishing::Memory(next) => {
                     let (slots, rest) = self.tables[0].present_slots(*next, CALL_ROWS_MAX);
                     self.finishing = rest.map_or(Finishing::Done, Finishing::Memory);
-                    emit_rows(&mut self.logic, &self.tables[0], &slots, &self.form, out)?;
+                    self.final_output = Some(Emitting::rows(&mut self.logic, &self.tables[0], &slots)?);
                 }
                 Finishing::Writing => {
                     if !self.spill.is_ready()? {
@@ -387,7 +433,6 @@ impl<L: KeyedLogic> Keyed<L> {
                     }
                     self.tables.iter_mut().for_each(Table::clear);
                     self.finishing = Finishing::Scanning(None);
-                    continue;
                 }
                 Finishing::Scanning(position) => {
                     let (mut keys, mut values) = (StoredValues::default(), StoredValues::default());
@@ -408,18 +453,42 @@ impl<L: KeyedLogic> Keyed<L> {
                     };
                     table.clear();
                     let slots = table.load_scanned(&keys, &values)?;
-                    emit_rows(&mut self.logic, table, &slots, &self.form, out)?;
+                    self.final_output = Some(Emitting::rows(&mut self.logic, table, &slots)?);
                 }
-            }
-            if !matches!(self.finishing, Finishing::Done) {
-                return Ok(Progress::More);
             }
         }
     }
 }
 
-/// Returns the first of the rows that several generations have.
-fn first_rows(generations: &[StoredValues], is_reversed: bool) -> StoredValues {
+impl Emitting {
+    /// Returns the output rows of some keys.
+    fn rows<L: KeyedLogic>(logic: &mut L, table: &Table, slots: &[u32]) -> Result<Self, Error> {
+        Ok(Self {
+            keys: table.keys(slots)?,
+            before: None,
+            after: logic.output(table, slots)?,
+            next: 0,
+        })
+    }
+
+    /// Emits the next batch. Returns true if it was the last one.
+    fn advance<L: KeyedLogic>(
+        &mut self,
+        logic: &mut L,
+        form: &OutputForm,
+        out: &mut dyn Collector,
+    ) -> Result<bool, Error> {
+        let (rows, next) = logic.changes(form, &self.keys, self.before.as_ref(), &self.after, self.next)?;
+        self.next = next;
+        if rows.num_rows() > 0 {
+            out.emit(Port::Main, rows);
+        }
+        Ok(self.next >= self.after.present.len())
+    }
+}
+
+/// Returns the first `rows_max` of the rows that several generations have.
+fn first_rows(generations: &[StoredValues], is_reversed: bool, rows_max: usize) -> StoredValues {
     let rows = generations
         .iter()
         .flat_map(|rows| (0..rows.len()).filter_map(|row| rows.get(row)));
@@ -429,24 +498,8 @@ fn first_rows(generations: &[StoredValues], is_reversed: bool) -> StoredValues {
         rows.reverse();
     }
     let mut first = StoredValues::default();
-    rows.iter().take(REFILL_ROWS).for_each(|row| first.push(Some(row)));
+    rows.iter().take(rows_max).for_each(|row| first.push(Some(row)));
     first
-}
-
-/// Emits the output rows of some keys.
-fn emit_rows<L: KeyedLogic>(
-    logic: &mut L,
-    table: &Table,
-    slots: &[u32],
-    form: &OutputForm,
-    out: &mut dyn Collector,
-) -> Result<(), Error> {
-    let output = logic.output(table, slots)?;
-    let rows = form.rows(&table.keys(slots)?, &output)?;
-    if rows.num_rows() > 0 {
-        out.emit(Port::Main, rows);
-    }
-    Ok(())
 }
 
 impl<L: KeyedLogic> Operator for Keyed<L> {

@@ -14,6 +14,7 @@
 mod changes;
 mod driver;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, BooleanArray};
@@ -24,9 +25,10 @@ use millstream_state::store::{RowFilter, StoredValues};
 
 use crate::Error;
 
+pub(super) use self::changes::OutputForm;
 pub(super) use self::driver::Keyed;
 
-/// Number of rows that a [`Refill`] asks for.
+/// Number of rows that a [`Refill`] asks for, unless the logic wants others ([`KeyedLogic::refill_rows`]).
 pub(super) const REFILL_ROWS: usize = 32;
 /// Number of input rows that one call handles.
 pub(super) const CALL_ROWS_MAX: usize = 4_096;
@@ -42,6 +44,16 @@ pub(super) struct Keys {
     pub columns: Vec<ArrayRef>,
     /// Number of keys.
     pub rows: usize,
+}
+
+impl Keys {
+    /// Returns the values of some columns of a batch.
+    pub(super) fn of(batch: &RecordBatch, columns: &[usize]) -> Self {
+        Self {
+            columns: columns.iter().map(|column| Arc::clone(batch.column(*column))).collect(),
+            rows: batch.num_rows(),
+        }
+    }
 }
 
 /// The output of some keys, before or after a call.
@@ -65,8 +77,8 @@ pub(super) struct Refill {
     pub slot: u32,
 }
 
-/// The logic of an operator over keyed collections. The output has one row per key of the first collection, and depends
-/// on the row of that key in that collection only.
+/// The logic of an operator over keyed collections. The output has one row per key of the first collection, unless the
+/// logic says otherwise ([`KeyedLogic::changes`]), and depends on the row of that key in that collection only.
 pub(super) trait KeyedLogic: Send {
     /// Returns the collections, in their order.
     fn collections(&self) -> Vec<TableOptions>;
@@ -81,7 +93,7 @@ pub(super) trait KeyedLogic: Send {
     -> Result<Vec<Refill>, Error>;
 
     /// Takes the rows of a request: of each, the part of its encoded key after the key of the first collection. At most
-    /// [`REFILL_ROWS`] of those that [`KeyedLogic::refill_accepts`] accepts.
+    /// [`KeyedLogic::refill_rows`] of those that [`KeyedLogic::refill_accepts`] accepts.
     fn refill(&mut self, _refill: &Refill, _rows: &StoredValues, _table: &mut Table) -> Result<(), Error> {
         Ok(())
     }
@@ -89,6 +101,39 @@ pub(super) trait KeyedLogic: Send {
     /// Returns a function that tells from a row's encoded values whether a request wants the row.
     fn refill_accepts(&self) -> RowFilter {
         Box::new(|_| Ok(true))
+    }
+
+    /// Returns the number of rows that a request asks for.
+    fn refill_rows(&self, _refill: &Refill) -> usize {
+        REFILL_ROWS
+    }
+
+    /// Returns true if the encoded values of a row follow its key in the rows that [`KeyedLogic::refill`] is given.
+    fn refill_has_values(&self) -> bool {
+        false
+    }
+
+    /// Returns a request for more rows, if those that [`KeyedLogic::refill`] was last given do not suffice.
+    fn next_refill(&mut self) -> Option<Refill> {
+        None
+    }
+
+    /// Returns the changes of the output of keys, from number `from` on, and the number of the next key. Bounds the
+    /// number of rows; it may be 0 before the last key. Without `before`, returns the output rows as insertions.
+    /// `keys` are the key columns.
+    fn changes(
+        &mut self,
+        form: &OutputForm,
+        keys: &[ArrayRef],
+        before: Option<&Output>,
+        after: &Output,
+        _from: usize,
+    ) -> Result<(RecordBatch, usize), Error> {
+        let changes = match before {
+            Some(before) => form.changes(keys, before, after)?,
+            None => form.rows(keys, after)?,
+        };
+        Ok((changes, after.present.len()))
     }
 
     /// Returns the present output of some keys of the first collection.

@@ -48,6 +48,40 @@ fn state_without_a_bound_is_noted() {
 }
 
 #[test]
+fn first_rows_without_a_bound_are_noted() {
+    let remedy = REMEDY.replace("group by a window", "rank the rows of each window");
+    let ranked = |table: &str, order: &str| {
+        format!(
+            "INSERT INTO out SELECT k FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY {order}) AS rn FROM {table})
+             WHERE rn <= 3"
+        )
+    };
+    for (query, kept) in [
+        (ranked("clicks", "price"), "the first rows of each partition (k)"),
+        (ranked("clicks", "PROCTIME()"), "one row per partition (k)"),
+        (
+            "INSERT INTO out SELECT total FROM orders ORDER BY total LIMIT 3".to_owned(),
+            "all rows of its input",
+        ),
+    ] {
+        check(
+            &query,
+            Mode::Stream,
+            &[&format!("`out/top-n` keeps {kept} for ever, {remedy}")],
+        );
+    }
+    for query in [
+        "INSERT INTO out SELECT i FROM clicks ORDER BY price LIMIT 3".to_owned(),
+        "INSERT INTO out SELECT k FROM files LIMIT 3".to_owned(),
+        ranked("files", "ts"),
+        format!("SET 'table.exec.state.ttl' = '1 h'; {}", ranked("clicks", "price")),
+    ] {
+        check(&query, Mode::Stream, &[]);
+    }
+    check(&ranked("clicks", "price"), Mode::Batch, &[]);
+}
+
+#[test]
 fn state_with_a_bound_is_not() {
     for query in [
         "INSERT INTO out SELECT count(*) FROM clicks",

@@ -1,0 +1,1 @@
+SELECT id, price FROM bids ORDER BY price DESC NULLS LAST, id LIMIT 5 OFFSET 2;
