@@ -314,6 +314,9 @@ pub struct TopN {
 }
 
 impl TopN {
+    /// Greatest last rank, unless the first rows to come are kept: the rows of a partition are rewritten as a whole.
+    pub const RANK_MAX: u64 = 100_000;
+
     /// Returns true if the first rows to come are the first rows, so that the output is append-only if the input is.
     pub fn keeps_first_to_come(&self) -> bool {
         self.order.is_empty() && !self.prefers_last && self.function == RankFunction::RowNumber

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_schema::{Field, Schema};
 use datafusion::physical_expr::PhysicalExprRef;
-use millstream_graph::{Operator, Port, Stream, TopN, WindowTopN};
+use millstream_graph::{Operator, Port, TopN, WindowTopN};
 
 use super::builder::{InputEdge, keyed_exchange};
 use super::calc::RANK_UNBOUNDED;
@@ -29,6 +29,15 @@ fn is_latest_row(cx: &Context<'_>, relation: &Relation, rank: &PendingRank) -> b
             Attribute::Window(id, Bound::Time | Bound::Instant) => !cx.windows[id].processing_time,
             Attribute::Window(..) | Attribute::ProcessingTime | Attribute::None => false,
         })
+}
+
+/// Returns the error of a rank that is too great.
+pub(super) fn too_many_ranks(to: u64) -> String {
+    format!(
+        "the first {to} rows are asked for, but at most {} rows of a partition are ranked: write all rows to a table, and \
+         sort them there",
+        TopN::RANK_MAX
+    )
 }
 
 /// Makes the node of a pending rank.
@@ -97,10 +106,16 @@ pub(super) fn top_n(cx: &mut Context<'_>, relation: Relation) -> Result<Relation
             // These rows pass as they come.
             keeps_attributes = top.keeps_first_to_come();
             if keeps_attributes {
-                output = Stream {
-                    schema: schema.clone(),
-                    ..cx.builder.nodes[first.node].output.clone()
-                };
+                let of = |branch: &Branch| &cx.builder.nodes[branch.node].output;
+                let input = of(first);
+                let is_same =
+                    |branch: &Branch| (of(branch).event_time, of(branch).window) == (input.event_time, input.window);
+                if relation.branches.iter().all(is_same) {
+                    output.event_time = input.event_time;
+                    output.window = input.window;
+                }
+            } else if to > TopN::RANK_MAX {
+                return Err(cx.error(too_many_ranks(to)));
             }
             Operator::TopN(top)
         }

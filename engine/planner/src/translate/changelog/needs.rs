@@ -4,7 +4,7 @@ use arrow_schema::Schema;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use millstream_connectors::{ChangelogSupport, Role};
-use millstream_graph::{Calc, ChangelogMode, Edge, ErrorPolicy, GroupAggregate, NodeIndex, Operator, Port, Sink};
+use millstream_graph::{Calc, ChangelogMode, Edge, ErrorPolicy, GroupAggregate, NodeIndex, Operator, Port, Sink, TopN};
 
 use super::provided::{Key, injective_column, sink_key};
 use super::{Pass, contains, support};
@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::functions::Functions;
 use crate::translate::fallibility::can_fail;
 use crate::translate::relation::columns_of;
+use crate::translate::top_n::too_many_ranks;
 
 /// Changes that the consumers of a node need, where its rows are updated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,7 @@ impl Pass<'_> {
                 );
                 Err(self.error(node, message))
             }
+            Operator::TopN(top) if top.to > TopN::RANK_MAX => Err(self.error(node, too_many_ranks(top.to))),
             // The former row may be among the first.
             Operator::TopN(_) => Ok(Need::Retract),
             // It keeps the former rows itself.

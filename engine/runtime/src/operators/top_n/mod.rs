@@ -34,9 +34,6 @@ use super::keyed::{Keyed, KeyedLogic, expires};
 use crate::Error;
 use crate::operator::Operator;
 
-/// Greatest last rank: lists are rewritten as a whole.
-const RANK_MAX: u64 = 100_000;
-
 /// Makes the operator of a node.
 pub(super) fn top_n(
     name: &str,
@@ -49,14 +46,11 @@ pub(super) fn top_n(
         operator: name.to_owned(),
         message,
     };
-    if node.to > RANK_MAX {
-        let message = format!(
-            "the last rank is {}; at most {RANK_MAX} rows of a partition are ranked",
-            node.to
-        );
-        return Err(invalid(message));
-    }
     let is_changelog = changelog::is_changelog(input);
+    let keeps_first_to_come = node.keeps_first_to_come() && !is_changelog;
+    if node.to > graph::TopN::RANK_MAX && !keeps_first_to_come {
+        return Err(invalid(format!("the rank {} is too great", node.to)));
+    }
     if is_changelog && (node.is_by_arrival || node.prefers_last) {
         return Err(invalid("rows of a changelog have no order of arrival".to_owned()));
     }
@@ -76,7 +70,7 @@ pub(super) fn top_n(
         output: ListOutput::new(node, &encoding, output)?,
         encoding,
     };
-    if node.keeps_first_to_come() && !is_changelog {
+    if keeps_first_to_come {
         // Rows are emitted as they come, also in a batch.
         return keyed(FirstToCome::new(common)?, Emission::Changes, node, output, context);
     }

@@ -22,14 +22,18 @@ fn the_rank_identifies_a_row_where_it_is_selected() {
         "(name STRING, rn BIGINT, k BIGINT, PRIMARY KEY (rn, name) NOT ENFORCED) WITH ('connector' = 'upsert')",
         ranked,
         expect![[r#"
-            refused: 11:121: table `out` (upsert) has the primary key (name, rn), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
+            out/sink: write out (upsert) changelog: upsert by (name, rn)
+              <- out/calc-2: select [..] changelog: upsert by (name, rn)
+                <- out/top-n: rows 1..=3 of each name order by price@2 DESC NULLS LAST, k@0 ASC with rank (state: these rows, for ever) changelog: upsert by (name, rank)
+                  <- hash(name) out/calc: select [..]
+                    <- clicks: read clicks (append) columns [..] watermark ts@3
         "#]],
     );
     check(
         "(name STRING, rn BIGINT, k BIGINT, PRIMARY KEY (name, k) NOT ENFORCED) WITH ('connector' = 'upsert')",
         ranked,
         expect![[r#"
-            refused: 11:120: table `out` (upsert) has the primary key (name, k), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
+            refused: 11:120: table `out` (upsert) has the primary key (name, k), but (name, rn) identifies the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
         "#]],
     );
     check(
@@ -110,12 +114,11 @@ fn the_first_rows_to_come_are_append_only() {
          GROUP BY name, window_start, window_end",
         expect![[r#"
             out/sink: write out (append)
-              <- out/calc-2: select [..]
+              <- out/calc: select [..]
                 <- out/aggregate: merge tumble 1min on window_end@3 by name [count(1)] (state)
                   <- hash(name) out/local-aggregate: pre-aggregate tumble 1min on ts@2 by name [count(1)]
                     <- out/top-n: rows 1..=1 of each k order by first to come (state: their number, for ever)
-                      <- hash(k) out/calc: select [..]
-                        <- clicks: read clicks (append) columns [..] watermark ts@2
+                      <- hash(k) clicks: read clicks (append) columns [..] watermark ts@2
         "#]],
     );
     check(
@@ -152,6 +155,8 @@ fn other_forms_are_refused() {
             "cdc",
             "SELECT name, k FROM clicks ORDER BY k FETCH FIRST 3 ROWS WITH TIES",
         ),
+        ("cdc", "SELECT name, k FROM clicks ORDER BY k LIMIT 100001"),
+        ("cdc", "SELECT '', id FROM orders LIMIT 100001"),
         (
             "cdc",
             "SELECT name, k FROM clicks QUALIFY ROW_NUMBER() OVER (PARTITION BY k) = 1",
@@ -190,12 +195,13 @@ fn other_forms_are_refused() {
         refused: 11:122: ORDER BY needs the end of its input, which a stream does not have: leave it out, or add a LIMIT
         refused: 11:86: OFFSET needs a LIMIT on a stream: the rows after the first ones have no end
         refused: 11:86: FETCH takes a number of rows: FETCH FIRST n ROWS ONLY. For ties, use RANK() OVER (ORDER BY ...) AS rn with WHERE rn <= n
+        refused: 11:70: the first 100001 rows are asked for, but at most 100000 rows of a partition are ranked: write all rows to a table, and sort them there
+        refused: 11:70: the first 100001 rows are asked for, but at most 100000 rows of a partition are ranked: write all rows to a table, and sort them there
         refused: 11:70: ROW_NUMBER() needs an ORDER BY in its OVER, to say which rows are first
         refused: 11:70: ROW_NUMBER(), RANK() and DENSE_RANK() need a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N
         refused: 11:70: RANK() by processing time (PROCTIME) is not supported, since no two rows have the same: use ROW_NUMBER()
         refused: 11:70: the only OVER supported is that of ROW_NUMBER(), RANK() and DENSE_RANK() with a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N; aggregate with GROUP BY and join for the rest
         refused: 11:70: rows that are updated or deleted have no order by processing time (PROCTIME): it reads the changes of table `orders` (cdc). Order them by a column, or rank the rows of an append-only table
-        11:70: `proctime()` has another value each time it is evaluated, so a row that it was part of could not be retracted: it reads the changes of table `orders` (cdc). Compute it before the rows are updated, or write them to a table with their key as PRIMARY KEY
         refused: 11:73: table `out` (append) is append-only, but the query updates its rows: it has a ROW_NUMBER() or LIMIT without a window. Write to a table of `upsert-kafka`, of `kafka` or `filesystem` with 'format' = 'debezium-json', or of `print`
         refused: 11:70: RANK() over a window is not supported: use ROW_NUMBER(), which gives ties different numbers, or leave the bounds of the window out of PARTITION BY
     "#]].assert_eq(&refused);
