@@ -13,7 +13,7 @@ use datafusion::error::Result;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
-use millstream_graph::{ChangelogMode, NodeIndex, RankFunction, Stream, Window, WindowColumns};
+use millstream_graph::{ChangelogMode, NodeIndex, RankFunction, Stream, TopN, Window, WindowColumns};
 
 /// First index of virtual columns: window start, end and time, then the rank.
 pub(super) const VIRTUAL: usize = usize::MAX - 15;
@@ -140,6 +140,15 @@ pub(super) struct PendingRank {
 pub(super) enum Arrival {
     FirstToCome,
     LastToCome,
+}
+
+/// Returns the error of a rank that is too great.
+pub(super) fn too_many_ranks(to: u64) -> String {
+    format!(
+        "the first {to} rows are asked for, but at most {} rows of a partition are ranked: write all rows to a table, and \
+         sort them there",
+        TopN::RANK_MAX
+    )
 }
 
 impl Relation {

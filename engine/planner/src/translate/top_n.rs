@@ -31,15 +31,6 @@ fn is_latest_row(cx: &Context<'_>, relation: &Relation, rank: &PendingRank) -> b
         })
 }
 
-/// Returns the error of a rank that is too great.
-pub(super) fn too_many_ranks(to: u64) -> String {
-    format!(
-        "the first {to} rows are asked for, but at most {} rows of a partition are ranked: write all rows to a table, and \
-         sort them there",
-        TopN::RANK_MAX
-    )
-}
-
 /// Makes the node of a pending rank.
 pub(super) fn top_n(cx: &mut Context<'_>, relation: Relation) -> Result<Relation> {
     let Pending::Rank(rank) = &relation.pending else {

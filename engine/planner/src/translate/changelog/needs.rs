@@ -11,8 +11,7 @@ use super::{Pass, contains, support};
 use crate::error::Error;
 use crate::functions::Functions;
 use crate::translate::fallibility::can_fail;
-use crate::translate::relation::columns_of;
-use crate::translate::top_n::too_many_ranks;
+use crate::translate::relation::{columns_of, too_many_ranks};
 
 /// Changes that the consumers of a node need, where its rows are updated.
 #[derive(Debug, Clone, PartialEq, Eq)]

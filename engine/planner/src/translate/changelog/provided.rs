@@ -110,8 +110,8 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
     }
 }
 
-/// Returns the keys of the first rows of partitions: the rank if it is a column, none if there is one rank only, and the
-/// keys of the input. `columns` is the number of columns of the input.
+/// Returns the keys of the first rows of partitions: the partition with the rank if that is a column, the partition
+/// alone if there is one rank only, and the keys of the input. `columns` is the number of columns of the input.
 fn top_n_keys(top: &TopN, partition: &Key, columns: usize, input: Option<Vec<Key>>) -> Vec<Key> {
     let mut keys = Vec::new();
     if top.function == RankFunction::RowNumber {

@@ -75,7 +75,8 @@ impl OutputForm {
         self.batch(rows, output.present.true_count(), None)
     }
 
-    /// Returns a batch of key columns and columns of output rows, with their kinds; without `kinds`, all are insertions.
+    /// Returns a batch of key columns and columns of output rows, with their kinds; without `kinds`, all are
+    /// insertions.
     pub(in crate::operators) fn batch(
         &self,
         columns: Vec<ArrayRef>,

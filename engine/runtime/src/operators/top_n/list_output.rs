@@ -78,8 +78,8 @@ impl ListOutput {
                 let types: Vec<DataType> = key.iter().map(|column| type_of(*column)).collect();
                 Updates::OfKey(key.clone(), Codec::keys(&types)?)
             }
-            // If another key identifies the rows, too, all deletions precede the insertions: a row that changes its rank
-            // would be inserted before it is deleted.
+            // If another key identifies the rows, too, all deletions precede the insertions: otherwise, a row that
+            // changes its rank would be inserted before it is deleted.
             ChangelogMode::Retract
                 if node.is_identified_by_rank()
                     && (node.from == node.to || output.upsert_keys.iter().all(is_of_rank)) =>

@@ -2,8 +2,8 @@
 //!
 //! There are three ways to keep them:
 //!
-//! * [`FirstToCome`]: the first rows to come are the first rows. The state of a partition is the number of its rows, and
-//!   the output is append-only.
+//! * [`FirstToCome`]: the first rows to come are the first rows. The state of a partition is the number of its rows,
+//!   and the output is append-only.
 //! * [`BestRows`]: the input is append-only. The state of a partition is the list of its first rows ([`ranked_list`]).
 //! * [`AllRows`]: the input is a changelog, so the rows after the first ones may become first. All rows are in a
 //!   collection in their order; the state of a partition is the list of its first rows and some more. If too few rows

@@ -259,8 +259,8 @@ fn queries() -> impl Strategy<Value = Query> {
     })
 }
 
-/// Runs the steps. With `retracts`, every row that is not an insertion deletes an earlier row of its partition, if there
-/// is one, and is delivered before it in half of the cases.
+/// Runs the steps. With `retracts`, every row that is not an insertion deletes an earlier row of its partition, if
+/// there is one, and is delivered before it in half of the cases.
 fn run(query: &Query, steps: &[Step], memory_bytes: usize) {
     let new = |context: OperatorContext| query.make(context);
     let mut subtasks = Subtasks::new(&new, &[PARTITION], memory_bytes);
