@@ -11,7 +11,7 @@ use super::calc::RANK_UNBOUNDED;
 use super::context::{Context, Result};
 use super::relation::{
     Arrival, Attribute, Bound, Branch, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column, columns_of,
-    stream, substitute,
+    stream, substitute, too_many_ranks,
 };
 
 /// Returns true if the rank selects the row of the latest event time. As in Flink's de-duplication, it is then the last
