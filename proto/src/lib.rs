@@ -21,7 +21,9 @@ pub mod v1 {
 /// The descriptors of [`v1`], for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
-pub use v1::{Checkpoints, Column, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, Property, Sink, Source, Step};
+pub use v1::{
+    Checkpoints, Column, Consistency, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, Property, Sink, Source, Step,
+};
 
 impl std::fmt::Debug for Property {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -18,6 +18,7 @@ mod driver;
 mod earlier_output;
 mod monitor;
 mod pending_output;
+mod points;
 mod prepare;
 mod region_failover;
 mod takeover;

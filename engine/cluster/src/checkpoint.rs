@@ -218,6 +218,11 @@ impl Coordinator {
         matches!(self.phase, Phase::Idle)
     }
 
+    /// Returns true if a checkpoint waits for acknowledgements: its barriers may be under way.
+    pub fn is_collecting(&self) -> bool {
+        matches!(self.phase, Phase::Collecting(_))
+    }
+
     /// Returns true if the last checkpoint is due or under way.
     pub fn is_ending(&self) -> bool {
         self.ending != Ending::Running

@@ -1,5 +1,7 @@
 //! Encoding of the engine's own structures between processes of the same version.
 
+use millstream_proto::v1;
+use millstream_runtime::element::BarrierNumber;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,4 +28,18 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T,
         )));
     }
     Ok(value)
+}
+
+/// Returns the message for the number of a barrier.
+pub(crate) fn barrier_number_message(number: BarrierNumber) -> v1::BarrierNumber {
+    v1::BarrierNumber {
+        checkpoint: number.checkpoint,
+        point: number.point,
+    }
+}
+
+/// Returns the number of a barrier from its message. An absent message is that of zeros, as in the encoding.
+pub(crate) fn barrier_number(message: Option<v1::BarrierNumber>) -> BarrierNumber {
+    let v1::BarrierNumber { checkpoint, point } = message.unwrap_or_default();
+    BarrierNumber { checkpoint, point }
 }

@@ -51,6 +51,8 @@ pub struct Report {
     pub checkpoints_unchanged: u64,
     /// Checkpoints with rows that barriers have overtaken.
     pub checkpoints_unaligned: u64,
+    /// Number of consistency points between checkpoints that have passed.
+    pub consistency_points: u64,
     /// The longest time between trigger and last acknowledgement.
     pub acknowledged_in_max: Duration,
     /// Largest keyed state of a checkpoint.

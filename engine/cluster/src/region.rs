@@ -118,6 +118,7 @@ mod tests {
             nodes: nodes.iter().enumerate().map(node).collect(),
             edges: edges.iter().map(edge).collect(),
             max_parallelism: 128,
+            consistency_interval: None,
             fingerprint: 0,
         }
     }

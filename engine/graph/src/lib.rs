@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
@@ -40,6 +41,9 @@ pub struct JobGraph {
     pub edges: Vec<Edge>,
     /// Number of key groups; fixed for the life of the job's state.
     pub max_parallelism: u16,
+    /// Interval of consistency points; `None` if operators emit changes at once. Only of graphs with an operator that
+    /// holds changes back ([`JobGraph::can_hold_back`]).
+    pub consistency_interval: Option<Duration>,
     /// Hash of all other fields. A worker compares it before it takes part in the job.
     pub fingerprint: u64,
 }
@@ -207,6 +211,19 @@ impl JobGraph {
     pub fn input_schema(&self, node: NodeIndex, input: usize) -> Option<SchemaRef> {
         let mut edges = self.inputs(node).filter(|edge| edge.input == input);
         edges.next().map(|edge| self.edge_schema(edge))
+    }
+
+    /// Returns true if a node can hold changes back until consistency points: it keeps state without windows, and
+    /// changes a table or processes changes of one.
+    pub fn can_hold_back(&self, node: NodeIndex) -> bool {
+        let is_changelog = |node: NodeIndex| !self.nodes[node].output.changelog.is_append();
+        self.nodes[node].operator.updates_state_by_row()
+            && (is_changelog(node) || self.inputs(node).any(|edge| is_changelog(edge.from)))
+    }
+
+    /// Returns true if a node holds changes back until consistency points.
+    pub fn holds_back(&self, node: NodeIndex) -> bool {
+        self.consistency_interval.is_some() && self.can_hold_back(node)
     }
 
     /// Returns the edges out of a node.

@@ -38,6 +38,23 @@ pub enum Operator {
     Sink(Sink),
 }
 
+impl Operator {
+    /// Returns true if the operator keeps state without windows that rows update one by one.
+    pub fn updates_state_by_row(&self) -> bool {
+        match self {
+            Self::GroupAggregate(_) | Self::ChangelogNormalize(_) | Self::TopN(_) => true,
+            Self::Source(_)
+            | Self::Calc(_)
+            | Self::WindowAssign(_)
+            | Self::WindowAggregate(_)
+            | Self::WindowJoin(_)
+            | Self::WindowTopN(_)
+            | Self::DynamicFilter(_)
+            | Self::Sink(_) => false,
+        }
+    }
+}
+
 /// Handling of rows that an operator fails to process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ErrorPolicy {

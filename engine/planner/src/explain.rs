@@ -23,7 +23,11 @@ pub use mermaid::mermaid;
 /// Returns the graph as a tree per sink, with inputs below their readers. A node that several others read is written
 /// once.
 pub fn explain(graph: &JobGraph) -> String {
-    let mut text = format!("job {} ({} key groups)\n", graph.name, graph.max_parallelism);
+    let points = match graph.consistency_interval {
+        None => String::new(),
+        Some(interval) => format!(", consistency points every {}", duration_of(interval)),
+    };
+    let mut text = format!("job {} ({} key groups{points})\n", graph.name, graph.max_parallelism);
     let mut seen = HashSet::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         if matches!(node.operator, Operator::Sink(_)) {
@@ -60,9 +64,13 @@ fn write_node(
         .map(|edge| graph.edge_schema(edge));
     let words = describe(&node.operator, input_schema.as_deref(), right_schema.as_deref());
     let changelog = describe_changelog(&node.output);
+    let held_back = match graph.holds_back(index) {
+        true => ", held back until consistency points",
+        false => "",
+    };
     line(
         text,
-        &format!("{indent}{arrival}{}: {words}{changelog}{single}", node.id),
+        &format!("{indent}{arrival}{}: {words}{changelog}{held_back}{single}", node.id),
     );
     for edge in graph.inputs(index) {
         let (side, exchange, port) = describe_edge(graph, edge);
@@ -295,10 +303,13 @@ fn retention(emission: Emission, state_ttl: Option<Duration>) -> String {
         (Emission::Final, _) => "until the end of input".to_owned(),
         (Emission::Changes, None) => "for ever".to_owned(),
         (Emission::Changes, Some(ttl)) => {
-            let microseconds = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
-            format!("until {} after its last change", duration(microseconds))
+            format!("until {} after its last change", duration_of(ttl))
         }
     }
+}
+
+fn duration_of(time: Duration) -> String {
+    duration(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn push(words: &mut String, more: &str) {

@@ -80,6 +80,12 @@ pub struct Settings {
     pub checkpoint_aligned_timeout: Option<Duration>,
     /// Time after which state without a window that does not change is deleted; `None`: never.
     pub state_ttl: Option<Duration>,
+    /// Interval of consistency points, if the script sets one.
+    pub consistency_interval: Option<Duration>,
+    /// True if `table.exec.mini-batch.enabled` is true.
+    pub is_mini_batch: bool,
+    /// `table.exec.mini-batch.allow-latency`.
+    pub mini_batch_latency: Option<Duration>,
     /// True if the script consists of `EXPLAIN`: its plan is shown and nothing runs.
     pub explain: bool,
     /// True if the script contains queries without a target, whose rows are printed to standard output.

@@ -26,6 +26,8 @@ pub struct Pipeline {
     pub inserts: Vec<Insert>,
     /// Time after which state that does not change is deleted, of operators without windows; `None`: never.
     pub state_ttl: Option<Duration>,
+    /// Interval of consistency points; `None`: operators emit changes at once.
+    pub consistency_interval: Option<Duration>,
 }
 
 /// A declared table.

@@ -1,19 +1,20 @@
 //! Barrier alignment for tasks with several inputs.
 //!
-//! A barrier divides each input into the rows before and after the checkpoint. The task may take its snapshot only when
-//! all inputs have reached the barrier, so inputs that reach it first are blocked. [`Alignment`] decides which inputs
-//! are readable; it holds no elements and knows no channel. An input that has ended counts as aligned. A task that has
-//! waited for the `aligned_timeout` takes its snapshot without the missing barriers ([`Alignment::overtake`]).
+//! A barrier divides each input into the rows before and after the checkpoint or consistency point. The task passes the
+//! barrier, and takes its snapshot, only when all inputs have reached it, so inputs that reach it first are blocked.
+//! [`Alignment`] decides which inputs are readable; it holds no elements and knows no channel. An input that has ended
+//! counts as aligned. A task that has waited for the `aligned_timeout` takes its snapshot without the missing barriers
+//! ([`Alignment::overtake`]).
 
-use crate::element::Barrier;
+use crate::element::{Barrier, BarrierNumber};
 
-/// The state of the inputs of one task while a checkpoint is being aligned.
+/// The state of the inputs of one task while a barrier is being aligned.
 #[derive(Debug)]
 pub(crate) struct Alignment {
-    /// The barrier being aligned, if any. Checkpoints never overlap on one task.
+    /// The barrier being aligned, if any. Barriers never overlap on one task.
     current: Option<Barrier>,
-    /// The newest checkpoint that was aligned or aborted.
-    passed: u64,
+    /// The least number of a barrier that was neither aligned nor aborted.
+    least: BarrierNumber,
     inputs: Vec<Input>,
 }
 
@@ -29,7 +30,7 @@ impl Alignment {
     pub(crate) fn new(inputs: usize) -> Self {
         Self {
             current: None,
-            passed: 0,
+            least: BarrierNumber::default(),
             inputs: vec![Input::Open; inputs],
         }
     }
@@ -49,20 +50,12 @@ impl Alignment {
     }
 
     /// Processes a barrier of an input. Returns the barrier once all inputs have delivered it; they are readable again
-    /// then. The barrier of a newer checkpoint aborts the alignment of an older one.
+    /// then. A newer barrier aborts the alignment of an older one.
     pub(crate) fn on_barrier(&mut self, input: usize, barrier: Barrier) -> Option<Barrier> {
         debug_assert!(self.is_readable(input), "a blocked input was read");
-        let newest = self
-            .current
-            .map_or(self.passed, |current| current.checkpoint.max(self.passed));
-        if barrier.checkpoint < newest || (self.current.is_none() && barrier.checkpoint == newest) {
+        self.abort_before(barrier.number);
+        if barrier.number < self.least {
             return None;
-        }
-        if self
-            .current
-            .is_some_and(|current| current.checkpoint < barrier.checkpoint)
-        {
-            self.release();
         }
         self.current = Some(barrier);
         self.inputs[input] = Input::Blocked;
@@ -75,32 +68,33 @@ impl Alignment {
         self.complete()
     }
 
-    /// Aborts all checkpoints before this one and unblocks the inputs that had delivered a barrier of them.
+    /// Aborts all checkpoints and consistency points before this number and unblocks the inputs that had delivered a
+    /// barrier of them.
     ///
-    /// Without it, alignment could deadlock: sources skip aborted checkpoints, so the other inputs may never deliver
+    /// Without it, alignment could deadlock: sources skip aborted barriers, so the other inputs may never deliver
     /// the barrier, and may themselves depend on the task that sends to a blocked input.
-    pub(crate) fn abort_before(&mut self, checkpoint: u64) {
-        if self.current.is_some_and(|current| current.checkpoint < checkpoint) {
+    pub(crate) fn abort_before(&mut self, number: BarrierNumber) {
+        if self.current.is_some_and(|current| current.number < number) {
             self.current = None;
             self.release();
         }
-        self.passed = self.passed.max(checkpoint.saturating_sub(1));
+        self.least = self.least.max(number);
     }
 
     /// Ends the alignment of a checkpoint whose barrier some inputs have not delivered, and returns those inputs. All
     /// inputs are readable again; barriers of the checkpoint that are delivered later are ignored.
     ///
-    /// Returns `None` if a barrier of a later checkpoint was delivered, because this one is aborted then.
+    /// Returns `None` if a later barrier was delivered, because this one is aborted then.
     pub(crate) fn overtake(&mut self, barrier: Barrier) -> Option<Vec<usize>> {
-        self.abort_before(barrier.checkpoint);
-        let newest = self.current.map_or(self.passed, |current| current.checkpoint);
-        if newest > barrier.checkpoint {
+        self.abort_before(barrier.number);
+        let newest = self.current.map_or(self.least, |current| current.number);
+        if newest > barrier.number {
             return None;
         }
         let missing = (0..self.inputs.len()).filter(|input| self.inputs[*input] == Input::Open);
         let missing = missing.collect();
         self.current = None;
-        self.passed = barrier.checkpoint;
+        self.least = barrier.number.next();
         self.release();
         Some(missing)
     }
@@ -111,7 +105,7 @@ impl Alignment {
             return None;
         }
         self.current = None;
-        self.passed = barrier.checkpoint;
+        self.least = barrier.number.next();
         self.release();
         Some(barrier)
     }
@@ -132,10 +126,11 @@ mod tests {
     use super::*;
 
     fn barrier(checkpoint: u64) -> Barrier {
-        Barrier {
-            checkpoint,
-            last: false,
-        }
+        Barrier::of_checkpoint(checkpoint, false)
+    }
+
+    fn point(checkpoint: u64, point: u64) -> Barrier {
+        Barrier::of_point(BarrierNumber { checkpoint, point })
     }
 
     #[test]
@@ -176,12 +171,27 @@ mod tests {
     fn nothing_is_held_back_for_a_checkpoint_that_was_given_up() {
         let mut alignment = Alignment::new(2);
         assert_eq!(alignment.on_barrier(0, barrier(1)), None);
-        alignment.abort_before(2);
+        alignment.abort_before(BarrierNumber::of_checkpoint(2));
         assert!(alignment.is_readable(0), "its sender may be what input 1 waits for");
         assert_eq!(alignment.on_barrier(1, barrier(1)), None, "stale");
         assert!(alignment.is_readable(1));
         assert_eq!(alignment.on_barrier(0, barrier(2)), None);
         assert_eq!(alignment.on_barrier(1, barrier(2)), Some(barrier(2)));
+    }
+
+    #[test]
+    fn a_checkpoint_supersedes_a_consistency_point_and_is_not_superseded_by_an_earlier_one() {
+        let mut alignment = Alignment::new(2);
+        assert_eq!(alignment.on_barrier(0, point(1, 1)), None);
+        assert_eq!(alignment.on_barrier(1, point(1, 1)), Some(point(1, 1)));
+        assert_eq!(alignment.on_barrier(0, point(1, 2)), None);
+        assert_eq!(alignment.on_barrier(1, barrier(2)), None);
+        assert!(alignment.is_readable(0), "point 2 is given up");
+        assert_eq!(alignment.on_barrier(0, barrier(2)), Some(barrier(2)));
+        assert_eq!(alignment.on_barrier(0, point(1, 3)), None, "stale");
+        assert!(alignment.is_readable(0));
+        assert_eq!(alignment.on_barrier(1, point(2, 1)), None);
+        assert_eq!(alignment.on_barrier(0, point(2, 1)), Some(point(2, 1)));
     }
 
     #[test]
@@ -226,8 +236,8 @@ mod tests {
             let mut choices = choices.into_iter().cycle();
             let mut on_pass = |barrier: Option<Barrier>, read: &[u64], ended: &[bool]| -> Result<(), TestCaseError> {
                 if let Some(barrier) = barrier {
-                    prop_assert_eq!(barrier.checkpoint, passed + 1);
-                    passed = barrier.checkpoint;
+                    prop_assert_eq!(barrier.number, BarrierNumber::of_checkpoint(passed + 1));
+                    passed = barrier.number.checkpoint;
                     for input in 0..count {
                         prop_assert!(ended[input] || read[input] == passed);
                     }

@@ -106,6 +106,7 @@ mod tests {
             nodes: (0..nodes).map(node).collect(),
             edges: edges.iter().map(edge).collect(),
             max_parallelism: 128,
+            consistency_interval: None,
             fingerprint: 0,
         }
     }

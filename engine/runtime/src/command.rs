@@ -6,6 +6,7 @@ use millstream_connectors::Split;
 use millstream_graph::{NodeIndex, OperatorId};
 
 use crate::Error;
+use crate::element::BarrierNumber;
 use crate::subtask_state::SubtaskState;
 
 /// A command to the tasks of a running job.
@@ -20,6 +21,11 @@ pub enum Command {
         /// Duration after which a task that the barrier has not reached takes its part of the checkpoint without
         /// waiting for it (unaligned). `None`: the checkpoint is aligned, however long that takes.
         aligned_timeout: Option<Duration>,
+    },
+    /// Passes a consistency point: sources inject its barrier, and operators emit the changes that they hold back.
+    Point {
+        /// Number of its barrier. An earlier checkpoint or point that is still incomplete is aborted.
+        number: BarrierNumber,
     },
     /// Assigns more splits to a subtask of a source.
     AssignSplits {
@@ -69,6 +75,13 @@ pub enum TaskEvent {
         /// True if rows that a sink was given are neither written nor part of any checkpoint.
         rows_lost: bool,
     },
+    /// All tasks of this process whose output no other task reads have passed the barrier of a consistency point.
+    PointPassed {
+        /// Number of the barrier.
+        number: BarrierNumber,
+    },
+    /// An operator holds back more changes than its share of the memory budget: it needs a consistency point.
+    PointRequested,
     /// All subtasks of all tasks have processed the end of their input. Sinks still hold what they were given: a last
     /// checkpoint (`Command::Checkpoint { last: true, .. }`, which ended subtasks answer at once) makes it durable,
     /// then [`Command::Cancel`] ends the slots.

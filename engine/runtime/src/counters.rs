@@ -64,6 +64,8 @@ pub struct OperatorCounters {
     pub alignment_us: AtomicU64,
     /// Nanoseconds of the slot thread that cutting checkpoints took, summed.
     pub checkpoint_pause_ns: AtomicU64,
+    /// Number of changes that were held back until a consistency point.
+    pub held_back_rows: AtomicU64,
     /// The watermark that the operator has processed, the final one left out.
     pub watermark: AtomicI64,
     /// True once the final watermark was processed.
@@ -91,6 +93,7 @@ impl OperatorCounters {
             future_rows: AtomicU64::new(0),
             alignment_us: AtomicU64::new(0),
             checkpoint_pause_ns: AtomicU64::new(0),
+            held_back_rows: AtomicU64::new(0),
             watermark: AtomicI64::new(WATERMARK_MIN),
             is_complete: AtomicBool::new(false),
             published: Default::default(),

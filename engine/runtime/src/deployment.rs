@@ -70,6 +70,12 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// Returns true if the operator of a node holds changes back until consistency points. In a batch, the end of input
+    /// is the only one.
+    pub(crate) fn holds_back(&self, node: NodeIndex) -> bool {
+        !self.options.batch && self.graph.holds_back(node)
+    }
+
     /// Returns the job's slots that run in this process.
     pub(crate) fn local_slots(&self) -> LocalSlots {
         self.local_slots.clone().unwrap_or_else(|| {
@@ -124,6 +130,7 @@ pub async fn deploy(deployment: Deployment, restored: Restored) -> Result<Runnin
     let tasks = build(&deployment, restored, &local_slots, &chains, &as_wakers, &counters).await?;
     let mut by_slot: Vec<Vec<SlotTask>> = local_slots.slots.iter().map(|_| Vec::new()).collect();
     let task_count = tasks.len();
+    let terminal_tasks = tasks.iter().filter(|built| built.task.is_terminal()).count();
     for built in tasks {
         if let (Some(waker), Some(slot)) = (&wakers[built.chain][built.subtask], local_slots.position(built.subtask)) {
             by_slot[slot].push(SlotTask::new(built.task, Arc::clone(waker)));
@@ -134,6 +141,7 @@ pub async fn deploy(deployment: Deployment, restored: Restored) -> Result<Runnin
     let shared = Arc::new(JobShared::new(
         slot_wakers,
         task_count,
+        terminal_tasks,
         events_sender,
         Arc::clone(&counters),
         deployment.runtime.clone(),

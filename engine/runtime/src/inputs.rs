@@ -14,7 +14,7 @@ use arrow_array::RecordBatch;
 use crate::alignment::Alignment;
 use crate::channel::Receiver;
 use crate::channel_state::{Origin, RecordedChannel};
-use crate::element::{Barrier, Element, batch_bytes};
+use crate::element::{Barrier, BarrierNumber, Element, batch_bytes};
 use crate::operator::Timestamp;
 use crate::watermark::{Change, Merge};
 
@@ -121,7 +121,7 @@ impl Input {
         if let Recording::Open(record) = &mut self.record {
             match &element {
                 // The barrier itself is dropped: the task has taken its snapshot already.
-                Element::Barrier(barrier) if barrier.checkpoint == checkpoint => {
+                Element::Barrier(barrier) if barrier.checkpoint() == Some(checkpoint) => {
                     self.record = Recording::Complete(std::mem::take(record));
                     return;
                 }
@@ -167,16 +167,16 @@ impl Inputs {
     /// Starts an unaligned checkpoint: the rows in the channels before its barrier become channel state. Returns false
     /// if a later checkpoint's barrier has arrived, because this one is aborted then.
     pub(crate) fn overtake(&mut self, barrier: Barrier, now: Timestamp) -> bool {
-        let Some(missing) = self.alignment.overtake(barrier) else {
+        let (Some(missing), Some(checkpoint)) = (self.alignment.overtake(barrier), barrier.checkpoint()) else {
             return false;
         };
         if let Some(since) = self.aligning_since.take() {
             self.alignment_us += now.saturating_sub(since).max(0) as u64;
         }
         self.stop_recording();
-        self.recording = Some(barrier.checkpoint);
+        self.recording = Some(checkpoint);
         for index in missing {
-            self.channels[index].start_record(barrier.checkpoint);
+            self.channels[index].start_record(checkpoint);
         }
         self.drain();
         true
@@ -220,13 +220,16 @@ impl Inputs {
         Some(RecordingResult::Complete(channels))
     }
 
-    /// Aborts all checkpoints before this one.
-    pub(crate) fn abort_before(&mut self, checkpoint: u64) {
-        self.alignment.abort_before(checkpoint);
+    /// Aborts all checkpoints and consistency points before this number.
+    pub(crate) fn abort_before(&mut self, number: BarrierNumber) {
+        self.alignment.abort_before(number);
         if !self.alignment.is_aligning() {
             self.aligning_since = None;
         }
-        if self.recording.is_some_and(|recording| recording < checkpoint) {
+        if self
+            .recording
+            .is_some_and(|recording| BarrierNumber::of_checkpoint(recording) < number)
+        {
             self.stop_recording();
         }
     }
@@ -324,7 +327,10 @@ mod tests {
     use crate::channel::{Sender, channel};
 
     const BARRIER: Barrier = Barrier {
-        checkpoint: 1,
+        number: BarrierNumber {
+            checkpoint: 1,
+            point: 0,
+        },
         last: false,
     };
 

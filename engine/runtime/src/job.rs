@@ -30,6 +30,9 @@ impl RunningJob {
     /// If the bounded command queue of a slot is full. Some slots may not have got the command then: a checkpoint
     /// should be aborted, other commands repeated.
     pub fn send(&self, command: Command) -> Result<(), Error> {
+        if let (Command::Point { number }, Some(slot)) = (&command, self.slots.first()) {
+            slot.shared.point_triggered(*number);
+        }
         for slot in &self.slots {
             match slot.send(command.clone()) {
                 // A slot that has ended needs no command.

@@ -97,6 +97,17 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
+    /// Emits the changes that the operator holds back until a consistency point. Called after `flush`, before a
+    /// barrier, if the operator was made to hold back changes. At the end of input, [`Operator::finish`] emits them.
+    fn on_point(&mut self, _out: &mut dyn Collector) -> Result<Progress, Error> {
+        Ok(Progress::Done)
+    }
+
+    /// Returns the extent of the changes that the operator holds back until the next consistency point.
+    fn held_back(&self) -> HeldBack {
+        HeldBack::default()
+    }
+
     /// Returns the state as of all elements processed so far. Called only after `flush`, when the last call has
     /// returned [`Progress::Done`]. Stateless operators return the default.
     ///
@@ -108,6 +119,15 @@ pub trait Operator: Send {
     fn finish(&mut self, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)
     }
+}
+
+/// Changes that an operator holds back until the next consistency point.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Number of changes that were held back so far, those included that were emitted at earlier points.
+    pub total: u64,
+    /// True if the changes exceed the operator's share of the memory budget: the next point should be triggered now.
+    pub exceeds_share: bool,
 }
 
 /// The state of an operator in a checkpoint.

@@ -116,7 +116,7 @@ impl SinkStage {
         &mut self,
         barrier: Barrier,
     ) -> BoxFuture<'static, Result<Vec<Committable>, millstream_connectors::Error>> {
-        let prepared = self.writer.prepare(barrier.checkpoint, barrier.last);
+        let prepared = self.writer.prepare(barrier.number.checkpoint, barrier.last);
         let (sender, receiver) = oneshot::channel();
         let earlier = self.unpublished.replace(receiver);
         let confirmed = Arc::clone(&self.confirmed);
@@ -129,7 +129,7 @@ impl SinkStage {
                 })?,
             };
             unpublished.retain(|(checkpoint, _)| *checkpoint > confirmed.load(Ordering::Acquire));
-            unpublished.push((barrier.checkpoint, committables));
+            unpublished.push((barrier.number.checkpoint, committables));
             let all = unpublished
                 .iter()
                 .flat_map(|(_, committables)| committables.iter().cloned());

@@ -17,12 +17,14 @@ use crossbeam::channel::{Receiver, Sender, TrySendError};
 use crossbeam::sync::{Parker, Unparker};
 use millstream_graph::clock;
 use millstream_state::threads::{self, Scheduler};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
 
 use crate::Error;
 use crate::command::{Command, TaskEvent};
 use crate::counters::JobCounters;
+use crate::element::BarrierNumber;
 use crate::operator::Timestamp;
 use crate::task::{Failure, Step, Task};
 
@@ -40,16 +42,22 @@ pub(crate) struct JobShared {
     running_slots: AtomicUsize,
     running_tasks: AtomicUsize,
     failed: AtomicBool,
+    /// Number of tasks that report the consistency points that they have passed.
+    terminal_tasks: usize,
+    /// The newest consistency point that any of them has passed, and the number of those that have.
+    passed: Mutex<(BarrierNumber, usize)>,
     events: mpsc::Sender<TaskEvent>,
     counters: Arc<JobCounters>,
     runtime: tokio::runtime::Handle,
 }
 
 impl JobShared {
-    /// Makes the shared state of slots with these wakers and `tasks` tasks together.
+    /// Makes the shared state of slots with these wakers. They run `tasks` tasks together, of which `terminal_tasks`
+    /// are terminal.
     pub(crate) fn new(
         slots: Vec<Waker>,
         tasks: usize,
+        terminal_tasks: usize,
         events: mpsc::Sender<TaskEvent>,
         counters: Arc<JobCounters>,
         runtime: tokio::runtime::Handle,
@@ -59,6 +67,8 @@ impl JobShared {
             running_slots: AtomicUsize::new(slots.len()),
             running_tasks: AtomicUsize::new(tasks),
             failed: AtomicBool::new(false),
+            terminal_tasks,
+            passed: Mutex::default(),
             slots,
             events,
             counters,
@@ -82,9 +92,7 @@ impl JobShared {
     /// it.
     fn send_event(&self, event: TaskEvent) {
         if threads::scheduler().is_some() {
-            let events = self.events.clone();
-            self.runtime
-                .spawn(async move { log_undelivered(events.send(event).await) });
+            self.spawn_event(event);
         } else {
             log_undelivered(self.events.blocking_send(event));
         }
@@ -100,6 +108,34 @@ impl JobShared {
                 error: failure.error,
             });
         }
+    }
+
+    /// Takes note of a terminal task that has passed a consistency point.
+    fn point_passed(&self, number: BarrierNumber) {
+        let mut passed = self.passed.lock();
+        match number.cmp(&passed.0) {
+            // It was superseded.
+            std::cmp::Ordering::Less => return,
+            std::cmp::Ordering::Equal => passed.1 += 1,
+            std::cmp::Ordering::Greater => *passed = (number, 1),
+        }
+        if passed.1 == self.terminal_tasks {
+            self.spawn_event(TaskEvent::PointPassed { number });
+        }
+    }
+
+    /// Takes note of a consistency point that all slots were told of: without terminal tasks nothing else answers it.
+    pub(crate) fn point_triggered(&self, number: BarrierNumber) {
+        if self.terminal_tasks == 0 {
+            self.spawn_event(TaskEvent::PointPassed { number });
+        }
+    }
+
+    /// Sends an event without blocking.
+    fn spawn_event(&self, event: TaskEvent) {
+        let events = self.events.clone();
+        self.runtime
+            .spawn(async move { log_undelivered(events.send(event).await) });
     }
 
     fn task_ended(&self) {
@@ -433,6 +469,12 @@ impl Slot {
                     tracing::debug!("a part of a checkpoint was completed after the job had ended");
                 }
             });
+        }
+        if let Some(number) = slot_task.task.take_passed_point() {
+            self.shared.point_passed(number);
+        }
+        if slot_task.task.take_point_request() {
+            self.shared.spawn_event(TaskEvent::PointRequested);
         }
         if slot_task.task.has_ended() && !slot_task.ended {
             slot_task.ended = true;

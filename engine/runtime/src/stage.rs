@@ -1,9 +1,9 @@
 //! One step of a chain inside a task: a source, an operator or a sink, with its queue of calls and its outputs.
 //!
-//! An element that reaches a stage is expanded into [`Call`]s: a barrier becomes "flush, snapshot, forward". The task
-//! always works on the deepest stage that has calls, so the output of an operator is consumed before the operator is
-//! called again, and no queue holds more than the output of one call. A call that returns `More` or `Pending` is
-//! resumed before the next call of its stage.
+//! An element that reaches a stage is expanded into [`Call`]s: a barrier becomes "flush, emit what is held back,
+//! snapshot, forward". The task always works on the deepest stage that has calls, so the output of an operator is
+//! consumed before the operator is called again, and no queue holds more than the output of one call. A call that
+//! returns `More` or `Pending` is resumed before the next call of its stage.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use millstream_graph::{OperatorId, Port};
 
 use crate::Error;
 use crate::counters::{OperatorCounters, add};
-use crate::element::{Barrier, Element, batch_bytes};
+use crate::element::{Barrier, BarrierNumber, Element, batch_bytes};
 use crate::exchange::OutputEdge;
 use crate::operator::{Collector, Operator, Progress, Timestamp, WATERMARK_MIN};
 use crate::sink_stage::SinkStage;
@@ -36,8 +36,46 @@ pub(crate) struct Stage {
     pub last_time: Timestamp,
     /// The newest watermark that was delivered to the operator.
     pub watermark: Timestamp,
+    /// The watermark and idleness that are held back, if the operator holds back changes until consistency points.
+    pub held_back: Option<HeldControl>,
+    /// Number of the newest barrier that was forwarded.
+    pub passed: BarrierNumber,
     /// True once the end of input was forwarded.
     pub ended: bool,
+}
+
+/// Elements that a stage holds back until the next barrier, behind the changes that its operator holds back.
+#[derive(Debug, Default)]
+pub(crate) struct HeldControl {
+    watermark: Option<Timestamp>,
+    is_idle: bool,
+}
+
+impl HeldControl {
+    /// Takes note of rows: they end idleness.
+    pub(crate) fn set_active(&mut self) {
+        self.is_idle = false;
+    }
+
+    /// Holds back a watermark or idleness. Forwards everything else, behind what was held back.
+    pub(crate) fn forward(&mut self, element: &Element, output: &mut ChainOutput<'_>) {
+        match element {
+            Element::Watermark(watermark) => {
+                self.is_idle = false;
+                self.watermark = self.watermark.max(Some(*watermark));
+            }
+            Element::Idle => self.is_idle = true,
+            Element::Batch(_) | Element::Barrier(_) | Element::End => {
+                if let Some(watermark) = self.watermark.take() {
+                    output.forward(&Element::Watermark(watermark));
+                }
+                if std::mem::take(&mut self.is_idle) {
+                    output.forward(&Element::Idle);
+                }
+                output.forward(element);
+            }
+        }
+    }
 }
 
 /// The implementation of a stage.
@@ -72,6 +110,8 @@ pub(crate) enum Call {
     Flush,
     /// Advance event time.
     Watermark(Timestamp),
+    /// Emit the changes that are held back.
+    Point,
     /// Take the stage's part of a checkpoint.
     Snapshot(Barrier),
     /// Emit the remaining rows at the end of input.
@@ -98,6 +138,8 @@ impl Stage {
             progress: Progress::Done,
             last_time: Timestamp::MIN,
             watermark: WATERMARK_MIN,
+            held_back: None,
+            passed: BarrierNumber::default(),
             ended: false,
         }
     }
@@ -124,7 +166,12 @@ impl Stage {
             }
             Element::Barrier(barrier) => {
                 self.calls.push_back(Call::Flush);
-                self.calls.push_back(Call::Snapshot(barrier));
+                if self.held_back.is_some() {
+                    self.calls.push_back(Call::Point);
+                }
+                if barrier.number.is_checkpoint() {
+                    self.calls.push_back(Call::Snapshot(barrier));
+                }
                 self.calls.push_back(Call::Forward(Element::Barrier(barrier)));
             }
             Element::End => {
@@ -140,10 +187,10 @@ impl Stage {
         matches!(self.kind, StageKind::Sink(_)) && self.progress == Progress::Pending
     }
 
-    /// Returns true if the barrier of this checkpoint is in the queue.
-    pub(crate) fn has_barrier(&self, checkpoint: u64) -> bool {
+    /// Returns true if the barrier of this number is in the queue.
+    pub(crate) fn has_barrier(&self, number: BarrierNumber) -> bool {
         self.calls.iter().any(|call| match call {
-            Call::Snapshot(barrier) | Call::Forward(Element::Barrier(barrier)) => barrier.checkpoint == checkpoint,
+            Call::Snapshot(barrier) | Call::Forward(Element::Barrier(barrier)) => barrier.number == number,
             _ => false,
         })
     }
@@ -160,8 +207,8 @@ impl Stage {
     /// Moves the barrier of this checkpoint to the front of the queue of a blocked sink. Returns the barrier and the
     /// rows it has overtaken, so that the caller takes the sink's snapshot, or `None` if the barrier is not in the
     /// queue.
-    pub(crate) fn overtake_queued_rows(&mut self, checkpoint: u64) -> Option<(Barrier, Vec<RecordBatch>)> {
-        let is_snapshot = |call: &Call| matches!(call, Call::Snapshot(barrier) if barrier.checkpoint == checkpoint);
+    pub(crate) fn overtake_queued_rows(&mut self, number: BarrierNumber) -> Option<(Barrier, Vec<RecordBatch>)> {
+        let is_snapshot = |call: &Call| matches!(call, Call::Snapshot(barrier) if barrier.number == number);
         let place = self.calls.iter().position(is_snapshot)?;
         let mut after = self.calls.split_off(place);
         let Some(Call::Snapshot(barrier)) = after.pop_front() else {

@@ -10,6 +10,7 @@
 //! ([`Task::take_parts`]). So a simulator can run a whole job in one thread.
 
 mod clock;
+mod points;
 mod unaligned;
 
 use std::collections::VecDeque;
@@ -22,12 +23,13 @@ use millstream_graph::{NodeIndex, OperatorId};
 use millstream_state::job_files::JobFiles;
 
 use self::clock::Clock;
+use self::points::Points;
 use self::unaligned::{CheckpointRequest, UnalignedCheckpoint};
 use crate::Error;
 use crate::channel_state::ChannelState;
 use crate::command::Command;
 use crate::counters::{JobCounters, OperatorCounters, add};
-use crate::element::{Barrier, Element, batch_bytes};
+use crate::element::{Barrier, BarrierNumber, Element, batch_bytes};
 use crate::exchange::OutputEdge;
 use crate::inputs::Inputs;
 use crate::operator::{Progress, Timestamp};
@@ -54,12 +56,14 @@ pub(crate) struct Task {
     parallelism: usize,
     /// The checkpoint storage, for channel state.
     files: JobFiles,
-    /// The newest checkpoint that was requested.
+    /// The newest checkpoint or consistency point that was requested.
     requested: Option<CheckpointRequest>,
     /// The unaligned checkpoint whose channel state is being recorded.
     unaligned: Option<UnalignedCheckpoint>,
-    /// The newest checkpoint whose barrier has entered the chain.
-    entered_checkpoint: u64,
+    /// Number of the newest barrier that has entered the chain.
+    entered: BarrierNumber,
+    /// The consistency points of this task.
+    points: Points,
     /// True if operators may have buffered rows since the last flush.
     unflushed: bool,
     /// Index of the stage that was called last, for failures.
@@ -124,7 +128,8 @@ impl Task {
             files,
             requested: None,
             unaligned: None,
-            entered_checkpoint: 0,
+            entered: BarrierNumber::default(),
+            points: Points::default(),
             unflushed: false,
             current: 0,
             timed_work: TimedWork::Nothing,
@@ -172,12 +177,9 @@ impl Task {
                 last,
                 aligned_timeout,
             } => {
-                let barrier = Barrier {
-                    checkpoint: *id,
-                    last: *last,
-                };
-                self.request(barrier, *aligned_timeout);
+                self.request(Barrier::of_checkpoint(*id, *last), *aligned_timeout);
             }
+            Command::Point { number } => self.request(Barrier::of_point(*number), None),
             Command::AssignSplits {
                 node,
                 subtask: receiver,
@@ -330,10 +332,10 @@ impl Task {
         self.current = 0;
         if let Some(inputs) = &mut self.inputs {
             let stage = &mut self.stages[0];
-            let entered = &mut self.entered_checkpoint;
+            let entered = &mut self.entered;
             let found = inputs.read(now, |input, element| {
                 if let Element::Barrier(barrier) = element {
-                    *entered = barrier.checkpoint;
+                    *entered = barrier.number;
                 }
                 stage.accept(input, element);
             });
@@ -345,7 +347,7 @@ impl Task {
             return Ok(found);
         }
         if let Some(barrier) = self.pending_barrier() {
-            self.snapshot_source(barrier)?;
+            self.inject_barrier(barrier)?;
             return Ok(true);
         }
         let (first, later) = self.stages.split_at_mut(1);
@@ -378,11 +380,13 @@ impl Task {
         Ok(true)
     }
 
-    /// Takes the source's part of a checkpoint, then emits the barrier.
-    fn snapshot_source(&mut self, barrier: Barrier) -> Result<(), Error> {
-        self.entered_checkpoint = barrier.checkpoint;
-        self.snapshot_stage(0, barrier, Vec::new())?;
-        fail_point::reach("barrier");
+    /// Takes the source's part of a checkpoint, then emits the barrier of the checkpoint or consistency point.
+    fn inject_barrier(&mut self, barrier: Barrier) -> Result<(), Error> {
+        self.entered = barrier.number;
+        if barrier.number.is_checkpoint() {
+            self.snapshot_stage(0, barrier, Vec::new())?;
+            fail_point::reach("barrier");
+        }
         let (first, later) = self.stages.split_at_mut(1);
         let stage = &mut first[0];
         if let (true, StageKind::Source(source)) = (barrier.last, &mut stage.kind) {
@@ -397,7 +401,9 @@ impl Task {
             error: None,
         };
         output.forward(&Element::Barrier(barrier));
-        output.error.map_or(Ok(()), Err)
+        let error = output.error;
+        stage.passed = barrier.number;
+        error.map_or(Ok(()), Err)
     }
 
     /// Takes the parts of a requested checkpoint after the end of input, because no barrier will arrive.
@@ -405,9 +411,12 @@ impl Task {
         let Some(barrier) = self.pending_barrier() else {
             return Ok(Step::Waiting { until: None });
         };
-        self.entered_checkpoint = barrier.checkpoint;
+        self.entered = barrier.number;
         for stage in 0..self.stages.len() {
-            self.snapshot_stage(stage, barrier, Vec::new())?;
+            match barrier.number.is_checkpoint() {
+                true => self.snapshot_stage(stage, barrier, Vec::new())?,
+                false => self.stages[stage].passed = barrier.number,
+            }
         }
         Ok(Step::Worked)
     }
@@ -422,8 +431,10 @@ impl Task {
     ///
     /// `queued` are rows in the queue of a sink that the barrier has overtaken.
     fn snapshot_stage(&mut self, index: usize, barrier: Barrier, queued: Vec<RecordBatch>) -> Result<(), Error> {
+        debug_assert!(barrier.number.is_checkpoint());
+        let checkpoint = barrier.number.checkpoint;
         self.current = index;
-        self.timed_work = TimedWork::Snapshot(index, barrier.checkpoint);
+        self.timed_work = TimedWork::Snapshot(index, checkpoint);
         let stage = &mut self.stages[index];
         let mut state = SubtaskState {
             subtask: stage.subtask,
@@ -439,7 +450,7 @@ impl Task {
                 Err(error) => Work::Failed(error),
             },
             StageKind::Operator(operator) => {
-                let snapshot = operator.snapshot(barrier.checkpoint)?;
+                let snapshot = operator.snapshot(checkpoint)?;
                 if snapshot.keyed.is_some() {
                     fail_point::reach("snapshot");
                 }
@@ -449,7 +460,7 @@ impl Task {
             StageKind::Sink(sink) => Work::Prepare(sink.prepare(barrier)),
         };
         let part = SnapshotPart {
-            checkpoint: barrier.checkpoint,
+            checkpoint,
             operator: stage.id.clone(),
             state,
             work,
@@ -503,6 +514,9 @@ impl Task {
                             if progress == Progress::Done {
                                 add(&stage.counters.rows_in, batch.num_rows() as u64);
                                 add(&stage.counters.bytes_in, batch_bytes(&batch) as u64);
+                                if let Some(held_back) = &mut stage.held_back {
+                                    held_back.set_active();
+                                }
                                 operator.process(input, batch, &mut output)?
                             } else {
                                 calls.push_front(Call::Process { input, batch });
@@ -518,13 +532,19 @@ impl Task {
                             stage.counters.set_watermark(watermark);
                             operator.on_watermark(watermark, &mut output)?
                         }
+                        Some(Call::Point) => operator.on_point(&mut output)?,
                         Some(Call::Finish) => operator.finish(&mut output)?,
-                        Some(Call::Forward(Element::Watermark(watermark))) => {
-                            output.forward(&Element::Watermark(operator.output_watermark(watermark)));
-                            Progress::Done
-                        }
-                        Some(Call::Forward(element)) => {
-                            output.forward(&element);
+                        Some(Call::Forward(mut element)) => {
+                            if let Element::Watermark(watermark) = &mut element {
+                                *watermark = operator.output_watermark(*watermark);
+                            }
+                            match &mut stage.held_back {
+                                Some(held_back) => held_back.forward(&element, &mut output),
+                                None => output.forward(&element),
+                            }
+                            if let Element::Barrier(barrier) = element {
+                                stage.passed = barrier.number;
+                            }
                             ended = matches!(element, Element::End);
                             Progress::Done
                         }
@@ -532,7 +552,12 @@ impl Task {
                     }
                 }
             }
-            StageKind::Sink(sink) => run_sink(sink, calls, &stage.counters, wall, &mut output, &mut ended)?,
+            StageKind::Sink(sink) => {
+                if let Some(Call::Forward(Element::Barrier(barrier))) = calls.front() {
+                    stage.passed = barrier.number;
+                }
+                run_sink(sink, calls, &stage.counters, wall, &mut output, &mut ended)?
+            }
             StageKind::Source(_) => Progress::Done,
         };
         if let Some(error) = output.error {
@@ -542,6 +567,7 @@ impl Task {
             stage.ended = true;
             self.check_end();
         }
+        self.watch_held_back(index);
         Ok(())
     }
 }
@@ -568,7 +594,7 @@ fn run_sink(
             output.forward(&element);
             *ended = matches!(element, Element::End);
         }
-        Some(Call::Time | Call::Flush | Call::Finish | Call::Snapshot(_)) | None => {}
+        Some(Call::Time | Call::Flush | Call::Point | Call::Finish | Call::Snapshot(_)) | None => {}
     }
     Ok(Progress::Done)
 }

@@ -131,6 +131,12 @@ impl Summary {
             "  checkpoints  {}{failed}{last}, in {}\n",
             self.report.checkpoints, self.checkpoints_at
         ));
+        if self.report.consistency_points > 0 {
+            out.push_str(&format!(
+                "  points       {} consistency points\n",
+                self.report.consistency_points
+            ));
+        }
         if self.report.checkpoints > 0 {
             out.push_str(&format!(
                 "  paused       {:.1} ms by checkpoints, {:.1} ms at most at once\n",
@@ -169,6 +175,7 @@ impl Summary {
             "checkpoints": report.checkpoints,
             "checkpoints_failed": report.checkpoints_failed,
             "checkpoints_unaligned": report.checkpoints_unaligned,
+            "consistency_points": report.consistency_points,
             "checkpoint_acknowledged_ms_max": report.acknowledged_in_max.as_millis() as u64,
             "checkpoint_pause_ms_max": milliseconds(numbers.checkpoint_pause_max),
             "checkpoint_pause_ms_sum": milliseconds(numbers.checkpoint_pause_sum),

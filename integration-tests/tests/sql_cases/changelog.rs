@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 /// Mark of a case whose result is a changelog, before the number of leading columns that identify a row.
 const KEY_COLUMNS: &str = "-- key columns: ";
 
+/// Mark of a case with consistency points, before the number (from 1 on) of a column that is zero in every change.
+const ZERO_COLUMN: &str = "-- zero column: ";
+
 /// The printed changelog of a case.
 pub(crate) struct Changelog {
     key_columns: usize,
@@ -45,6 +48,30 @@ impl Changelog {
         lines.sort();
         Ok(lines)
     }
+}
+
+/// Checks that every change has zero in the column that the script of a case names, if it does. The changes are
+/// printed, or in the format `debezium-json`.
+pub(crate) fn check_zero_column(script: &str, changes: &[String]) -> Result<(), String> {
+    let Some(number) = script.lines().find_map(|line| line.strip_prefix(ZERO_COLUMN)) else {
+        return Ok(());
+    };
+    let column = number
+        .trim()
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_sub(1));
+    let column = column.ok_or_else(|| format!("`{ZERO_COLUMN}{number}` has no number from 1 on"))?;
+    for line in changes {
+        let rows = match change(line) {
+            Some((_, cells)) => vec![cells.join(",")],
+            None => rows_of_change(line).into_iter().flatten().flatten().collect(),
+        };
+        if rows.is_empty() || rows.iter().any(|row| row.split(',').nth(column) != Some("0")) {
+            return Err(format!("column {} is not zero: {line}", column + 1));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the rows that changes in the format `debezium-json` make, in any order, as lines of CSV: each as often as it
@@ -133,4 +160,15 @@ fn changes_in_files_make_a_table() {
     );
     assert!(table_of_files(&lines(changes)[..1]).is_err());
     assert!(table_of_files(&["a line".to_owned()]).is_err());
+}
+
+#[test]
+fn the_zero_column_is_checked_in_every_change() {
+    let script = "-- key columns: 0\n-- zero column: 2\nSELECT";
+    let check = |line: &str| check_zero_column(script, &[line.to_owned()]);
+    assert!(check("-U[7, 0, x]").is_ok() && check("+U[7, 1, x]").is_err());
+    assert!(check(r#"{"before":null,"after":{"a":1,"b":0},"op":"c"}"#).is_ok());
+    assert!(check(r#"{"before":{"a":1,"b":5},"after":{"a":1,"b":0},"op":"u"}"#).is_err());
+    assert!(check("a line").is_err());
+    assert!(check_zero_column("SELECT", &["a line".to_owned()]).is_ok());
 }

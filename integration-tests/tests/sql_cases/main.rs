@@ -203,16 +203,24 @@ impl<'a> Run<'a> {
         Ok(lines)
     }
 
+    fn check_zero_column(&self, way: &str, changes: &[String]) -> Result<(), String> {
+        let script = self.case.script(self.output);
+        changelog::check_zero_column(&script, changes).map_err(|error| format!("{way}: {error}"))
+    }
+
     fn compare(&self, way: &str, expected: &[String]) -> Result<(), String> {
         let outcome = self.case.outcome(self.output);
         let mut lines = match outcome {
             Outcome::Printed(changelog) => {
                 let printed = fs::read_to_string(self.folder.path().join("printed")).map_err(|e| e.to_string())?;
+                let changes: Vec<String> = printed.lines().map(str::to_owned).collect();
+                self.check_zero_column(way, &changes)?;
                 changelog.table(&printed).map_err(|e| format!("{way}: {e}"))?
             }
             Outcome::Rows | Outcome::Changes => self.written()?,
         };
         if let Outcome::Changes = outcome {
+            self.check_zero_column(way, &lines)?;
             lines = changelog::table_of_files(&lines).map_err(|e| format!("{way}: {e}"))?;
         }
         lines.sort();

@@ -101,6 +101,11 @@ pub const JOB: &[Field] = &[
         "Time after which state of queries without windows that does not change is deleted. Default: never.",
     ),
     optional(
+        "consistency",
+        Kind::Map(CONSISTENCY),
+        "Points at which queries without windows emit their changes together.",
+    ),
+    optional(
         "checkpoints",
         Kind::Map(CHECKPOINTS),
         "When and where checkpoints are taken.",
@@ -113,6 +118,14 @@ pub const JOB: &[Field] = &[
     ),
     required("sinks", Kind::Named(SINK), "Tables that rows go to, by name."),
 ];
+
+/// Fields of `consistency`.
+pub const CONSISTENCY: &[Field] = &[optional(
+    "interval",
+    Kind::Duration,
+    "From one consistency point to the next, at least. Every checkpoint is a point, too. Default: changes are emitted at \
+     once.",
+)];
 
 /// Fields of `checkpoints`.
 pub const CHECKPOINTS: &[Field] = &[

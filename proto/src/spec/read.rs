@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use crate::spec::fields::{self, Field, Kind};
 use crate::spec::tree::{self, Key, Node, Value};
 use crate::spec::{Error, Parsed, Positions, TEXT_BYTES_MAX, closest, units};
-use crate::{Checkpoints, Column, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, Property, Sink, Source, Step};
+use crate::{
+    Checkpoints, Column, Consistency, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, Property, Sink, Source, Step,
+};
 
 /// Parses YAML or JSON. Returns all mistakes of the text, in its order.
 pub fn parse(text: &str) -> Result<Parsed, Vec<Error>> {
@@ -98,6 +100,7 @@ impl Reader {
             parallelism: self.count_or_auto(&map, "parallelism", fields::MAX_PARALLELISM_MAX),
             max_parallelism: self.count(&map, "max_parallelism", 1, fields::MAX_PARALLELISM_MAX),
             state_ttl_ms: self.duration(&map, "state_ttl").filter(|ms| *ms > 0),
+            consistency: self.consistency(&map),
             checkpoints: self.checkpoints(&map),
             sources: self.named(&map, "sources", fields::SOURCE, Self::source),
             steps: self.named(&map, "steps", fields::STEP, Self::step),
@@ -130,6 +133,22 @@ impl Reader {
                 }
             }
         }
+    }
+
+    fn consistency(&mut self, map: &Entries<'_>) -> Option<Consistency> {
+        let map = self.sub_map(map, "consistency", fields::CONSISTENCY)?;
+        let interval_ms = self.duration(&map, "interval");
+        if interval_ms == Some(0)
+            && let Some((node, path)) = map.get("interval")
+        {
+            self.error(
+                &path,
+                node,
+                "an interval of 0 would do nothing but consistency points; write at least `1ms`, or leave it out to emit \
+                 changes at once",
+            );
+        }
+        Some(Consistency { interval_ms })
     }
 
     fn checkpoints(&mut self, map: &Entries<'_>) -> Option<Checkpoints> {

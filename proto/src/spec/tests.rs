@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::{Checkpoints, Column, EventTime, Property, Sink, Source, Step};
+use crate::{Checkpoints, Column, Consistency, EventTime, Property, Sink, Source, Step};
 
 const TOLL: &str = r#"
 name: toll-booth
@@ -111,7 +111,7 @@ fn text_that_is_no_pipeline_is_refused() {
     check_errors(
         "- a\n",
         &[
-            "1:1: expected a map with name, mode, parallelism, max_parallelism, state_ttl, checkpoints, sources, steps, sinks, found a list",
+            "1:1: expected a map with name, mode, parallelism, max_parallelism, state_ttl, consistency, checkpoints, sources, steps, sinks, found a list",
         ],
     );
     assert!(parse("a: [1, 2").is_err());
@@ -179,6 +179,7 @@ fn schema_fields_and_messages_agree() {
     let files = prost_reflect::DescriptorPool::decode(crate::DESCRIPTORS).unwrap();
     for (message, list, key) in [
         ("JobSpec", fields::JOB, None),
+        ("Consistency", fields::CONSISTENCY, None),
         ("Checkpoints", fields::CHECKPOINTS, None),
         ("Source", fields::SOURCE, Some("name")),
         ("EventTime", fields::EVENT_TIME, None),
@@ -314,6 +315,9 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             parallelism,
             max_parallelism: None,
             state_ttl_ms: parallelism.map(|number| u64::from(number) * 3_600_000),
+            consistency: parallelism.map(|number| Consistency {
+                interval_ms: Some(u64::from(number) * 11),
+            }),
             checkpoints: parallelism.map(|number| Checkpoints {
                 interval_ms: Some(u64::from(number) * 7),
                 retain: Some(number),

@@ -105,6 +105,11 @@ fn job(spec: &JobSpec) -> Value {
     map.number_if("parallelism", spec.parallelism);
     map.number_if("max_parallelism", spec.max_parallelism);
     map.duration_if("state_ttl", spec.state_ttl_ms);
+    if let Some(consistency) = &spec.consistency {
+        let mut fields = Map::default();
+        fields.duration_if("interval", consistency.interval_ms);
+        map.put("consistency", Value::Map(fields.0));
+    }
     if let Some(checkpoints) = &spec.checkpoints {
         map.put("checkpoints", self::checkpoints(checkpoints));
     }

@@ -600,6 +600,11 @@ impl Table {
         evicted
     }
 
+    /// Returns the memory of overwritten strings if they are most of all.
+    pub fn compact_strings(&mut self) {
+        self.cells.compact_heap();
+    }
+
     /// Returns memory if most slots have no key.
     pub fn shrink_if_sparse(&mut self) {
         if self.len() >= self.hashes.len() / SPARSE_SHARE || self.hashes.len() < SPARSE_SLOTS_MIN {

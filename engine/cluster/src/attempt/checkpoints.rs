@@ -95,6 +95,16 @@ impl<'a> Checkpoints<'a> {
         self.coordinator.is_idle()
     }
 
+    /// Returns the milliseconds since the start of the attempt.
+    pub(super) fn elapsed_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// Returns true if the barriers of a checkpoint may be under way.
+    pub(super) fn is_collecting(&self) -> bool {
+        self.coordinator.is_collecting()
+    }
+
     /// Returns true if the last checkpoint is due or under way.
     pub(super) fn is_ending(&self) -> bool {
         self.coordinator.is_ending()
@@ -194,7 +204,7 @@ impl<'a> Checkpoints<'a> {
             _ => None,
         };
         self.trace(&event);
-        let now_ms = self.started.elapsed().as_millis() as u64;
+        let now_ms = self.elapsed_ms();
         for command in self.coordinator.on_event(event, now_ms) {
             match command {
                 Command::Trigger { checkpoint, last } => actions.push(self.trigger(checkpoint, last)),
@@ -248,7 +258,9 @@ impl<'a> Checkpoints<'a> {
     fn trigger(&mut self, checkpoint: u64, last: bool) -> Action {
         fail_point::reach("trigger");
         let requests = &self.job.checkpoint_requests;
-        let must_align = must_align(last, requests.has_savepoint_name(), self.coordinator.failures_in_row());
+        // What operators hold back is no state, so the barriers of a job with consistency points never overtake rows.
+        let must_align = self.job.graph.consistency_interval.is_some()
+            || must_align(last, requests.has_savepoint_name(), self.coordinator.failures_in_row());
         let aligned_timeout_ms = self.job.checkpoints.aligned_timeout_ms.filter(|_| !must_align);
         let span = tracing::info_span!(
             target: spans::TARGET,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use millstream_graph::OperatorId;
 use millstream_runtime::command::{Command as TaskCommand, TaskEvent};
+use millstream_runtime::element::BarrierNumber;
 use millstream_store_errors::Retry;
 use tokio::sync::watch;
 
@@ -19,6 +20,7 @@ use super::completion::{self, Publication};
 use super::connectors::Connectors;
 use super::discovery::{Discovered, Discovery};
 use super::monitor::Monitor;
+use super::points::Points;
 use super::prepare::Prepared;
 use super::region_failover::{RegionFailover, relocation_result};
 use super::{Attempt, AttemptResult, Failure, stop_requested};
@@ -51,6 +53,7 @@ pub(super) struct Driver<'a> {
     /// True if the tasks were adopted.
     is_takeover: bool,
     checkpoints: Checkpoints<'a>,
+    points: Points,
     discovery: Discovery,
     /// The region that does not run, if one has failed.
     failover: Option<RegionFailover<'a>>,
@@ -93,6 +96,7 @@ impl<'a> Driver<'a> {
             parallelism,
             is_takeover,
             checkpoints: Checkpoints::new(job, attempt.progress, parallelism, next_id),
+            points: Points::new(job.graph.consistency_interval, (!is_takeover).then_some(next_id - 1)),
             discovery: Discovery::new(&job.graph, is_batch, &connectors.sources, assigners, is_takeover),
             connectors,
             failover: None,
@@ -118,6 +122,7 @@ impl<'a> Driver<'a> {
         let mut last_request = StopRequest::None;
         while self.failure.is_none() && self.outcome.is_none() {
             let tick = self.checkpoints.next_tick();
+            let point_tick = self.next_point_tick();
             let failover_deadline = self.failover.as_ref().map(RegionFailover::deadline);
             tokio::select! {
                 event = self.tasks.next_event() => match event {
@@ -130,6 +135,7 @@ impl<'a> Driver<'a> {
                 }
                 found = self.discovery.next() => self.discovered(found),
                 () = sleep_until(tick) => self.checkpoint_event(Event::Tick),
+                () = sleep_until(point_tick) => self.trigger_point(),
                 _ = monitor_interval.tick() => {
                     self.monitor.report_outages(&*self.tasks, self.progress);
                     self.report_absent_columns(false);
@@ -235,7 +241,12 @@ impl<'a> Driver<'a> {
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Command(command) => self.send(command),
+                Action::Command(command) => {
+                    if let TaskCommand::Checkpoint { id, .. } = &command {
+                        self.points.on_checkpoint_triggered(*id, self.checkpoints.elapsed_ms());
+                    }
+                    self.send(command);
+                }
                 Action::Store(completed) => self.store(completed),
                 Action::Publish(completed) => self.publish(completed),
                 Action::Stored => self.restarts.reset(),
@@ -247,6 +258,32 @@ impl<'a> Driver<'a> {
                 Action::End(outcome) => self.outcome = Some(outcome),
             }
         }
+    }
+
+    /// Returns the time at which the next consistency point is triggered, unless something else must happen first.
+    fn next_point_tick(&self) -> Option<Instant> {
+        if self.checkpoints.is_collecting() || self.checkpoints.is_ending() {
+            return None;
+        }
+        let at_ms = self.points.next_tick_ms()?;
+        Some(self.checkpoints.started() + Duration::from_millis(at_ms))
+    }
+
+    fn trigger_point(&mut self) {
+        if let Some(number) = self.points.trigger_if_due(self.checkpoints.elapsed_ms()) {
+            self.send(TaskCommand::Point { number });
+        }
+    }
+
+    fn point_passed(&mut self, number: BarrierNumber) {
+        let Some(duration_ms) = self.points.on_passed(number, self.checkpoints.elapsed_ms()) else {
+            return;
+        };
+        self.progress.update(|report| report.consistency_points += 1);
+        let job = &self.job.graph.name;
+        metrics::counter!("millstream_consistency_points_total", "job" => job.clone()).increment(1);
+        metrics::gauge!("millstream_consistency_point_duration_seconds", "job" => job.clone())
+            .set(duration_ms as f64 / 1e3);
     }
 
     /// Writes the manifest of a checkpoint in the background, unless nothing has changed since the one before.
@@ -374,6 +411,8 @@ impl<'a> Driver<'a> {
                 let actions = self.checkpoints.on_event_with(declined, retry);
                 self.carry_out(actions);
             }
+            TaskEvent::PointPassed { number } => self.point_passed(number),
+            TaskEvent::PointRequested => self.points.on_requested(self.checkpoints.elapsed_ms()),
             TaskEvent::Finished => self.checkpoint_event(Event::InputEnded),
             TaskEvent::Failed {
                 operator,

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::frame::FrameDecoder;
 use super::ready::{ReadyFlag, ReadyList};
 use super::{Attempt, CLOSED, Exchange, FRAME_BYTES_MAX, ready_list};
+use crate::encoding;
 
 impl Exchange {
     /// Returns the gRPC service that accepts streams of other workers.
@@ -187,7 +188,7 @@ fn put_control(channel: &Channel, control: &v1::Control) -> Result<(), String> {
         Some(Control::Watermark(watermark)) => Element::Watermark(*watermark),
         Some(Control::Idle(_)) => Element::Idle,
         Some(Control::Barrier(barrier)) => Element::Barrier(Barrier {
-            checkpoint: barrier.checkpoint,
+            number: encoding::barrier_number(barrier.number),
             last: barrier.last,
         }),
         Some(Control::End(_)) => Element::End,

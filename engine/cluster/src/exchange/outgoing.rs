@@ -19,7 +19,7 @@ use millstream_runtime::remote_channel::OutgoingChannel;
 
 use super::ready::{ReadyFlag, ReadyList};
 use super::{Attempt, CLOSED, Compression, FRAME_BYTES, FRAME_BYTES_MAX, ready_list};
-use crate::connect;
+use crate::{connect, encoding};
 
 /// Sends all elements for one peer until the attempt is closed.
 pub(super) async fn run(attempt: Arc<Attempt>, peer: usize, channels: Vec<(OutgoingChannel, Arc<ReadyFlag>)>) {
@@ -279,7 +279,7 @@ fn control(element: &Element) -> v1::Control {
         Element::Watermark(watermark) => Control::Watermark(*watermark),
         Element::Idle => Control::Idle(true),
         Element::Barrier(barrier) => Control::Barrier(v1::Barrier {
-            checkpoint: barrier.checkpoint,
+            number: Some(encoding::barrier_number_message(barrier.number)),
             last: barrier.last,
         }),
         Element::End | Element::Batch(_) => Control::End(true),

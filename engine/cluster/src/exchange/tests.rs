@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 use millstream_runtime::channel::{Receiver, Sender, channel};
-use millstream_runtime::element::{Barrier, Element, batch_bytes};
+use millstream_runtime::element::{Barrier, BarrierNumber, Element, batch_bytes};
 
 use super::*;
 
@@ -108,10 +108,12 @@ async fn elements_arrive_as_they_were_and_in_order() {
     pair.senders[0].send(Element::Watermark(-7));
     pair.senders[0].send(Element::Idle);
     pair.senders[0].send(Element::Batch(other.clone()));
-    pair.senders[0].send(Element::Barrier(Barrier {
-        checkpoint: 3,
-        last: true,
-    }));
+    let point = Barrier::of_point(BarrierNumber {
+        checkpoint: 2,
+        point: 5,
+    });
+    pair.senders[0].send(Element::Barrier(point));
+    pair.senders[0].send(Element::Barrier(Barrier::of_checkpoint(3, true)));
     pair.senders[0].send(Element::Batch(rows.clone()));
     pair.senders[0].send(Element::End);
     let receiver = &pair.receivers[0];
@@ -119,7 +121,8 @@ async fn elements_arrive_as_they_were_and_in_order() {
     assert!(matches!(next(receiver).await, Element::Watermark(-7)));
     assert!(matches!(next(receiver).await, Element::Idle));
     assert!(matches!(next(receiver).await, Element::Batch(got) if got == other));
-    assert!(matches!(next(receiver).await, Element::Barrier(got) if got.checkpoint == 3 && got.last));
+    assert!(matches!(next(receiver).await, Element::Barrier(got) if got == point));
+    assert!(matches!(next(receiver).await, Element::Barrier(got) if got == Barrier::of_checkpoint(3, true)));
     assert!(matches!(next(receiver).await, Element::Batch(got) if got == rows));
     assert!(matches!(next(receiver).await, Element::End));
 }

@@ -6,6 +6,7 @@
 mod control;
 mod deployment;
 mod events;
+mod points;
 mod publication;
 mod region;
 
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tracing::Span;
 
 use self::deployment::Milestone;
+use self::points::Point;
 use self::publication::Publication;
 use self::region::{InitialState, Region};
 use super::Fleet;
@@ -142,6 +144,7 @@ impl Fleet {
             input_fields: BTreeMap::new(),
             had_finished: false,
             publication: None,
+            point: None,
             is_terminated: false,
         };
         for region in regions {
@@ -192,6 +195,8 @@ struct RemoteTasks {
     had_finished: bool,
     /// Publication that is under way.
     publication: Option<Publication>,
+    /// Consistency point that is under way.
+    point: Option<Point>,
     is_terminated: bool,
 }
 

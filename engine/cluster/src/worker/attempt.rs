@@ -450,6 +450,11 @@ impl Reporter {
                 }))
                 .await;
             }
+            TaskEvent::PointPassed { number } => {
+                let number = Some(encoding::barrier_number_message(number));
+                self.send(Event::PointPassed(v1::PointPassed { number })).await;
+            }
+            TaskEvent::PointRequested => self.send(Event::PointRequested(v1::PointRequested {})).await,
             TaskEvent::Finished => self.send(Event::Finished(v1::Finished {})).await,
             TaskEvent::Failed {
                 operator,

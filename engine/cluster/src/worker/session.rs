@@ -325,6 +325,9 @@ fn task_command(command: &v1::TaskCommand) -> Result<Option<TaskCommand>, crate:
         Some(Command::Confirm(confirm)) => Some(TaskCommand::Confirm {
             checkpoint: confirm.checkpoint,
         }),
+        Some(Command::Point(point)) => Some(TaskCommand::Point {
+            number: encoding::barrier_number(point.number),
+        }),
         Some(Command::Cancel(_)) => Some(TaskCommand::Cancel),
         Some(Command::Start(_) | Command::Publish(_)) | None => None,
     })

@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use crate::published::Written;
-use crate::shapes::Workload;
+use crate::shapes::{Shape, Workload};
 use crate::world::{ProcessId, World, world};
 
 pub const CHECKPOINTS: &str = "sim://store/cluster/checkpoints";
@@ -158,8 +158,21 @@ pub fn at_the_end(store: &InMemory) {
         0 | 1 => output(),
         _ => Ok(()),
     };
-    for violation in [output, regions(), files(store)].into_iter().filter_map(Result::err) {
+    for violation in [output, regions(), files(store), consistency_points()]
+        .into_iter()
+        .filter_map(Result::err)
+    {
         world().violated(violation);
+    }
+}
+
+/// Checks that consistency points have passed between checkpoints, if a job has them.
+fn consistency_points() -> Result<(), String> {
+    let world = world();
+    let has_points = world.workloads.iter().any(|workload| workload.shape == Shape::Balanced);
+    match has_points && world.consistency_points == 0 {
+        true => Err("no consistency point has passed between two checkpoints".into()),
+        false => Ok(()),
     }
 }
 

@@ -9,6 +9,8 @@ use crate::world::world;
 
 /// Option of a sink that tells pipelines apart.
 pub const VARIANT_OPTION: &str = "variant";
+/// Prefix of the table whose last column is zero in all rows.
+pub const BALANCES: &str = "balances";
 /// Prefix of that option's value in pipelines whose sinks cannot be opened.
 pub const FAILING_PREFIX: &str = "failing-";
 /// Splits of each source.
@@ -32,15 +34,25 @@ pub enum Shape {
     Filtered,
     /// Two sources, united before a window.
     United,
+    /// A source whose rows are added up by two keys and then together, with consistency points: the total of what one
+    /// side adds and the other removes is zero in each row.
+    Balanced,
 }
 
 impl Shape {
-    pub const ALL: [Self; 5] = [Self::Counted, Self::Joined, Self::Apart, Self::Filtered, Self::United];
+    pub const ALL: [Self; 6] = [
+        Self::Counted,
+        Self::Joined,
+        Self::Apart,
+        Self::Filtered,
+        Self::United,
+        Self::Balanced,
+    ];
 
     /// Rows of each split: jobs with two sources read about as many as those with one.
     fn rows(self) -> i64 {
         match self {
-            Self::Counted | Self::Filtered => 130,
+            Self::Counted | Self::Filtered | Self::Balanced => 130,
             Self::Joined | Self::Apart | Self::United => 80,
         }
     }
@@ -125,6 +137,28 @@ impl Workload {
         let parts = match self.shape {
             Shape::Counted => vec![source("numbers"), sink("counts"), count("numbers")],
             Shape::Filtered => vec![source("numbers"), sink("kept"), filter("numbers")],
+            Shape::Balanced => {
+                let (numbers, accounts) = (self.table("numbers"), self.table("accounts"));
+                let balances = self.table(BALANCES);
+                let time = "TIMESTAMP '1970-01-01 00:00:00'";
+                vec![
+                    "SET 'consistency.interval' = '150ms';".to_string(),
+                    source("numbers"),
+                    sink("accounts"),
+                    sink(BALANCES),
+                    format!(
+                        "INSERT INTO {accounts}
+                         SELECT MOD(n, {KEYS}), {time}, COUNT(*), SUM(n) FROM {numbers} GROUP BY MOD(n, {KEYS});
+                         INSERT INTO {balances}
+                         SELECT SUM(k), {time}, SUM(many), SUM(total) FROM (
+                           SELECT MOD(n, {KEYS}) AS k, COUNT(*) AS many, -SUM(n) AS total FROM {numbers}
+                           GROUP BY MOD(n, {KEYS})
+                           UNION ALL
+                           SELECT MOD(n, 3), COUNT(*), SUM(n) FROM {numbers} GROUP BY MOD(n, 3)
+                         );"
+                    ),
+                ]
+            }
             Shape::Apart => vec![
                 source("numbers"),
                 source("others"),
@@ -174,6 +208,23 @@ impl Workload {
             Shape::Filtered => to("kept", filtered(numbers())),
             Shape::Apart => [to("counts", counted(numbers())), to("kept", filtered(others()))].concat(),
             Shape::United => to("counts", counted(numbers().chain(others()))),
+            Shape::Balanced => {
+                let keys = (0..KEYS).sum::<i64>() + (0..3).sum::<i64>();
+                let many = 2 * numbers().count() as i64;
+                let mut accounts: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+                for (number, _) in numbers() {
+                    let account = accounts.entry(number % KEYS).or_default();
+                    account.0 += 1;
+                    account.1 += number;
+                }
+                let accounts = accounts.into_iter();
+                let accounts = accounts.map(|(key, (many, total))| (key, 0, many, total));
+                [
+                    to("accounts", accounts.collect()),
+                    to(BALANCES, vec![(keys, 0, many, 0)]),
+                ]
+                .concat()
+            }
             Shape::Joined => to("pairs", joined(numbers().collect(), others().collect())),
         }
     }

@@ -10,11 +10,12 @@ use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use millstream_connectors::changelog::Kinds;
 use millstream_connectors::sink::{Delivery, SinkWriter, WriterContext};
 use millstream_connectors::source::{ReaderContext, SourceBatch, SourceEvent, SourceReader};
 use millstream_connectors::{
-    Boundedness, Committable, Connector, Error, JobIdentity, OptionDescription, OptionEffect, OptionKind, Role, Sink,
-    Source, Split, TableDefinition,
+    Boundedness, ChangelogSupport, Committable, Connector, Error, JobIdentity, OptionDescription, OptionEffect,
+    OptionKind, Role, Sink, Source, Split, TableDefinition,
 };
 use object_store::memory::InMemory;
 use tokio::runtime::Handle;
@@ -23,9 +24,9 @@ use tokio::task::JoinHandle;
 use crate::checks;
 use crate::faults::Degradation;
 use crate::mutants::Mutant;
-use crate::published::Row;
+use crate::published::Change;
 use crate::random::Random;
-use crate::shapes::{FAILING_PREFIX, SPLITS, VARIANT_OPTION, row, rows_of};
+use crate::shapes::{BALANCES, FAILING_PREFIX, SPLITS, VARIANT_OPTION, row, rows_of};
 use crate::world::{current, world};
 
 const BATCH_ROWS_MAX: u64 = 6;
@@ -68,6 +69,13 @@ impl Connector for SimulatedConnector {
 
     fn uses_format(&self, _role: Role) -> bool {
         false
+    }
+
+    fn changelog(&self, _table: &TableDefinition, role: Role) -> ChangelogSupport {
+        match role {
+            Role::Sink => ChangelogSupport::Retract,
+            _ => ChangelogSupport::Append,
+        }
     }
 
     fn is_bounded(&self, _table: &TableDefinition) -> bool {
@@ -286,7 +294,8 @@ impl Sink for SimulatedSink {
         Ok(Box::new(SimulatedWriter {
             table: self.table.clone(),
             subtask: context.subtask,
-            rows: Vec::new(),
+            changes: Vec::new(),
+            writes: 0,
             runtime: context.runtime,
             halt: None,
         }))
@@ -331,7 +340,9 @@ async fn external_call() -> Result<(), Error> {
 struct SimulatedWriter {
     table: String,
     subtask: usize,
-    rows: Vec<Row>,
+    changes: Vec<Change>,
+    /// Number of batches since the last checkpoint.
+    writes: u64,
     runtime: Handle,
     /// Time until which no rows are taken, and the task that wakes the writer then.
     halt: Option<(Instant, Option<JoinHandle<()>>)>,
@@ -360,11 +371,24 @@ impl SinkWriter for SimulatedWriter {
     fn write(&mut self, rows: &RecordBatch) -> Result<u64, Error> {
         let numbers = |column: usize| rows.column(column).as_primitive::<Int64Type>().values();
         let starts = rows.column(1).as_primitive::<TimestampMicrosecondType>().values();
-        for index in 0..rows.num_rows() {
-            self.rows
-                .push((numbers(0)[index], starts[index], numbers(2)[index], numbers(3)[index]));
-        }
+        let kinds = Kinds::of(rows)?;
         let mut world = world();
+        for index in 0..rows.num_rows() {
+            let row = (numbers(0)[index], starts[index], numbers(2)[index], numbers(3)[index]);
+            if self.table.starts_with(BALANCES) && row.3 != 0 {
+                world.violated(format!(
+                    "{row:?} is written to {}: it is of no point in time",
+                    self.table
+                ));
+            }
+            let weight = if kinds.kind(index).is_removal() { -1 } else { 1 };
+            self.changes.push((row, weight));
+        }
+        self.writes += 1;
+        // One batch leaves per point, and every checkpoint is one.
+        if self.table.starts_with(BALANCES) && self.writes > 1 {
+            world.consistency_points += 1;
+        }
         if world.halting_sink && world.random.per_mille(500) {
             let halt_ms = world.random.between(1, HALT_MS_MAX);
             self.halt = Some((Instant::now() + Duration::from_millis(halt_ms), None));
@@ -373,7 +397,8 @@ impl SinkWriter for SimulatedWriter {
     }
 
     fn prepare(&mut self, checkpoint: u64, _last: bool) -> BoxFuture<'static, Result<Vec<Committable>, Error>> {
-        let rows = std::mem::take(&mut self.rows);
+        let rows = std::mem::take(&mut self.changes);
+        self.writes = 0;
         let unique = uuid::Uuid::new_v4().simple();
         let id = format!("{}/{checkpoint}-{}-{unique}", self.table, self.subtask);
         Box::pin(async move {
@@ -390,12 +415,12 @@ impl SinkWriter for SimulatedWriter {
 }
 
 /// Encodes a committable: the id, a line break, and the rows as JSON.
-fn encode(id: &str, rows: &[Row]) -> Vec<u8> {
+fn encode(id: &str, rows: &[Change]) -> Vec<u8> {
     let rows = serde_json::to_string(rows).expect("numbers are JSON");
     format!("{id}\n{rows}").into_bytes()
 }
 
-fn decode(content: &[u8]) -> Result<(String, Vec<Row>), Error> {
+fn decode(content: &[u8]) -> Result<(String, Vec<Change>), Error> {
     let wrong = || Error::Invalid("what was prepared cannot be read".into());
     let text = std::str::from_utf8(content).map_err(|_| wrong())?;
     let (id, rows) = text.split_once('\n').ok_or_else(wrong)?;

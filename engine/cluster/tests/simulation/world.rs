@@ -89,6 +89,8 @@ pub struct World {
     pub halting_sink: bool,
     /// True if the workers that wrote output publish it.
     pub published_by_workers: bool,
+    /// Number of consistency points between checkpoints whose rows were written.
+    pub consistency_points: u64,
     /// Number of jobs whose end their client has not seen yet.
     pub unfinished: usize,
     pub violations: Vec<String>,
@@ -132,6 +134,7 @@ impl World {
             submissions: 0,
             halting_sink: false,
             published_by_workers: false,
+            consistency_points: 0,
             unfinished: 0,
             violations: Vec::new(),
             trace: Trace {

@@ -207,6 +207,9 @@ pub(crate) fn fingerprint(graph: &JobGraph) -> u64 {
     let mut hash = Fnv1a::new();
     hash.add(&graph.name);
     hash.add(&graph.max_parallelism.to_string());
+    if let Some(interval) = graph.consistency_interval {
+        hash.add(&format!("{interval:?}"));
+    }
     add_content(&mut hash, graph);
     hash.0
 }

@@ -61,6 +61,13 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
             }
         },
     };
+    let consistency = spec
+        .consistency
+        .as_ref()
+        .and_then(|consistency| consistency.interval_ms);
+    if consistency == Some(0) {
+        planner.error("consistency.interval", "must be more than 0".to_owned());
+    }
     if !planner.errors.is_empty() {
         planner.errors.dedup();
         return Err(Errors(planner.errors));
@@ -72,6 +79,7 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
         steps: planner.catalog.steps,
         inserts: planner.inserts,
         state_ttl: spec.state_ttl_ms.map(Duration::from_millis),
+        consistency_interval: consistency.map(Duration::from_millis),
     })
 }
 

@@ -14,7 +14,7 @@ use millstream_proto::spec::{did_you_mean, parse_flink_duration};
 use super::hints::{declare_hinted_tables, hinted_table};
 use super::query::{plan as plan_query, typed_expressions};
 use super::reserved::{is_reserved, reserved};
-use super::settings::{LOCAL_TIME_ZONE, set};
+use super::settings::{LOCAL_TIME_ZONE, consistency_interval, set};
 use super::sink::{check_names, project_to_sink, rename_columns, sink_table};
 use super::statement::{self, Statement, StatementKind};
 use super::table::{columns_of, resolve};
@@ -58,6 +58,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
         });
     }
     planner.check_sources();
+    let consistency_interval = planner.consistency_interval();
     if !planner.errors.is_empty() {
         let mut errors = planner.errors;
         errors.sort_by(|left, right| left.location.cmp(&right.location));
@@ -71,6 +72,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
         steps: planner.catalog.steps,
         inserts: planner.inserts,
         state_ttl: planner.settings.state_ttl,
+        consistency_interval,
     };
     Ok((pipeline, planner.settings))
 }
@@ -405,6 +407,17 @@ impl ScriptPlanner<'_> {
             self.idle_timeout = None;
         }
         super::settings::reset(&mut self.settings, key);
+    }
+
+    /// Returns the interval of consistency points.
+    fn consistency_interval(&mut self) -> Option<Duration> {
+        consistency_interval(&self.settings).unwrap_or_else(|message| {
+            self.errors.push(Error {
+                location: Location::Unknown,
+                message,
+            });
+            None
+        })
     }
 
     /// Checks the tables that queries read.

@@ -1,6 +1,8 @@
 //! `SET` statements: the settings of a script, and notes about statements without effect, with misspelt keys or keys
 //! that only Flink has. Notes are not errors, because scripts written for Flink contain such keys.
 
+use std::time::Duration;
+
 use millstream_proto::spec::{as_hint, closest_within, parse_flink_duration};
 
 use super::script;
@@ -30,11 +32,19 @@ pub const SETTING_KEYS: &[&str] = &[
     "state.checkpoints.dir",
     "table.exec.source.idle-timeout",
     "table.exec.state.ttl",
+    CONSISTENCY_INTERVAL,
+    MINI_BATCH,
+    MINI_BATCH_LATENCY,
     LOCAL_TIME_ZONE,
 ];
 
 /// Key of the session's time zone.
 pub(super) const LOCAL_TIME_ZONE: &str = "table.local-time-zone";
+
+/// Key of the interval of consistency points, and the keys of Flink that set it as well.
+const CONSISTENCY_INTERVAL: &str = "consistency.interval";
+const MINI_BATCH: &str = "table.exec.mini-batch.enabled";
+const MINI_BATCH_LATENCY: &str = "table.exec.mini-batch.allow-latency";
 
 /// Keys of Flink that resemble a supported key.
 const FLINK: &[&str] = &[
@@ -161,6 +171,15 @@ pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(),
         "table.exec.state.ttl" => {
             settings.state_ttl = Some(parse_flink_duration(value)?).filter(|ttl| !ttl.is_zero());
         }
+        CONSISTENCY_INTERVAL => settings.consistency_interval = Some(positive(key, value)?),
+        MINI_BATCH => {
+            settings.is_mini_batch = match value.trim().to_ascii_lowercase().as_str() {
+                "true" => true,
+                "false" => false,
+                _ => return Err(wrong("'true' or 'false'")),
+            };
+        }
+        MINI_BATCH_LATENCY => settings.mini_batch_latency = Some(positive(key, value)?),
         LOCAL_TIME_ZONE => {
             // The clock of the machine has no influence on results.
             if value.eq_ignore_ascii_case("default") {
@@ -174,6 +193,28 @@ pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Reads a duration that is not zero.
+fn positive(key: &str, value: &str) -> Result<Duration, String> {
+    match parse_flink_duration(value)? {
+        duration if duration < Duration::from_millis(1) => Err(format!("'{key}' must be at least '1 ms'")),
+        duration => Ok(duration),
+    }
+}
+
+/// Returns the interval of consistency points: the one that is set, or else the latency that mini-batches may have.
+pub(super) fn consistency_interval(settings: &Settings) -> Result<Option<Duration>, String> {
+    match (settings.consistency_interval, settings.is_mini_batch) {
+        (Some(interval), _) => Ok(Some(interval)),
+        (None, false) => Ok(None),
+        (None, true) => match settings.mini_batch_latency {
+            Some(latency) => Ok(Some(latency)),
+            None => Err(format!(
+                "'{MINI_BATCH}' needs the longest time for which changes are held back: SET '{MINI_BATCH_LATENCY}' = '1 s'"
+            )),
+        },
+    }
 }
 
 /// Takes back the setting of a key, or of all keys.
@@ -197,6 +238,9 @@ pub(super) fn reset(settings: &mut Settings, key: Option<&str>) {
         Some("parallelism.default" | "table.exec.resource.default-parallelism") => settings.parallelism = None,
         Some("pipeline.max-parallelism") => settings.max_parallelism = None,
         Some("table.exec.state.ttl") => settings.state_ttl = None,
+        Some(CONSISTENCY_INTERVAL) => settings.consistency_interval = None,
+        Some(MINI_BATCH) => settings.is_mini_batch = false,
+        Some(MINI_BATCH_LATENCY) => settings.mini_batch_latency = None,
         Some("execution.runtime-mode") => settings.mode = None,
         Some("execution.checkpointing.interval") => settings.checkpoint_interval = None,
         Some("execution.checkpointing.timeout") => settings.checkpoint_timeout = None,
@@ -295,7 +339,7 @@ mod tests {
             ],
         );
         for flink in [
-            "table.exec.mini-batch.enabled",
+            "table.exec.mini-batch.size",
             "execution.checkpointing.externalized-checkpoint-retention",
             "restart-strategy.type",
         ] {

@@ -5,6 +5,7 @@
 //! dropped at the end.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use millstream_graph::{
     Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream,
@@ -134,8 +135,14 @@ impl GraphBuilder {
         OperatorId(name)
     }
 
-    /// Returns the graph of all nodes that a sink needs, with the changelogs of its edges.
-    pub(super) fn finish(self, name: &str, max_parallelism: u16) -> Result<JobGraph, Vec<Error>> {
+    /// Returns the graph of all nodes that a sink needs, with the changelogs of its edges. Without an operator that
+    /// holds changes back, it has no consistency points.
+    pub(super) fn finish(
+        self,
+        name: &str,
+        max_parallelism: u16,
+        consistency_interval: Option<Duration>,
+    ) -> Result<JobGraph, Vec<Error>> {
         let mut needed = vec![false; self.nodes.len()];
         for (index, node) in self.nodes.iter().enumerate() {
             needed[index] = matches!(node.operator, Operator::Sink(_));
@@ -172,9 +179,12 @@ impl GraphBuilder {
             nodes,
             edges,
             max_parallelism,
+            consistency_interval: None,
             fingerprint: 0,
         };
         changelog::plan(&mut graph, &locations, &self.on_conflict)?;
+        let has_updates = (0..graph.nodes.len()).any(|node| graph.can_hold_back(node));
+        graph.consistency_interval = consistency_interval.filter(|_| has_updates);
         graph.fingerprint = explain::fingerprint(&graph);
         Ok(graph)
     }

@@ -108,7 +108,11 @@ pub fn translate(pipeline: &Pipeline, options: &PlanOptions) -> Result<JobGraph,
     if !errors.is_empty() {
         return Err(sorted(errors));
     }
-    let graph = cx.builder.finish(&pipeline.name, pipeline.max_parallelism);
+    // In a batch, the end of input is the only consistency point.
+    let consistency_interval = pipeline.consistency_interval.filter(|_| options.mode == Mode::Stream);
+    let graph = cx
+        .builder
+        .finish(&pipeline.name, pipeline.max_parallelism, consistency_interval);
     graph.map_err(sorted)
 }
 

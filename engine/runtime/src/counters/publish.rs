@@ -15,7 +15,7 @@ use crate::operator::WATERMARK_MIN;
 /// One of this many publications, beginning with the first, includes the metrics that have not changed.
 const FULL_PUBLICATION_EVERY: u64 = 30;
 /// Number of metrics of a subtask.
-pub(super) const METRICS: usize = 12;
+pub(super) const METRICS: usize = 13;
 
 /// Returns the metrics of a subtask: name, counter, and the number of counted units per unit of the metric.
 pub(super) fn metrics(of: &OperatorCounters) -> [(&'static str, &AtomicU64, u64); METRICS] {
@@ -36,6 +36,7 @@ pub(super) fn metrics(of: &OperatorCounters) -> [(&'static str, &AtomicU64, u64)
             &of.checkpoint_pause_ns,
             1_000,
         ),
+        ("millstream_held_back_rows_total", &of.held_back_rows, 1),
     ]
 }
 

@@ -53,6 +53,7 @@ pub(super) async fn make(
                 restored_inline: inline.filter(|inline| !inline.is_empty()).collect(),
                 memory: deployment.backend.memory().clone(),
                 waker: wakers(chains.positions[index].0, subtask),
+                holds_back: deployment.holds_back(index),
             };
             let graph = Arc::clone(graph);
             let make = move || operators::build(&graph.nodes[index], &input_schemas(&graph, index), context);

@@ -22,7 +22,7 @@ use crate::remote_channel::LocalSlots;
 use crate::sink_files::SinkFiles;
 use crate::sink_stage::SinkStage;
 use crate::source_stage::SourceStage;
-use crate::stage::{Stage, StageKind};
+use crate::stage::{HeldControl, Stage, StageKind};
 use crate::subtask_state::SubtaskState;
 use crate::task::Task;
 
@@ -71,6 +71,7 @@ pub(crate) async fn build(
                     None => source_or_sink_stage(deployment, *node, subtask, &waker, counters)?,
                 };
                 let mut stage = Stage::new(id.clone(), subtask, kind, outputs, own);
+                stage.held_back = deployment.holds_back(*node).then(HeldControl::default);
                 for (input, batch) in restored_rows.remove(&(*node, subtask)).unwrap_or_default() {
                     stage.accept(input, Element::Batch(batch));
                 }

@@ -18,7 +18,7 @@ use arrow_array::RecordBatch;
 use millstream_graph::{self as graph, Node, Phase, Port, dead_letter_schema};
 
 use crate::Error;
-use crate::operator::{Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
+use crate::operator::{Collector, EMIT_ROWS_MAX, HeldBack, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
 
 /// An operator inside checks of its contract.
 pub(super) struct CheckedOperator {
@@ -172,6 +172,14 @@ impl Operator for CheckedOperator {
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
         self.assert_is_done();
         self.operator.snapshot(checkpoint)
+    }
+
+    fn on_point(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.deliver(0, out, |operator, out| operator.on_point(out))
+    }
+
+    fn held_back(&self) -> HeldBack {
+        self.operator.held_back()
     }
 
     fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {

@@ -7,6 +7,7 @@ mod changelog_normalize;
 mod checked;
 mod dynamic_filter;
 mod group_aggregate;
+mod hold_back;
 mod inline;
 mod keyed;
 mod keyed_state;
@@ -34,6 +35,7 @@ use millstream_state::store::Store;
 pub(crate) use self::calc::Calc;
 use self::calc::CalcOperator;
 use self::dynamic_filter::dynamic_filter;
+use self::hold_back::HoldBack;
 use self::session::SessionAggregate;
 use self::window_aggregate::{LocalAggregate, WindowAggregate};
 use self::window_assign::WindowAssign;
@@ -54,6 +56,8 @@ pub(crate) struct OperatorContext {
     pub memory: MemoryBudget,
     /// Wakes the task after [`Progress::Pending`](crate::operator::Progress::Pending).
     pub waker: Waker,
+    /// True if the operator holds changes back until consistency points ([`Operator::on_point`]).
+    pub holds_back: bool,
 }
 
 /// Makes the operator of one subtask of a node. `inputs` are the schemas of the node's inputs.
@@ -64,7 +68,11 @@ pub(crate) struct OperatorContext {
 ///
 /// In debug builds the operator checks its contract.
 pub(crate) fn build(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<Box<dyn Operator>, Error> {
-    let operator = make(node, inputs, context)?;
+    let memory = context.holds_back.then(|| context.memory.clone());
+    let mut operator = make(node, inputs, context)?;
+    if let Some(memory) = memory {
+        operator = Box::new(HoldBack::new(node, operator, memory)?);
+    }
     #[cfg(debug_assertions)]
     let operator = Box::new(checked::CheckedOperator::new(node, inputs, operator));
     Ok(operator)

@@ -151,6 +151,7 @@ fn context_of(
         restored_inline,
         memory: MemoryBudget::new(memory_bytes),
         waker: Waker::noop().clone(),
+        holds_back: false,
     }
 }
 

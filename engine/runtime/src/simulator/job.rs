@@ -33,7 +33,7 @@ fn table(name: &str) -> Arc<TableDefinition> {
     })
 }
 
-fn node(id: &str, operator: Operator) -> Node {
+pub(super) fn node(id: &str, operator: Operator) -> Node {
     Node {
         id: OperatorId(id.into()),
         operator,
@@ -48,7 +48,7 @@ fn node(id: &str, operator: Operator) -> Node {
     }
 }
 
-fn source(id: &str) -> Node {
+pub(super) fn source(id: &str) -> Node {
     node(
         id,
         Operator::Source(millstream_graph::Source {
@@ -85,7 +85,7 @@ fn calc(id: &str) -> Node {
     node(id, Operator::Calc(identity()))
 }
 
-fn sink(id: &str) -> Node {
+pub(super) fn sink(id: &str) -> Node {
     node(
         id,
         Operator::Sink(millstream_graph::Sink {
@@ -95,7 +95,7 @@ fn sink(id: &str) -> Node {
     )
 }
 
-fn edge(from: NodeIndex, to: NodeIndex, exchange: Exchange) -> Edge {
+pub(super) fn edge(from: NodeIndex, to: NodeIndex, exchange: Exchange) -> Edge {
     Edge {
         from,
         port: Port::Main,
@@ -129,12 +129,10 @@ pub(super) fn graph() -> JobGraph {
             edge(2, 6, Exchange::Forward),
         ],
         max_parallelism: 16,
+        consistency_interval: None,
         fingerprint: 0,
     }
 }
-
-const LEFT: NodeIndex = 0;
-const RIGHT: NodeIndex = 1;
 
 /// Returns the ids that a checkpoint covers, by sink, for the positions of its sources.
 pub(super) fn expected(positions: &BTreeMap<u64, u64>) -> BTreeMap<&'static str, Vec<i64>> {
@@ -167,7 +165,9 @@ pub(super) fn deployment(
 ) -> Deployment {
     let mut splits = HashMap::new();
     let mut sources: HashMap<NodeIndex, Arc<dyn Source>> = HashMap::new();
-    for (index, first_split) in [(LEFT, 0), (RIGHT, SPLITS)] {
+    let is_source = |index: &NodeIndex| matches!(graph.nodes[*index].operator, Operator::Source(_));
+    for (number, index) in (0..graph.nodes.len()).filter(is_source).enumerate() {
+        let first_split = number as u64 * SPLITS;
         let numbers = NumberSource {
             first_split,
             splits: SPLITS,

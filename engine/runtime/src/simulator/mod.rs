@@ -9,8 +9,11 @@
 //! run that resumes from a checkpoint, at any parallelism, must complete the output to exactly all rows. In an
 //! unaligned checkpoint some rows are channel state, so its committables may be fewer. Sinks are blocked at random; an
 //! unaligned checkpoint must complete even if they stay blocked.
+//!
+//! A second job updates aggregates, with consistency points at random steps ([`points`]).
 
 mod job;
+mod points;
 mod random;
 mod simulation;
 mod slot_threads;

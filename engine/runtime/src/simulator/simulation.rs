@@ -4,21 +4,29 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_graph::OperatorId;
 
 use super::job::add_gates;
 use super::random::Random;
 use super::test_connectors::Gate;
-use crate::chain::Chains;
+use crate::chain::{Chains, parallelism_of};
 use crate::command::{Command, TaskEvent};
 use crate::deployment::{self, Deployment};
+use crate::element::BarrierNumber;
 use crate::subtask_state::SubtaskState;
 use crate::task::{Step, Task};
 
 /// Upper limit of the `aligned_timeout` of unaligned checkpoints. A step takes one microsecond.
 pub(super) const ALIGNED_TIMEOUT_US_MAX: u64 = 60;
+/// Checkpoints are requested in one of this many steps: seldom if there are consistency points, as they supersede them.
+const CHECKPOINT_STEPS: u64 = 60;
+const CHECKPOINT_STEPS_WITH_POINTS: u64 = 1_000;
+/// The tasks of a delayed chain may run in one of this many steps.
+const DELAY: u64 = 20;
+/// Time that a state store may take for a read.
+const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Flag(AtomicBool);
@@ -38,6 +46,20 @@ pub(super) struct Simulation {
     pub gates: Vec<Arc<Gate>>,
     /// The newest checkpoint that was requested.
     requested: u64,
+    /// The number of the newest barrier, and of the consistency point under way if it is one.
+    newest: BarrierNumber,
+    /// Number of terminal tasks that have passed the consistency point under way.
+    passed: usize,
+    /// Number of consistency points that all terminal tasks have passed.
+    pub points: u64,
+    /// True if consistency points are requested at random steps; then all checkpoints are aligned.
+    pub has_points: bool,
+    /// True if operators read state, on threads of the stores.
+    has_state: bool,
+    /// A chain whose tasks run rarely.
+    pub delayed_chain: Option<usize>,
+    /// The chain of each task.
+    chains: Vec<usize>,
     random: Random,
     /// Time of the next timer of each task.
     timers: Vec<Option<i64>>,
@@ -69,6 +91,7 @@ impl Simulation {
         let built = futures::executor::block_on(built).expect("the job is built");
         Self {
             timers: vec![None; built.len()],
+            chains: built.iter().map(|built| built.chain).collect(),
             tasks: built
                 .into_iter()
                 .map(|built| (built.task, Arc::clone(&flags[built.chain][built.subtask])))
@@ -76,9 +99,21 @@ impl Simulation {
             random: Random(seed),
             gates,
             requested: 0,
+            newest: BarrierNumber::default(),
+            passed: 0,
+            points: 0,
+            has_points: false,
+            has_state: deployment
+                .graph
+                .nodes
+                .iter()
+                .any(|node| node.operator.updates_state_by_row()),
+            delayed_chain: None,
             now: 0,
             checkpoints: BTreeMap::new(),
-            subtasks: deployment.graph.nodes.len() * deployment.parallelism,
+            subtasks: (0..deployment.graph.nodes.len())
+                .map(|node| parallelism_of(&deployment.graph, node, deployment.parallelism))
+                .sum(),
             seed,
         }
     }
@@ -89,13 +124,20 @@ impl Simulation {
         while !self.has_ended() {
             let is_complete = self.is_complete(self.requested);
             // Sometimes an incomplete checkpoint is aborted by the next one.
-            if self.random.below(60) == 0 && (is_complete || self.random.below(8) == 0) {
+            let pause = if self.has_points {
+                CHECKPOINT_STEPS_WITH_POINTS
+            } else {
+                CHECKPOINT_STEPS
+            };
+            if self.random.below(pause) == 0 && (is_complete || self.random.below(8) == 0) {
                 if is_complete && self.random.below(2) == 0 {
                     self.confirm(self.requested);
                 }
                 let timeout_us = self.random.below(ALIGNED_TIMEOUT_US_MAX);
                 let aligned_timeout = (self.random.below(2) == 0).then(|| Duration::from_micros(timeout_us));
-                self.request_checkpoint(false, aligned_timeout);
+                self.request_checkpoint(false, aligned_timeout.filter(|_| !self.has_points));
+            } else if self.has_points && is_complete && self.is_point_over() && self.random.below(10) == 0 {
+                self.request_point();
             }
             match self.random.below(400) {
                 0 => {
@@ -161,13 +203,36 @@ impl Simulation {
 
     pub(super) fn request_checkpoint(&mut self, last: bool, aligned_timeout: Option<Duration>) {
         self.requested += 1;
-        let command = Command::Checkpoint {
+        self.newest = BarrierNumber::of_checkpoint(self.requested);
+        self.command(&Command::Checkpoint {
             id: self.requested,
             last,
             aligned_timeout,
-        };
+        });
+    }
+
+    /// Returns the tasks that may run.
+    fn ready(&self) -> Vec<usize> {
+        (0..self.tasks.len())
+            .filter(|index| self.tasks[*index].1.0.load(Ordering::Relaxed))
+            .collect()
+    }
+
+    /// Returns true if no consistency point is under way.
+    fn is_point_over(&self) -> bool {
+        let terminal = self.tasks.iter().filter(|(task, _)| task.is_terminal()).count();
+        self.newest.is_checkpoint() || self.passed == terminal
+    }
+
+    fn request_point(&mut self) {
+        self.newest = self.newest.next();
+        self.passed = 0;
+        self.command(&Command::Point { number: self.newest });
+    }
+
+    fn command(&mut self, command: &Command) {
         for (task, flag) in &mut self.tasks {
-            task.on_command(&command).expect("a command is taken");
+            task.on_command(command).expect("a command is taken");
             flag.0.store(true, Ordering::Relaxed);
         }
     }
@@ -186,12 +251,22 @@ impl Simulation {
             self.now = (*soonest).max(self.now);
             return;
         }
-        let ready: Vec<usize> = (0..self.tasks.len())
-            .filter(|index| self.tasks[*index].1.0.load(Ordering::Relaxed))
-            .collect();
+        let mut ready = self.ready();
+        if self.delayed_chain.is_some() && self.random.below(DELAY) != 0 {
+            let delayed = |index: &usize| Some(self.chains[*index]) == self.delayed_chain;
+            if !ready.iter().all(delayed) {
+                ready.retain(|index| !delayed(index));
+            }
+        }
         if ready.is_empty() && self.gates.iter().any(|gate| gate.is_closed()) {
             self.open();
             return;
+        }
+        // Threads of the state stores may work.
+        let deadline = Instant::now() + STORE_TIMEOUT;
+        while self.has_state && ready.is_empty() && Instant::now() < deadline {
+            std::thread::yield_now();
+            ready = self.ready();
         }
         assert!(
             !ready.is_empty(),
@@ -210,7 +285,13 @@ impl Simulation {
             }
             Err(failure) => panic!("seed {}: {}: {}", self.seed, failure.operator, failure.error),
         }
-        for local_slots in task.take_parts() {
+        let has_passed = task.take_passed_point() == Some(self.newest);
+        let parts = task.take_parts();
+        if has_passed {
+            self.passed += 1;
+            self.points += u64::from(self.is_point_over());
+        }
+        for local_slots in parts {
             let Some(event) = futures::executor::block_on(local_slots.complete()) else {
                 continue;
             };

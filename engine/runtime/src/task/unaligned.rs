@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::Task;
 use crate::Error;
-use crate::element::{Barrier, Element};
+use crate::element::{Barrier, BarrierNumber, Element};
 use crate::inputs::{OVERTAKEN_BYTES_MAX, RecordingResult};
 use crate::operator::{Progress, Timestamp};
 use crate::snapshot::{RecordedState, SnapshotPart};
@@ -42,12 +42,19 @@ pub(super) struct UnalignedCheckpoint {
     part: Option<SnapshotPart>,
 }
 
+impl CheckpointRequest {
+    /// Returns the number of the requested barrier.
+    pub(super) fn barrier_number(&self) -> BarrierNumber {
+        self.barrier.number
+    }
+}
+
 impl Task {
-    /// Requests a checkpoint. All earlier ones that are incomplete are aborted.
+    /// Requests a checkpoint or a consistency point. All earlier ones that are incomplete are aborted.
     pub(super) fn request(&mut self, barrier: Barrier, aligned_timeout: Option<Duration>) {
         if self
             .requested
-            .is_some_and(|requested| requested.barrier.checkpoint >= barrier.checkpoint)
+            .is_some_and(|requested| requested.barrier.number >= barrier.number)
         {
             return;
         }
@@ -57,17 +64,17 @@ impl Task {
             unaligned_at: None,
         });
         if let Some(inputs) = &mut self.inputs {
-            inputs.abort_before(barrier.checkpoint);
+            inputs.abort_before(barrier.number);
         }
         if let Some(UnalignedCheckpoint { part: Some(part), .. }) = self.unaligned.take() {
             self.submit_part(0, part);
         }
     }
 
-    /// Returns the barrier of the requested checkpoint, if it has not entered the chain yet.
+    /// Returns the barrier that was requested last, if it has not entered the chain yet.
     pub(super) fn pending_barrier(&self) -> Option<Barrier> {
         let barrier = self.requested?.barrier;
-        (barrier.checkpoint > self.entered_checkpoint).then_some(barrier)
+        (barrier.number > self.entered).then_some(barrier)
     }
 
     /// Starts an unaligned checkpoint if the timeout of the requested one has passed, and drains the channels of one
@@ -84,10 +91,10 @@ impl Task {
         let at = *requested.unaligned_at.get_or_insert(now.saturating_add(timeout_us));
         let barrier = requested.barrier;
         if now < at {
-            let is_incomplete = self.entered_checkpoint < barrier.checkpoint || self.has_barrier(barrier.checkpoint);
+            let is_incomplete = self.entered < barrier.number || self.has_barrier(barrier.number);
             return Ok(is_incomplete.then_some(at));
         }
-        if self.entered_checkpoint < barrier.checkpoint {
+        if self.entered < barrier.number {
             self.start_unaligned(barrier, now)?;
         }
         if let Some(inputs) = &mut self.inputs {
@@ -103,13 +110,13 @@ impl Task {
         match &mut self.inputs {
             // A barrier must not follow the end of input. The task takes its parts once all stages have ended.
             None if self.stages[0].ended => {}
-            None => self.snapshot_source(barrier)?,
+            None => self.inject_barrier(barrier)?,
             Some(inputs) if inputs.have_ended() => {}
             Some(inputs) => {
                 if inputs.overtake(barrier, now) {
-                    self.entered_checkpoint = barrier.checkpoint;
+                    self.entered = barrier.number;
                     self.unaligned = Some(UnalignedCheckpoint {
-                        checkpoint: barrier.checkpoint,
+                        checkpoint: barrier.number.checkpoint,
                         record: None,
                         part: None,
                     });
@@ -120,8 +127,8 @@ impl Task {
         Ok(())
     }
 
-    fn has_barrier(&self, checkpoint: u64) -> bool {
-        self.stages.iter().any(|stage| stage.has_barrier(checkpoint))
+    fn has_barrier(&self, number: BarrierNumber) -> bool {
+        self.stages.iter().any(|stage| stage.has_barrier(number))
     }
 
     /// Moves the barrier of an overdue checkpoint towards a blocked sink: the stages before the sink run until the
@@ -131,10 +138,10 @@ impl Task {
         let overdue = self
             .requested
             .filter(|requested| requested.unaligned_at.is_some_and(|at| at <= now));
-        let Some(checkpoint) = overdue.map(|requested| requested.barrier.checkpoint) else {
+        let Some(number) = overdue.map(|requested| requested.barrier.number) else {
             return Ok(false);
         };
-        if !self.has_barrier(checkpoint) {
+        if !self.has_barrier(number) {
             return Ok(false);
         }
         for index in (0..self.stages.len()).rev() {
@@ -154,7 +161,7 @@ impl Task {
                     return Ok(false);
                 }
             }
-            if let Some((barrier, rows)) = self.stages[index].overtake_queued_rows(checkpoint) {
+            if let Some((barrier, rows)) = self.stages[index].overtake_queued_rows(number) {
                 self.snapshot_stage(index, barrier, rows)?;
                 return Ok(true);
             }
@@ -185,7 +192,7 @@ impl Task {
     pub(super) fn submit_part(&mut self, index: usize, mut part: SnapshotPart) {
         let is_aborted = self
             .requested
-            .is_some_and(|requested| requested.barrier.checkpoint > part.checkpoint);
+            .is_some_and(|requested| requested.barrier.number > BarrierNumber::of_checkpoint(part.checkpoint));
         if is_aborted {
             part.channel_state = RecordedState::Aborted;
         } else if let (0, Some(unaligned)) = (index, &mut self.unaligned)

@@ -46,9 +46,9 @@ const SPLIT: &[&str] = &["job", "source", "split"];
 
 /// Every metric, in the order of their names.
 #[rustfmt::skip]
-pub const METRICS: [Metric; 49] = [
+pub const METRICS: [Metric; 52] = [
     metric("millstream_absent_column_records_total", Kind::Counter, &["table", "column"], Process::Tasks, "Records without a declared column that no record before them had either."),
-    metric("millstream_alignment_microseconds_total", Kind::Counter, SUBTASK, Process::Tasks, "Time between the first and the last barrier of checkpoints."),
+    metric("millstream_alignment_microseconds_total", Kind::Counter, SUBTASK, Process::Tasks, "Time between the first and the last barrier of checkpoints and consistency points."),
     metric("millstream_api_call_seconds", Kind::Histogram, &["surface", "call"], Process::Coordinator, "Durations of calls of the client API."),
     metric("millstream_api_calls_total", Kind::Counter, &["surface", "call", "code"], Process::Coordinator, "Calls of the client API, by surface, call and code."),
     metric("millstream_bad_rows_total", Kind::Counter, SUBTASK, Process::Tasks, "Records that did not decode, rows for which an expression failed, and rows that did not encode."),
@@ -67,8 +67,11 @@ pub const METRICS: [Metric; 49] = [
     metric("millstream_checkpoints_total", Kind::Counter, JOB, Process::Driver, "Checkpoints that are complete and published."),
     metric("millstream_checkpoints_unaligned", Kind::Gauge, JOB, Process::Driver, "Checkpoints in which barriers overtook rows."),
     metric("millstream_checkpoints_unchanged_total", Kind::Counter, JOB, Process::Driver, "Checkpoints that were not stored because nothing had changed."),
+    metric("millstream_consistency_point_duration_seconds", Kind::Gauge, JOB, Process::Driver, "Time that the barriers of the last consistency point between checkpoints took to pass all tasks."),
+    metric("millstream_consistency_points_total", Kind::Counter, JOB, Process::Driver, "Consistency points between checkpoints that all tasks have passed."),
     metric("millstream_dead_letters_total", Kind::Counter, SUBTASK, Process::Tasks, "Rows sent to a dead letter output."),
     metric("millstream_future_rows_total", Kind::Counter, SUBTASK, Process::Tasks, "Rows too far ahead of the clock to advance the watermark."),
+    metric("millstream_held_back_rows_total", Kind::Counter, SUBTASK, Process::Tasks, "Rows whose changes were held back until a consistency point."),
     metric("millstream_ignored_fields_total", Kind::Counter, &["table"], Process::Tasks, "Fields that did not decode and became NULL."),
     metric("millstream_ignored_records_total", Kind::Counter, &["table"], Process::Tasks, "Records that did not decode and were skipped."),
     metric("millstream_job_slots", Kind::Gauge, JOB, Process::Leader, "Slots assigned to the job."),

@@ -16,9 +16,21 @@ CREATE TABLE printed (n BIGINT) WITH ('connector' = 'print');
 INSERT INTO printed SELECT n FROM numbers;
 ";
 
+/// An updating query with consistency points.
+const WITH_POINTS: &str = "
+SET 'consistency.interval' = '1 s';
+CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '1');
+CREATE TABLE printed (n BIGINT) WITH ('connector' = 'print');
+INSERT INTO printed SELECT COUNT(*) FROM numbers GROUP BY n;
+";
+
 fn job() -> Job {
+    job_of(SQL)
+}
+
+fn job_of(script: &str) -> Job {
     let text = v1::SpecText {
-        text: SQL.into(),
+        text: script.into(),
         file: "job.sql".into(),
     };
     let pipeline = v1::Pipeline {
@@ -198,5 +210,18 @@ fn the_last_checkpoint_savepoints_and_every_other_one_after_failures_align() {
         (false, true, 2, true),
     ] {
         assert_eq!(must_align(last, is_savepoint, failures_in_row), expected);
+    }
+}
+
+#[test]
+fn barriers_of_a_job_with_consistency_points_never_overtake_rows() {
+    for (script, overtake) in [(SQL, true), (WITH_POINTS, false)] {
+        let (job, progress) = (job_of(script), Progress::default());
+        let mut fixture = Fixture::new(&job, &progress);
+        let actions = fixture.checkpoints.on_event(Event::Requested);
+        let [Action::Command(TaskCommand::Checkpoint { aligned_timeout, .. })] = actions.as_slice() else {
+            panic!("{actions:?}");
+        };
+        assert_eq!(aligned_timeout.is_some(), overtake);
     }
 }

@@ -52,6 +52,7 @@ impl Tasks for RemoteTasks {
                 last,
                 aligned_timeout_ms: aligned_timeout.map(|timeout| timeout.as_millis() as u64),
             })),
+            Command::Point { number } => self.trigger_point(number),
             Command::NoMoreSplits { node } => {
                 self.order_all(&Wire::NoMoreSplits(v1::NoMoreSplits { node: node as u32 }))
             }
@@ -146,6 +147,7 @@ impl Tasks for RemoteTasks {
     }
 
     fn stop_region(&mut self, index: usize) {
+        self.give_up_point(index);
         let region = &mut self.regions[index];
         region.stage = Stage::Ending;
         // A worker that takes no order is lost, which is reported separately.

@@ -20,6 +20,7 @@ impl RemoteTasks {
         if self.regions.len() == 1 {
             self.events.push_back(task_failed(operator, subtask, message, retry));
         } else if self.regions[region].fail() {
+            self.give_up_point(region);
             self.events.push_back(DeploymentEvent::RegionFailed {
                 region,
                 operator: OperatorId(operator.to_string()),
@@ -140,6 +141,10 @@ impl RemoteTasks {
                     self.notify_if_finished();
                 }
             }
+            Event::PointPassed(passed) => {
+                self.on_point_passed(index, worker, encoding::barrier_number(passed.number));
+            }
+            Event::PointRequested(_) => self.events.push_back(DeploymentEvent::Task(TaskEvent::PointRequested)),
             Event::Adopted(_) => {}
         }
         Ok(())

@@ -6,6 +6,7 @@
 mod errors;
 mod modes;
 mod notes;
+mod points;
 mod top_n;
 
 use std::sync::Once;

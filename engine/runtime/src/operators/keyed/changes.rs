@@ -110,7 +110,11 @@ fn filter_columns(columns: &[ArrayRef], present: &BooleanArray) -> Result<Vec<Ar
 }
 
 /// Returns true for each row that has equal values in all columns. NULL equals NULL.
-fn equal_rows(before: &[ArrayRef], after: &[ArrayRef], rows: usize) -> Result<Vec<bool>, Error> {
+pub(in crate::operators) fn equal_rows(
+    before: &[ArrayRef],
+    after: &[ArrayRef],
+    rows: usize,
+) -> Result<Vec<bool>, Error> {
     let mut equal = vec![true; rows];
     for (before, after) in before.iter().zip(after) {
         if before.data_type().is_nested() {

@@ -25,7 +25,7 @@ use millstream_state::store::{RowFilter, StoredValues};
 
 use crate::Error;
 
-pub(super) use self::changes::OutputForm;
+pub(super) use self::changes::{OutputForm, equal_rows};
 pub(super) use self::driver::Keyed;
 
 /// Number of rows that a [`Refill`] asks for, unless the logic wants others ([`KeyedLogic::refill_rows`]).
