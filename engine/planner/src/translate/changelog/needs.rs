@@ -201,13 +201,12 @@ impl Pass<'_> {
         let functions = Functions::all();
         let wrong = aggregate.aggregates.iter().find(|call| {
             let properties = functions.aggregate_properties(call.function.fun().name());
-            !properties.is_retractable || !call.function.order_bys().is_empty()
+            !properties.is_retractable
         });
         let Some(call) = wrong else { return Ok(()) };
         let retractable: Vec<String> = functions.retractable_aggregates().map(str::to_uppercase).collect();
         let message = format!(
-            "{} cannot take back the values of rows that are updated or deleted: {}. Over such rows there are {}, with \
-             DISTINCT and FILTER but without ORDER BY",
+            "{} cannot take back the values of rows that are updated or deleted: {}. Over such rows there are {}",
             call.function.fun().name().to_uppercase(),
             self.described_cause(from),
             retractable.join(", ")

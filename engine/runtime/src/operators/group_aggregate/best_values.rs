@@ -1,4 +1,5 @@
-//! Minimum and maximum of rows that can be taken back.
+//! Minimum and maximum of rows that can be taken back, and their first and last values by `ORDER BY`, which are those
+//! with the least and the greatest sort key.
 //!
 //! The collection of distinct values has all values of a group. Cells: their number, and the best of them, at most
 //! [`REFILL_ROWS`], in the encoding of keys and in their order. If values are left but none of them is known any more,
@@ -12,6 +13,7 @@ use millstream_state::Codec;
 use millstream_state::keyed::Table;
 use millstream_state::store::StoredValues;
 
+use super::byte_list::{decode, encode};
 use super::function::{Direction, Function, Rows, in_type};
 use super::number::CellType;
 use crate::Error;
@@ -19,28 +21,31 @@ use crate::operators::keyed::REFILL_ROWS;
 
 const COUNT: usize = 0;
 const BEST: usize = 1;
-/// The encoding of NULL.
-const NULL: &[u8] = &[0];
 
-/// The minimum or maximum.
+/// The minimum or maximum, or the first or last value.
 pub(super) struct BestValues {
     direction: Direction,
     result: DataType,
+    /// True if the last argument is a sort key, which precedes the value.
+    is_ordered: bool,
     /// Groups that have values, none of which is known.
     requests: Vec<u32>,
 }
 
 impl BestValues {
-    pub(super) fn new(direction: Direction, result: &DataType) -> Self {
+    pub(super) fn new(direction: Direction, result: &DataType, is_ordered: bool) -> Self {
         Self {
             direction,
             result: result.clone(),
+            is_ordered,
             requests: Vec::new(),
         }
     }
 
     fn codec(&self) -> Result<Codec, Error> {
-        Ok(Codec::keys(std::slice::from_ref(&self.result))?)
+        let key = self.is_ordered.then_some(DataType::Binary);
+        let types: Vec<DataType> = key.into_iter().chain([self.result.clone()]).collect();
+        Ok(Codec::keys(&types)?)
     }
 
     /// Returns true if `value` is before `other`.
@@ -64,7 +69,7 @@ impl BestValues {
             None => return,
         }
         best.truncate(REFILL_ROWS);
-        let encoded = encode(&best);
+        let encoded = encode(best);
         table.set_bytes(slot, first + BEST, &encoded);
     }
 
@@ -78,33 +83,10 @@ impl BestValues {
             self.requests.push(slot);
         }
         if best.len() < known {
-            let encoded = encode(&best);
+            let encoded = encode(best);
             table.set_bytes(slot, first + BEST, &encoded);
         }
     }
-}
-
-/// Returns the values of a cell. Each is preceded by its length (u32 LE).
-fn decode(mut cell: &[u8]) -> Vec<&[u8]> {
-    let mut values = Vec::new();
-    while let Some((length, rest)) = cell.split_first_chunk() {
-        let Some((value, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize) else {
-            break;
-        };
-        values.push(value);
-        cell = rest;
-    }
-    values
-}
-
-fn encode<'a>(values: impl IntoIterator<Item = &'a (impl AsRef<[u8]> + ?Sized + 'a)>) -> Vec<u8> {
-    let mut cell = Vec::new();
-    for value in values {
-        let value = value.as_ref();
-        cell.extend_from_slice(&(value.len() as u32).to_le_bytes());
-        cell.extend_from_slice(value);
-    }
-    cell
 }
 
 impl Function for BestValues {
@@ -120,7 +102,9 @@ impl Function for BestValues {
         table: &mut Table,
         first: usize,
     ) -> Result<(), Error> {
-        let values = self.codec()?.encode(&[in_type(&arguments[0], &self.result)?])?;
+        let key = arguments.last().filter(|_| self.is_ordered).cloned();
+        let columns: Vec<ArrayRef> = key.into_iter().chain([in_type(&arguments[0], &self.result)?]).collect();
+        let values = self.codec()?.encode(&columns)?;
         // Rows with NULL have no weight.
         rows.for_each(None, |row, slot, weight| match weight > 0 {
             true => self.insert(values.row(row), table, first, slot),
@@ -130,14 +114,16 @@ impl Function for BestValues {
     }
 
     fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
+        // The encoding of NULL, with a sort key that is NULL or without one.
+        let null: &[u8] = if self.is_ordered { &[0, 0] } else { &[0] };
         let best = slots.iter().map(|slot| {
             decode(table.bytes(*slot, first + BEST))
                 .first()
                 .copied()
-                .unwrap_or(NULL)
+                .unwrap_or(null)
         });
         let columns = self.codec()?.decode(best)?;
-        Ok(Arc::clone(&columns[0]))
+        Ok(Arc::clone(&columns[usize::from(self.is_ordered)]))
     }
 
     fn take_requests(&mut self) -> Option<(Direction, Vec<u32>)> {

@@ -1,14 +1,15 @@
-//! `DISTINCT`: the weight of each value of each group, in a collection of its own.
+//! `DISTINCT`: the weights of each value of each group, in a collection of its own.
 //!
 //! A function gets a value when its weight becomes positive, and takes it back when that ends. Calls with the same
-//! arguments and filter share a collection.
+//! arguments share a collection; those with different filters have a weight each in its rows.
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::datatypes::{DataType, Int64Type, Schema};
 use arrow_select::take::take_arrays;
-use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 use millstream_state::Codec;
-use millstream_state::keyed::{Resolved, Table};
+use millstream_state::keyed::{Layout, Resolved, Table};
+use std::sync::Arc;
 
 use super::function::Rows;
 use super::number::CellType;
@@ -16,106 +17,207 @@ use crate::Error;
 use crate::operators::keyed::Keys;
 use crate::operators::table::{AggregateSpec, Argument};
 
-const WEIGHT: usize = 0;
-
 /// The distinct values of one or more calls.
-pub(super) struct Distinct {
-    /// Number of the collection among those of distinct values.
-    pub index: usize,
-    /// True for the first of the calls that share the collection.
-    pub is_first: bool,
-    /// Types of the values.
-    pub types: Vec<DataType>,
-    arguments: Vec<PhysicalExprRef>,
-    filter: Option<PhysicalExprRef>,
-    /// Rows of the present batch that have a value and pass the filter.
+pub(super) struct DistinctSet {
+    /// Types of the columns of a value.
+    types: Vec<DataType>,
+    values: Values,
+    /// The different filters of the calls; each has a weight in the rows of the collection, in this order.
+    filters: Vec<Option<PhysicalExprRef>>,
+    /// The first call with each filter.
+    calls: Vec<usize>,
+    /// Rows of the present batch that have a value and pass one of the filters.
     selected: Vec<u32>,
 }
 
-impl Distinct {
-    /// Returns the distinct values of a call; `None` if its function does not need them. `earlier` are those of the
-    /// calls before it.
-    pub(super) fn of<'a>(
-        spec: &AggregateSpec,
-        input: &Schema,
-        retracts: bool,
-        earlier: impl Iterator<Item = &'a Self>,
-    ) -> Result<Option<Self>, Error> {
+/// Place of the distinct values of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DistinctPlace {
+    /// Number of the set.
+    pub set: usize,
+    /// Number of the call's filter in the set.
+    pub filter: usize,
+}
+
+/// The values of a call.
+#[derive(Clone, PartialEq)]
+struct Values {
+    arguments: Vec<PhysicalExprRef>,
+    /// Order of the rows, if it is part of the values.
+    order: Vec<PhysicalSortExpr>,
+    ignores_nulls: bool,
+    /// True if the first values are read from the collection.
+    is_read: bool,
+}
+
+impl Values {
+    /// Returns the values of a call; `None` if its function does not need distinct values.
+    fn of(spec: &AggregateSpec, retracts: bool) -> Option<Self> {
         let function = &spec.aggregate.function;
-        let is_used = match function.fun().name() {
-            "count" | "sum" | "avg" => function.is_distinct() && function.order_bys().is_empty(),
+        let order = function.order_bys();
+        let mut arguments = function.expressions();
+        let name = function.fun().name();
+        let is_ordered_value = matches!(name, "first_value" | "last_value") && !order.is_empty();
+        let is_used = match name {
+            "count" | "sum" | "avg" => function.is_distinct() && order.is_empty(),
+            "var" | "var_pop" | "stddev" | "stddev_pop" | "bool_and" | "bool_or" => retracts && function.is_distinct(),
             "min" | "max" => retracts,
+            "first_value" | "last_value" | "array_agg" | "string_agg" => {
+                retracts && (function.is_distinct() || is_ordered_value)
+            }
             _ => false,
         };
         if !is_used {
-            return Ok(None);
+            return None;
         }
-        let arguments = function.expressions();
-        let filter = spec.aggregate.filter.clone();
-        let mut next = 0;
-        let mut shared = None;
-        for other in earlier {
-            next = next.max(other.index + 1);
-            if other.arguments == arguments && other.filter == filter {
-                shared.get_or_insert(other.index);
-            }
+        if name == "string_agg" {
+            // The separator.
+            arguments.truncate(1);
         }
-        let types = arguments.iter().map(|argument| argument.data_type(input));
-        Ok(Some(Self {
-            index: shared.unwrap_or(next),
-            is_first: shared.is_none(),
-            types: types.collect::<Result<_, _>>()?,
+        Some(Self {
             arguments,
-            filter,
+            order: if is_ordered_value { order.to_vec() } else { Vec::new() },
+            ignores_nulls: function.ignore_nulls() || !matches!(name, "first_value" | "last_value" | "array_agg"),
+            is_read: matches!(name, "min" | "max") || is_ordered_value,
+        })
+    }
+
+    /// Returns the columns of a call's values.
+    fn columns(&self, argument: &Argument) -> Vec<ArrayRef> {
+        let key = argument.values.last().filter(|_| !self.order.is_empty());
+        let arguments = argument.values.iter().take(self.arguments.len());
+        key.into_iter().chain(arguments).cloned().collect()
+    }
+}
+
+impl DistinctSet {
+    /// Returns the place of the distinct values of the call of this number, in a set that is added if there is none
+    /// for it. `None` if its function does not need them.
+    pub(super) fn place(
+        sets: &mut Vec<Self>,
+        call: usize,
+        spec: &AggregateSpec,
+        input: &Schema,
+        retracts: bool,
+    ) -> Result<Option<DistinctPlace>, Error> {
+        let Some(values) = Values::of(spec, retracts) else {
+            return Ok(None);
+        };
+        let filter = spec.aggregate.filter.clone();
+        for (set, other) in sets.iter_mut().enumerate() {
+            let (mine, others) = (&values, &mut other.values);
+            let is_same = mine.arguments == others.arguments
+                && mine.order == others.order
+                && mine.ignores_nulls == others.ignores_nulls;
+            // The first values are read by the only weight of the rows.
+            let is_shareable = !mine.is_read && !others.is_read || other.filters == [filter.clone()];
+            if !is_same || !is_shareable {
+                continue;
+            }
+            others.is_read |= mine.is_read;
+            let found = other.filters.iter().position(|of| *of == filter);
+            if found.is_none() {
+                other.filters.push(filter);
+                other.calls.push(call);
+            }
+            let filter = found.unwrap_or(other.filters.len() - 1);
+            return Ok(Some(DistinctPlace { set, filter }));
+        }
+        let key = (!values.order.is_empty()).then_some(DataType::Binary);
+        let mut types: Vec<DataType> = key.into_iter().collect();
+        for argument in &values.arguments {
+            types.push(argument.data_type(input)?);
+        }
+        sets.push(Self {
+            types,
+            values,
+            filters: vec![filter],
+            calls: vec![call],
             selected: Vec::new(),
+        });
+        Ok(Some(DistinctPlace {
+            set: sets.len() - 1,
+            filter: 0,
         }))
     }
 
-    /// Returns the keys of the values that the rows of a batch have.
-    pub(super) fn keys(&mut self, groups: &[ArrayRef], argument: &Argument, rows: usize) -> Result<Keys, Error> {
-        let nulls: Vec<_> = argument.values.iter().map(|values| values.logical_nulls()).collect();
+    /// Returns the layout of the collection: the keys of groups and the value, and a weight per filter.
+    pub(super) fn layout(&self, groups: &[DataType]) -> Result<Arc<Layout>, Error> {
+        let keys = [groups, &self.types].concat();
+        Ok(Layout::new(&keys, &vec![DataType::Int64; self.filters.len()])?)
+    }
+
+    /// Returns the keys of the values that the rows of a batch have. `arguments` are those of all calls.
+    pub(super) fn keys(&mut self, groups: &[ArrayRef], arguments: &[Argument], rows: usize) -> Result<Keys, Error> {
+        let values = self.values.columns(&arguments[self.calls[0]]);
+        let nulls: Vec<_> = match self.values.ignores_nulls {
+            true => values[usize::from(!self.values.order.is_empty())..]
+                .iter()
+                .filter_map(|values| values.logical_nulls())
+                .collect(),
+            false => Vec::new(),
+        };
+        let calls = &self.calls;
         let is_selected = |row: &u32| {
             let row = *row as usize;
-            let filter = argument.filter.as_ref();
-            filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
-                && nulls.iter().flatten().all(|nulls| nulls.is_valid(row))
+            calls.iter().any(|call| passes(&arguments[*call], row)) && nulls.iter().all(|nulls| nulls.is_valid(row))
         };
         self.selected.clear();
         self.selected.extend((0..rows as u32).filter(is_selected));
-        let columns: Vec<ArrayRef> = groups.iter().chain(&argument.values).cloned().collect();
+        let columns: Vec<ArrayRef> = groups.iter().cloned().chain(values).collect();
         Ok(Keys {
             columns: take_arrays(&columns, &UInt32Array::from(self.selected.clone()), None)?,
             rows: self.selected.len(),
         })
     }
 
-    /// Updates the weights of the values. Returns the weight of each row for the functions: 1 if its value is new, -1
-    /// if it is gone, otherwise 0.
-    pub(super) fn update(&self, rows: &Rows<'_>, values: &Resolved, table: &mut Table, retracts: bool) -> Vec<i8> {
-        let mut weights = vec![0; rows.slots.len()];
+    /// Updates the weights of the values. Returns, for each filter, the weight of each row for the functions: 1 if its
+    /// value is new, -1 if it is gone, otherwise 0.
+    pub(super) fn update(
+        &self,
+        rows: &Rows<'_>,
+        arguments: &[Argument],
+        values: &Resolved,
+        table: &mut Table,
+        retracts: bool,
+    ) -> Vec<Vec<i8>> {
+        let mut weights = vec![vec![0; rows.slots.len()]; self.filters.len()];
         for (row, slot) in self.selected.iter().zip(&values.slots) {
             let row = *row as usize;
-            let before = Int64Type::get(table, *slot, WEIGHT);
-            if !retracts && before > 0 {
-                if table.is_expiring() {
-                    table.set_changed(*slot);
+            let sign = i64::from(rows.weights.map_or(1, |weights| weights[row]));
+            let mut is_changed = false;
+            for (filter, call) in self.calls.iter().enumerate() {
+                if !passes(&arguments[*call], row) {
+                    continue;
                 }
-                continue;
+                let before = Int64Type::get(table, *slot, filter);
+                if !retracts && before > 0 {
+                    is_changed |= table.is_expiring();
+                    continue;
+                }
+                // The value that is taken back has expired.
+                let is_unmatched = table.is_expiring() && before + sign < 0;
+                let after = if is_unmatched { before } else { before + sign };
+                weights[filter][row] = i8::from(after > 0) - i8::from(before > 0);
+                Int64Type::set(table, *slot, filter, after);
+                is_changed = true;
             }
-            let weight = i64::from(rows.weights.map_or(1, |weights| weights[row]));
-            // The value that is taken back has expired.
-            let is_unmatched = table.is_expiring() && before + weight < 0;
-            let after = if is_unmatched { before } else { before + weight };
-            weights[row] = i8::from(after > 0) - i8::from(before > 0);
-            Int64Type::set(table, *slot, WEIGHT, after);
-            match after {
-                0 if table.is_present(*slot) => table.remove(*slot),
-                0 => {}
-                _ => table.set_changed(*slot),
+            let is_empty = || (0..self.filters.len()).all(|filter| Int64Type::get(table, *slot, filter) == 0);
+            match is_changed && is_empty() {
+                true if table.is_present(*slot) => table.remove(*slot),
+                true => {}
+                false if is_changed => table.set_changed(*slot),
+                false => {}
             }
         }
         weights
     }
+}
+
+/// Returns true if a row passes the filter of a call.
+fn passes(argument: &Argument, row: usize) -> bool {
+    let filter = argument.filter.as_ref();
+    filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
 }
 
 /// Returns true if the encoded values of a row, its weight, make its value visible.

@@ -1,12 +1,16 @@
 //! The choice of a function for an aggregate call.
 
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, UInt64Type};
+use datafusion::physical_expr::expressions::Literal;
 
 use super::best_values::BestValues;
+use super::collected::{Collected, Collection};
 use super::extremum::Extremum;
 use super::function::{Direction, Function};
 use super::partial_state::PartialState;
 use super::sum::{Count, FloatAggregate, FloatResult, Sum};
+use super::truth::Truth;
+use super::variance::Variance;
 use crate::Error;
 use crate::operators::table::{AggregateSpec, Max, Min};
 
@@ -18,7 +22,8 @@ pub(super) fn new_function(
     retracts: bool,
 ) -> Option<Result<Box<dyn Function>, Error>> {
     let function = &spec.aggregate.function;
-    let is_plain = (distinct || !function.is_distinct()) && function.order_bys().is_empty();
+    let is_ordered = !function.order_bys().is_empty();
+    let is_plain = (distinct || !function.is_distinct()) && !is_ordered;
     let arguments = function.expressions().len();
     let result = &spec.result_type;
     let own: Option<Box<dyn Function>> = match function.fun().name() {
@@ -33,8 +38,20 @@ pub(super) fn new_function(
         "avg" if is_plain && arguments == 1 && result == &DataType::Float64 => {
             Some(Box::new(FloatAggregate::new(FloatResult::Average, retracts)))
         }
-        "min" if retracts => Some(Box::new(BestValues::new(Direction::LeastFirst, result))),
-        "max" if retracts => Some(Box::new(BestValues::new(Direction::GreatestFirst, result))),
+        "min" if retracts => Some(Box::new(BestValues::new(Direction::LeastFirst, result, false))),
+        "max" if retracts => Some(Box::new(BestValues::new(Direction::GreatestFirst, result, false))),
+        "first_value" if retracts && is_ordered => Some(Box::new(BestValues::new(Direction::LeastFirst, result, true))),
+        "last_value" if retracts && is_ordered => {
+            Some(Box::new(BestValues::new(Direction::GreatestFirst, result, true)))
+        }
+        "first_value" | "last_value" | "array_agg" | "string_agg" if retracts => collected(spec),
+        name @ ("var" | "var_pop" | "stddev" | "stddev_pop") if retracts && is_plain => Some(Box::new(Variance {
+            is_sample: !name.ends_with("pop"),
+            is_root: name.starts_with("stddev"),
+        })),
+        name @ ("bool_and" | "bool_or") if retracts && is_plain => Some(Box::new(Truth {
+            is_conjunction: name == "bool_and",
+        })),
         "min" => Extremum::<Min>::for_type(result),
         "max" => Extremum::<Max>::for_type(result),
         _ => None,
@@ -44,4 +61,33 @@ pub(super) fn new_function(
         None if retracts || distinct => None,
         None => Some(PartialState::new(spec).map(|function| Box::new(function) as Box<dyn Function>)),
     }
+}
+
+/// Makes the function of all values of a group.
+fn collected(spec: &AggregateSpec) -> Option<Box<dyn Function>> {
+    let function = &spec.aggregate.function;
+    let result = &spec.result_type;
+    let name = function.fun().name();
+    let (collection, value) = match (name, result) {
+        ("first_value", value) => (Collection::First, value.clone()),
+        ("last_value", value) => (Collection::Last, value.clone()),
+        ("array_agg", DataType::List(field)) => (Collection::Array(field.clone()), field.data_type().clone()),
+        ("string_agg", _) => {
+            let separator = function.expressions().get(1)?.clone();
+            let separator = separator.downcast_ref::<Literal>()?.value().try_as_str()?;
+            (
+                Collection::Text(separator.unwrap_or_default().to_owned()),
+                DataType::Utf8,
+            )
+        }
+        _ => return None,
+    };
+    Some(Box::new(Collected {
+        name: name.to_uppercase(),
+        collection,
+        value,
+        result: result.clone(),
+        is_ordered: !function.order_bys().is_empty(),
+        ignores_nulls: name == "string_agg" || function.ignore_nulls(),
+    }))
 }

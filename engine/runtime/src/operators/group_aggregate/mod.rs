@@ -1,18 +1,23 @@
 //! Aggregation by key without windows, whose results are updated as rows arrive.
 //!
-//! Collections: one row per group, with the cells of all aggregates ([`function`]); and for each aggregate with
-//! `DISTINCT` one row per group and value, with its weight ([`distinct`]). If the input is a changelog, a group also
+//! Collections: one row per group, with the cells of all aggregates ([`function`]); and for aggregates with `DISTINCT`
+//! one row per group and value, with its weights ([`distinct`]). If the input is a changelog, a group also
 //! counts its rows: it has a result while there are some, and state as long as anything is not zero, because a deletion
 //! may arrive before the insertion it belongs to.
 
 mod best_values;
+mod byte_list;
+mod collected;
 mod distinct;
 mod extremum;
 mod function;
 mod function_factory;
 mod number;
 mod partial_state;
+mod sort_key;
 mod sum;
+mod truth;
+mod variance;
 
 use std::sync::Arc;
 
@@ -24,9 +29,10 @@ use millstream_graph::{self as graph, ChangelogMode};
 use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
 use millstream_state::store::{RowFilter, StoredValues};
 
-use self::distinct::Distinct;
+use self::distinct::{DistinctPlace, DistinctSet};
 use self::function::{Direction, Function, Rows};
 use self::function_factory::new_function;
+use self::sort_key::SortKey;
 use super::OperatorContext;
 use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill, expires};
 use super::table::{Argument, TableSpec};
@@ -60,6 +66,8 @@ pub(super) struct GroupLogic {
     keys: Vec<usize>,
     spec: Arc<TableSpec>,
     calls: Vec<Call>,
+    /// The distinct values of calls, one collection each.
+    sets: Vec<DistinctSet>,
     /// Layouts of the collections.
     collections: Vec<TableOptions>,
     /// True if the input is a changelog.
@@ -75,7 +83,9 @@ struct Call {
     function: Box<dyn Function>,
     /// The first of the call's value columns in the first collection.
     first: usize,
-    distinct: Option<Distinct>,
+    distinct: Option<DistinctPlace>,
+    /// The order of the rows, if they can be taken back.
+    order: Option<SortKey>,
 }
 
 /// Value column with the number of a group's rows, in the first collection, if the input is a changelog.
@@ -99,10 +109,9 @@ impl GroupLogic {
             values.push(DataType::Int64);
         }
         let mut calls = Vec::with_capacity(spec.aggregates.len());
-        let mut distinct_layouts = Vec::new();
+        let mut sets = Vec::new();
         for aggregate in &spec.aggregates {
-            let earlier = calls.iter().filter_map(|call: &Call| call.distinct.as_ref());
-            let distinct = Distinct::of(aggregate, input, retracts, earlier)?;
+            let distinct = DistinctSet::place(&mut sets, calls.len(), aggregate, input, retracts)?;
             let function = new_function(aggregate, distinct.is_some(), retracts).ok_or_else(|| Error::Operator {
                 operator: name.to_owned(),
                 message: format!(
@@ -110,18 +119,23 @@ impl GroupLogic {
                     aggregate.aggregate.function.name()
                 ),
             })??;
-            if let Some(distinct) = distinct.as_ref().filter(|distinct| distinct.is_first) {
-                let keys = [key_types.as_slice(), &distinct.types].concat();
-                distinct_layouts.push(Layout::new(&keys, &[DataType::Int64])?);
-            }
+            let order = match retracts {
+                true => SortKey::of(&aggregate.aggregate.function, input)?,
+                false => None,
+            };
             let first = values.len();
             values.extend(function.value_types());
             calls.push(Call {
                 function,
                 first,
                 distinct,
+                order,
             });
         }
+        let distinct_layouts = sets
+            .iter()
+            .map(|set| set.layout(&key_types))
+            .collect::<Result<Vec<_>, _>>()?;
         let groups = Layout::new(&key_types, &values)?;
         let collections = std::iter::once(groups)
             .chain(distinct_layouts)
@@ -137,6 +151,7 @@ impl GroupLogic {
         Ok(Self {
             keys: node.keys.clone(),
             calls,
+            sets,
             collections: collections.collect(),
             spec,
             retracts,
@@ -176,7 +191,7 @@ impl GroupLogic {
             };
             let present = slots.into_iter().filter(|slot| groups.is_present(*slot));
             requests.extend(present.map(|slot| Refill {
-                collection: 1 + distinct.index,
+                collection: 1 + distinct.set,
                 is_reversed: direction == Direction::GreatestFirst,
                 purpose,
                 slot,
@@ -216,12 +231,18 @@ impl KeyedLogic for GroupLogic {
 
     fn keys(&mut self, batch: &RecordBatch) -> Result<Vec<Keys>, Error> {
         self.arguments = self.spec.arguments(batch)?;
+        for (call, argument) in self.calls.iter().zip(&mut self.arguments) {
+            if let Some(order) = &call.order {
+                let first = argument.values.len() - order.width();
+                let key = order.encode(&argument.values[first..])?;
+                argument.values.truncate(first);
+                argument.values.push(key);
+            }
+        }
         let columns: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
         let mut keys = Vec::with_capacity(self.collections.len());
-        for (call, argument) in self.calls.iter_mut().zip(&self.arguments) {
-            if let Some(distinct) = call.distinct.as_mut().filter(|distinct| distinct.is_first) {
-                keys.push(distinct.keys(&columns, argument, batch.num_rows())?);
-            }
+        for set in &mut self.sets {
+            keys.push(set.keys(&columns, &self.arguments, batch.num_rows())?);
         }
         let groups = Keys {
             columns,
@@ -260,22 +281,21 @@ impl KeyedLogic for GroupLogic {
             distinct: &resolved[0].distinct,
             weights: signs.as_deref(),
         };
-        let mut distinct_weights: Vec<Vec<i8>> = Vec::with_capacity(distinct_tables.len());
+        let sets = self.sets.iter().zip(&resolved[1..]).zip(distinct_tables);
+        let distinct_weights: Vec<Vec<Vec<i8>>> = sets
+            .map(|((set, values), table)| set.update(&rows, &self.arguments, values, table, self.retracts))
+            .collect();
         for (call, argument) in self.calls.iter_mut().zip(&self.arguments) {
-            let weights = match &mut call.distinct {
-                None => rows.filtered(argument.filter.as_ref()),
-                Some(distinct) => {
-                    if distinct.is_first {
-                        let at = distinct.index;
-                        let weights =
-                            distinct.update(&rows, &resolved[1 + at], &mut distinct_tables[at], self.retracts);
-                        distinct_weights.push(weights);
-                    }
-                    Some(distinct_weights[distinct.index].clone())
+            let filtered;
+            let weights = match call.distinct {
+                None => {
+                    filtered = rows.filtered(argument.filter.as_ref());
+                    filtered.as_deref()
                 }
+                Some(place) => Some(distinct_weights[place.set][place.filter].as_slice()),
             };
             let rows = Rows {
-                weights: weights.as_deref().or(rows.weights),
+                weights: weights.or(rows.weights),
                 ..rows
             };
             call.function

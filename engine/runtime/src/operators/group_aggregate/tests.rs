@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, Int8Array, Int64Array};
 use arrow::datatypes::{Int8Type, Schema};
-use datafusion::functions_aggregate::{average, count, min_max, stddev, sum};
+use datafusion::functions_aggregate::{
+    array_agg, average, bool_and_or, count, first_last, min_max, stddev, string_agg, sum,
+};
 use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{Column, cast, lit};
 use millstream_graph::{Aggregate, Emission};
@@ -78,15 +81,103 @@ fn aggregates(schema: &SchemaRef, retracts: bool) -> Vec<Aggregate> {
         build(min_max::min_udaf(), Arc::clone(&value), false, None),
         build(min_max::max_udaf(), as_type(DataType::Utf8), false, None),
     ];
-    if !retracts {
-        aggregates.extend([build(
-            stddev::stddev_pop_udaf(),
-            as_type(DataType::Float64),
-            false,
-            None,
-        )]);
+    aggregates.push(build(
+        stddev::stddev_pop_udaf(),
+        as_type(DataType::Float64),
+        false,
+        None,
+    ));
+    if retracts {
+        aggregates.extend(ordered_aggregates(schema, &value));
     }
     aggregates
+}
+
+/// Aggregates whose results depend on an order, and `BOOL_OR`.
+fn ordered_aggregates(schema: &SchemaRef, value: &PhysicalExprRef) -> Vec<Aggregate> {
+    let binary = |operator, with: i64| -> PhysicalExprRef {
+        Arc::new(datafusion::physical_expr::expressions::BinaryExpr::new(
+            Arc::clone(value),
+            operator,
+            lit(with),
+        ))
+    };
+    let digit = binary(datafusion::logical_expr::Operator::Modulo, 10);
+    let is_large = binary(datafusion::logical_expr::Operator::Gt, 190);
+    let text = cast(Arc::clone(value), schema, DataType::Utf8).unwrap();
+    let build = |udaf, arguments: Vec<PhysicalExprRef>, order: Option<PhysicalExprRef>, descending: bool| {
+        let options = arrow::compute::SortOptions {
+            descending,
+            nulls_first: false,
+        };
+        let order = order.map(|expr| PhysicalSortExpr { expr, options });
+        Aggregate {
+            function: Arc::new(
+                AggregateExprBuilder::new(udaf, arguments)
+                    .schema(Arc::clone(schema))
+                    .alias("a")
+                    .order_by(order.into_iter().collect())
+                    .build()
+                    .unwrap(),
+            ),
+            filter: None,
+        }
+    };
+    vec![
+        build(
+            first_last::first_value_udaf(),
+            vec![Arc::clone(value)],
+            Some(Arc::clone(&digit)),
+            true,
+        ),
+        build(
+            first_last::last_value_udaf(),
+            vec![Arc::clone(value)],
+            Some(digit),
+            true,
+        ),
+        build(
+            string_agg::string_agg_udaf(),
+            vec![text, lit("-")],
+            Some(Arc::clone(value)),
+            true,
+        ),
+        build(bool_and_or::bool_or_udaf(), vec![is_large], None, false),
+        build(
+            array_agg::array_agg_udaf(),
+            vec![Arc::clone(value)],
+            Some(Arc::clone(value)),
+            false,
+        ),
+    ]
+}
+
+/// Returns the cells of [`ordered_aggregates`], by definition.
+fn ordered_cells(values: &[Option<i64>]) -> Vec<String> {
+    let text = |value: Option<&Option<i64>>| {
+        value
+            .copied()
+            .flatten()
+            .map(|value| value.to_string())
+            .unwrap_or_default()
+    };
+    // NULL is last, of equal digits the least value is first.
+    let mut by_digit = values.to_vec();
+    by_digit.sort_by_key(|value| (value.is_none(), value.map(|value| -(value % 10)), *value));
+    let mut sorted = values.to_vec();
+    sorted.sort_by_key(|value| (value.is_none(), *value));
+    let known: Vec<String> = sorted.iter().rev().flatten().map(i64::to_string).collect();
+    let elements: Vec<String> = sorted.iter().map(|value| text(Some(value))).collect();
+    vec![
+        text(by_digit.first()),
+        text(by_digit.last()),
+        known.join("-"),
+        match known.is_empty() {
+            true => String::new(),
+            false => values.iter().flatten().any(|value| *value > 190).to_string(),
+        },
+        format!("[{}]", elements.join(", ")),
+    ]
 }
 
 /// Returns the output row of a group with these values, by definition.
@@ -111,9 +202,10 @@ fn line(key: Option<i64>, values: &[Option<i64>], retracts: bool) -> String {
         text(known.iter().min().map(i64::to_string)),
         text(known.iter().map(i64::to_string).max()),
     ];
-    if !retracts {
-        let variance = known.iter().map(|value| (*value as f64 - mean).powi(2)).sum::<f64>() / known.len() as f64;
-        cells.push(text((!known.is_empty()).then(|| float(variance.sqrt()))));
+    let variance = known.iter().map(|value| (*value as f64 - mean).powi(2)).sum::<f64>() / known.len() as f64;
+    cells.push(text((!known.is_empty()).then(|| float(variance.sqrt()))));
+    if retracts {
+        cells.extend(ordered_cells(values));
     }
     cells.join(",")
 }
@@ -405,4 +497,58 @@ fn groups_expire_after_their_time_to_live_in_memory_and_in_the_store() {
             check(1_131, 1, 1, &["1,1,1,5,1"]);
         });
     }
+}
+
+#[test]
+fn the_first_and_last_values_follow_arrival_and_the_earliest_of_equal_values_is_taken_back() {
+    on_own_thread(|| {
+        let input = input_schema(true);
+        let value: PhysicalExprRef = Arc::new(Column::new("v", 1));
+        let build = |udaf| Aggregate {
+            function: Arc::new(
+                AggregateExprBuilder::new(udaf, vec![Arc::clone(&value)])
+                    .schema(Arc::clone(&input))
+                    .alias("a")
+                    .with_ignore_nulls(true)
+                    .build()
+                    .unwrap(),
+            ),
+            filter: None,
+        };
+        let node = graph::GroupAggregate {
+            keys: vec![0],
+            aggregates: vec![
+                build(first_last::first_value_udaf()),
+                build(first_last::last_value_udaf()),
+            ],
+            emission: Emission::Changes,
+            state_ttl: None,
+        };
+        let mode = ChangelogMode::Upsert(vec![0]);
+        let output = output_schema(&node.aggregates, &mode);
+        let context = crate::operators::testing::context(1 << 30);
+        let mut operator = group_aggregate("test", &node, &input, &output, &mode, context).unwrap();
+        let mut out = Emitted::default();
+        for (values, expected) in [
+            (vec![(Some(5), 1), (Some(6), 1), (Some(5), 1)], "1,5,5,1"),
+            // The first of the two is gone.
+            (vec![(Some(5), -1)], "1,6,5,2"),
+            (vec![(None, 1)], ""),
+            // Taken back before it arrives.
+            (vec![(Some(9), -1)], ""),
+            (vec![(Some(9), 1)], ""),
+            (vec![(Some(5), -1)], "1,6,6,2"),
+            (vec![(Some(6), -1)], "1,,,2"),
+            (vec![(None, -1)], "1,,,-1"),
+        ] {
+            let rows: Vec<(Row, i8)> = values.iter().map(|(value, kind)| ((Some(1), *value), *kind)).collect();
+            let progress = operator.process(0, batch(&rows, true), &mut out).unwrap();
+            settle(&mut operator, progress, &mut out).unwrap();
+            assert_eq!(
+                rows_of(&std::mem::take(&mut out.main)).join(" "),
+                expected,
+                "{values:?}"
+            );
+        }
+    });
 }
