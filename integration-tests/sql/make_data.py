@@ -54,7 +54,29 @@ def auctions():
             out.write(json.dumps(record) + "\n")
 
 
+def changes():
+    """Changes of orders: each is placed, may be changed or cancelled within 4 s, all in the order of arrival."""
+    rng = random.Random(13)
+    rows, moment = [], START
+    for number in range(900):
+        moment += timedelta(milliseconds=rng.choice([0, 30, 120, 300]))
+        arrival = moment
+        order = {"id": number, "shop": rng.choice(["north", "south", "west", None]), "amount": rng.randrange(1, 500),
+                 "fee": rng.choice([0.5, 0.25, None]), "ts": stamp(moment)}
+        rows.append((arrival, {"before": None, "after": order, "op": "c"}))
+        while rng.random() < 0.45 and (arrival - moment).total_seconds() < 3:
+            arrival += timedelta(milliseconds=rng.randrange(1, 1500))
+            if rng.random() < 0.4:
+                rows.append((arrival, {"before": order, "after": None, "op": "d"}))
+                break
+            former, order = order, {**order, "shop": rng.choice(["north", "south"]), "amount": rng.randrange(1, 500)}
+            rows.append((arrival, {"before": former, "after": order, "op": "u"}))
+    rows.sort(key=lambda row: row[0])
+    (OUT / "orders.json").write_text("".join(json.dumps(change) + "\n" for _, change in rows))
+
+
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
     bids()
     auctions()
+    changes()

@@ -7,8 +7,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use millstream_connectors::{ChangelogSupport, Role};
 use millstream_graph::{
-    Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream,
+    ChangelogNormalize, Edge, Emission, ErrorPolicy, Exchange, GroupAggregate, JobGraph, Node, NodeIndex, Operator,
+    OperatorId, Parallelism, Port, Stream,
 };
 
 use super::changelog;
@@ -48,6 +50,27 @@ pub(super) struct Owner<'o> {
 }
 
 impl GraphBuilder {
+    /// Returns true if the rows of a node are updated or deleted.
+    pub(super) fn has_updates(&self, node: NodeIndex) -> bool {
+        match &self.nodes[node].operator {
+            Operator::Source(source) => changelog::support(&source.table, Role::Source) != ChangelogSupport::Append,
+            Operator::GroupAggregate(GroupAggregate { emission, .. })
+            | Operator::ChangelogNormalize(ChangelogNormalize { emission, .. }) => *emission == Emission::Changes,
+            Operator::Calc(_) | Operator::WindowAssign(_) => {
+                let mut inputs = self
+                    .edges
+                    .iter()
+                    .filter(|edge| edge.to == node && edge.port == Port::Main);
+                inputs.any(|edge| self.has_updates(edge.from))
+            }
+            Operator::WindowAggregate(_)
+            | Operator::WindowJoin(_)
+            | Operator::WindowTopN(_)
+            | Operator::DynamicFilter(_)
+            | Operator::Sink(_) => false,
+        }
+    }
+
     /// Returns the node with this operator and these inputs, which is added if there is none. Its id is `owner/kind`,
     /// or `owner` if `kind` is empty.
     pub(super) fn add(

@@ -1,10 +1,13 @@
 //! The operators of a job graph, one per file, and [`build`], which makes one from its node.
 
 mod adaptive_bypass;
+mod byte_list;
 mod calc;
 mod changelog_normalize;
 #[cfg(debug_assertions)]
 mod checked;
+mod collection;
+mod double;
 mod dynamic_filter;
 mod group_aggregate;
 mod hold_back;
@@ -13,6 +16,7 @@ mod keyed;
 mod keyed_state;
 pub(crate) mod row_kinds;
 mod session;
+mod sort_key;
 mod spill;
 mod table;
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Window assignment: appends `window_start`, `window_end` and `window_time` (the window's last millisecond) to each
 //! row.
 //!
-//! A row is emitted once for each of its windows. A row without a time has no window; it is emitted as a late row.
+//! A row is emitted once for each of its windows. A row without a time has no window; it is emitted as a late row. The
+//! kinds of a changelog's rows are passed on; an update becomes a deletion and an insertion, because its rows may be in
+//! different windows.
 
 use std::sync::Arc;
 
@@ -9,8 +11,10 @@ use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
 use arrow_select::take::take_record_batch;
+use millstream_connectors::changelog;
 use millstream_graph::{self as graph, Port, TimeAttribute};
 
+use super::row_kinds::without_updates;
 use super::window_aggregate::{Slices, conform, emit_late, micros};
 use crate::Error;
 use crate::operator::{Collector, EMIT_ROWS_MAX, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
@@ -84,9 +88,13 @@ impl WindowAssign {
             .map(|end: &i64| end.saturating_sub(WINDOW_TIME_BEFORE_END_US))
             .collect::<Vec<_>>();
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+        let kinds = changelog::is_changelog(&batch.schema())
+            .then(|| columns.pop())
+            .flatten();
         for values in [starts, ends, window_times] {
             columns.push(Arc::new(TimestampMicrosecondArray::from(values)));
         }
+        columns.extend(kinds);
         out.emit(Port::Main, conform(&self.output, columns)?);
         Ok(if self.rest.is_some() {
             Progress::More
@@ -98,7 +106,7 @@ impl WindowAssign {
 
 impl Operator for WindowAssign {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
-        let mut batch = batch;
+        let mut batch = without_updates(&batch)?;
         if let TimeAttribute::Event(column) = self.time
             && batch.column(column).null_count() > 0
         {

@@ -243,7 +243,9 @@ fn grouped(
     } else {
         None
     };
-    let two_phase = two_phase(cx, id, &calls, is_fused);
+    // There are no partial states of rows that are taken back.
+    let has_updates = input.branches.iter().any(|branch| cx.builder.has_updates(branch.node));
+    let two_phase = !has_updates && two_phase(cx, id, &calls, is_fused);
     let grouping = Grouping::Window {
         id,
         is_fused,

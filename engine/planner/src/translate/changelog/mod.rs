@@ -110,9 +110,9 @@ impl Pass<'_> {
                 }
                 mode
             }
-            // Their inputs and outputs are append-only.
-            Operator::WindowAssign(_)
-            | Operator::WindowAggregate(_)
+            Operator::WindowAssign(_) => ChangelogMode::Retract,
+            // Their outputs are append-only.
+            Operator::WindowAggregate(_)
             | Operator::WindowJoin(_)
             | Operator::WindowTopN(_)
             | Operator::DynamicFilter(_)

@@ -4,7 +4,9 @@ use arrow_schema::Schema;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use millstream_connectors::{ChangelogSupport, Role};
-use millstream_graph::{Calc, ChangelogMode, Edge, ErrorPolicy, GroupAggregate, NodeIndex, Operator, Port, Sink, TopN};
+use millstream_graph::{
+    Aggregate, Calc, ChangelogMode, Edge, ErrorPolicy, NodeIndex, Operator, Port, Sink, TopN, Window, WindowAggregate,
+};
 
 use super::provided::{Key, injective_column, sink_key};
 use super::{Pass, contains, support};
@@ -66,7 +68,7 @@ impl Pass<'_> {
             }),
             // Results depend on the former values of all columns.
             Operator::GroupAggregate(aggregate) => {
-                self.check_retractable(node, from, aggregate)?;
+                self.check_retractable(node, from, &aggregate.aggregates)?;
                 Ok(Need::Retract)
             }
             Operator::TopN(top) if top.is_by_arrival => {
@@ -85,8 +87,20 @@ impl Pass<'_> {
                 [key] => Need::Upsert(key.clone()),
                 _ => Need::Retract,
             }),
-            Operator::WindowAssign(_) => Err(self.append_only(node, from, "a window table function")),
-            Operator::WindowAggregate(_) => Err(self.append_only(node, from, "GROUP BY with a window")),
+            // Windows are assigned by a column of the former row, too.
+            Operator::WindowAssign(_) => {
+                self.check_late_output(node, from)?;
+                Ok(Need::Retract)
+            }
+            Operator::WindowAggregate(aggregate) => {
+                if let Window::Session { .. } = aggregate.window {
+                    return Err(self.append_only(node, from, "a SESSION window"));
+                }
+                self.check_late_output(node, from)?;
+                self.check_retractable(node, from, &aggregate.aggregates)?;
+                self.check_window_functions(node, from, aggregate)?;
+                Ok(Need::Retract)
+            }
             Operator::WindowJoin(_) | Operator::DynamicFilter(_) => Err(self.append_only(node, from, "a window join")),
             Operator::WindowTopN(_) => Err(self.append_only(node, from, "ROW_NUMBER() over a window")),
         }
@@ -197,9 +211,9 @@ impl Pass<'_> {
     }
 
     /// Checks that the calls of an aggregate can take back the values of former rows.
-    fn check_retractable(&self, node: NodeIndex, from: NodeIndex, aggregate: &GroupAggregate) -> Result<(), Error> {
+    fn check_retractable(&self, node: NodeIndex, from: NodeIndex, aggregates: &[Aggregate]) -> Result<(), Error> {
         let functions = Functions::all();
-        let wrong = aggregate.aggregates.iter().find(|call| {
+        let wrong = aggregates.iter().find(|call| {
             let properties = functions.aggregate_properties(call.function.fun().name());
             !properties.is_retractable
         });
@@ -210,6 +224,50 @@ impl Pass<'_> {
             call.function.fun().name().to_uppercase(),
             self.described_cause(from),
             retractable.join(", ")
+        );
+        Err(self.error(node, message))
+    }
+
+    /// Checks that the accumulators of a window can take back the values of former rows.
+    fn check_window_functions(
+        &self,
+        node: NodeIndex,
+        from: NodeIndex,
+        aggregate: &WindowAggregate,
+    ) -> Result<(), Error> {
+        for call in &aggregate.aggregates {
+            let function = &call.function;
+            let name = function.fun().name();
+            let remedy = match name {
+                "first_value" | "last_value" if function.order_bys().is_empty() => {
+                    "add ORDER BY to its argument: the order of arrival is not kept"
+                }
+                "count" | "min" | "max" | "first_value" | "last_value" | "array_agg" | "string_agg" => continue,
+                "sum" | "avg" if !function.field().data_type().is_unsigned_integer() => continue,
+                _ => {
+                    "there are COUNT, SUM, AVG, MIN, MAX, ARRAY_AGG and LISTAGG, and FIRST_VALUE and LAST_VALUE with ORDER \
+                     BY; or group without a window"
+                }
+            };
+            let message = format!(
+                "{} within a window cannot take back the values of rows that are updated or deleted: {}; {remedy}",
+                name.to_uppercase(),
+                self.described_cause(from),
+            );
+            return Err(self.error(node, message));
+        }
+        Ok(())
+    }
+
+    /// Checks that nobody reads the late rows of a node, which would be changes.
+    fn check_late_output(&self, node: NodeIndex, from: NodeIndex) -> Result<(), Error> {
+        if !self.graph.outputs(node).any(|edge| matches!(edge.port, Port::Late(_))) {
+            return Ok(());
+        }
+        let message = format!(
+            "late rows cannot be written where rows are updated or deleted: {}. Drop the sink of the late rows; \
+             `millstream_late_rows_total` counts them",
+            self.described_cause(from)
         );
         Err(self.error(node, message))
     }
@@ -229,9 +287,8 @@ impl Pass<'_> {
         loop {
             let operator = &self.graph.nodes[node].operator;
             let is_passed_on = match operator {
-                Operator::Calc(_) | Operator::ChangelogNormalize(_) => true,
+                Operator::Calc(_) | Operator::ChangelogNormalize(_) | Operator::WindowAssign(_) => true,
                 Operator::Source(_)
-                | Operator::WindowAssign(_)
                 | Operator::WindowAggregate(_)
                 | Operator::GroupAggregate(_)
                 | Operator::WindowJoin(_)

@@ -69,8 +69,18 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
                 distribution: distribution.and_then(|columns| projected(&columns, calc, &schema).into_iter().next()),
             }
         }
-        // Their input is append-only, and their columns are those of the input and more.
-        Operator::WindowAssign(_) | Operator::DynamicFilter(_) => Provided {
+        // A row is identified by its key and the end of its window, the last column but one.
+        Operator::WindowAssign(_) => {
+            let input = of_input(graph, node, provided);
+            let window_end = graph.nodes[node].output.schema.fields().len().saturating_sub(2);
+            let in_window = |key: Key| sorted(key.into_iter().chain([window_end]).collect());
+            Provided {
+                changes: input.changes.map(|keys| keys.into_iter().map(in_window).collect()),
+                ..input
+            }
+        }
+        // Its input is append-only, and its columns are those of the input and more.
+        Operator::DynamicFilter(_) => Provided {
             changes: None,
             ..of_input(graph, node, provided)
         },

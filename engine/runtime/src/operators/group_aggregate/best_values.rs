@@ -13,10 +13,10 @@ use millstream_state::Codec;
 use millstream_state::keyed::Table;
 use millstream_state::store::StoredValues;
 
-use super::byte_list::{decode, encode};
 use super::function::{Direction, Function, Rows, in_type};
 use super::number::CellType;
 use crate::Error;
+use crate::operators::byte_list::{decode, encode};
 use crate::operators::keyed::REFILL_ROWS;
 
 const COUNT: usize = 0;

@@ -1,7 +1,5 @@
 //! Aggregate functions over the cells of groups.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
@@ -9,6 +7,7 @@ use millstream_state::keyed::Table;
 use millstream_state::store::StoredValues;
 
 use crate::Error;
+pub(super) use crate::operators::collection::in_type;
 
 /// Direction in which the values of a group are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,12 +90,4 @@ pub(super) trait Function: Send {
 
     /// Returns true if nothing is left of the rows that a group has had. Called only if rows can be taken back.
     fn is_zero(&self, table: &Table, first: usize, slot: u32) -> bool;
-}
-
-/// Returns a column in this type.
-pub(super) fn in_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, Error> {
-    match column.data_type() == data_type {
-        true => Ok(Arc::clone(column)),
-        false => Ok(arrow::compute::cast(column, data_type)?),
-    }
 }

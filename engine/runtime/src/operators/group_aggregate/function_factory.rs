@@ -1,10 +1,9 @@
 //! The choice of a function for an aggregate call.
 
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, UInt64Type};
-use datafusion::physical_expr::expressions::Literal;
 
 use super::best_values::BestValues;
-use super::collected::{Collected, Collection};
+use super::collected::Collected;
 use super::extremum::Extremum;
 use super::function::{Direction, Function};
 use super::partial_state::PartialState;
@@ -12,6 +11,7 @@ use super::sum::{Count, FloatAggregate, FloatResult, Sum};
 use super::truth::Truth;
 use super::variance::Variance;
 use crate::Error;
+use crate::operators::collection::Collection;
 use crate::operators::table::{AggregateSpec, Max, Min};
 
 /// Makes the function of an aggregate call. If the call is `distinct`, the function gets each value once. Returns
@@ -44,7 +44,10 @@ pub(super) fn new_function(
         "last_value" if retracts && is_ordered => {
             Some(Box::new(BestValues::new(Direction::GreatestFirst, result, true)))
         }
-        "first_value" | "last_value" | "array_agg" | "string_agg" if retracts => collected(spec),
+        "first_value" | "last_value" | "array_agg" | "string_agg" if retracts => {
+            let collection = Collection::of(spec)?;
+            Some(Box::new(Collected { collection }))
+        }
         name @ ("var" | "var_pop" | "stddev" | "stddev_pop") if retracts && is_plain => Some(Box::new(Variance {
             is_sample: !name.ends_with("pop"),
             is_root: name.starts_with("stddev"),
@@ -61,33 +64,4 @@ pub(super) fn new_function(
         None if retracts || distinct => None,
         None => Some(PartialState::new(spec).map(|function| Box::new(function) as Box<dyn Function>)),
     }
-}
-
-/// Makes the function of all values of a group.
-fn collected(spec: &AggregateSpec) -> Option<Box<dyn Function>> {
-    let function = &spec.aggregate.function;
-    let result = &spec.result_type;
-    let name = function.fun().name();
-    let (collection, value) = match (name, result) {
-        ("first_value", value) => (Collection::First, value.clone()),
-        ("last_value", value) => (Collection::Last, value.clone()),
-        ("array_agg", DataType::List(field)) => (Collection::Array(field.clone()), field.data_type().clone()),
-        ("string_agg", _) => {
-            let separator = function.expressions().get(1)?.clone();
-            let separator = separator.downcast_ref::<Literal>()?.value().try_as_str()?;
-            (
-                Collection::Text(separator.unwrap_or_default().to_owned()),
-                DataType::Utf8,
-            )
-        }
-        _ => return None,
-    };
-    Some(Box::new(Collected {
-        name: name.to_uppercase(),
-        collection,
-        value,
-        result: result.clone(),
-        is_ordered: !function.order_bys().is_empty(),
-        ignores_nulls: name == "string_agg" || function.ignore_nulls(),
-    }))
 }

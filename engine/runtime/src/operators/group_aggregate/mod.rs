@@ -6,7 +6,6 @@
 //! may arrive before the insertion it belongs to.
 
 mod best_values;
-mod byte_list;
 mod collected;
 mod distinct;
 mod extremum;
@@ -14,7 +13,6 @@ mod function;
 mod function_factory;
 mod number;
 mod partial_state;
-mod sort_key;
 mod sum;
 mod truth;
 mod variance;
@@ -32,9 +30,9 @@ use millstream_state::store::{RowFilter, StoredValues};
 use self::distinct::{DistinctPlace, DistinctSet};
 use self::function::{Direction, Function, Rows};
 use self::function_factory::new_function;
-use self::sort_key::SortKey;
 use super::OperatorContext;
 use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill, expires};
+use super::sort_key::SortKey;
 use super::table::{Argument, TableSpec};
 use crate::Error;
 
@@ -233,10 +231,7 @@ impl KeyedLogic for GroupLogic {
         self.arguments = self.spec.arguments(batch)?;
         for (call, argument) in self.calls.iter().zip(&mut self.arguments) {
             if let Some(order) = &call.order {
-                let first = argument.values.len() - order.width();
-                let key = order.encode(&argument.values[first..])?;
-                argument.values.truncate(first);
-                argument.values.push(key);
+                order.replace_columns(&mut argument.values)?;
             }
         }
         let columns: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();

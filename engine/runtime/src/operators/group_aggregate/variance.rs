@@ -1,8 +1,7 @@
 //! Variances and standard deviations of rows that can be taken back.
 //!
-//! The sums of the values and of their squares are kept as unevaluated sums of two floating-point numbers
-//! (double-double arithmetic, after Dekker and Knuth), with twice the digits: so their difference, which has far fewer
-//! digits than they have, is still precise, and nothing is left of values that were taken back.
+//! The sums of the values and of their squares have twice the digits of the values ([`Double`]): so their difference,
+//! which has far fewer digits than they have, is still precise, and nothing is left of values that were taken back.
 
 use std::sync::Arc;
 
@@ -13,57 +12,7 @@ use millstream_state::keyed::Table;
 use super::function::{Function, Rows, in_type};
 use super::number::CellType;
 use crate::Error;
-
-/// The value `high + low`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Double {
-    high: f64,
-    low: f64,
-}
-
-impl Double {
-    /// Returns the exact sum of two numbers.
-    fn sum(a: f64, b: f64) -> Self {
-        let high = a + b;
-        let of_b = high - a;
-        let low = (a - (high - of_b)) + (b - of_b);
-        Self { high, low }
-    }
-
-    /// Returns the exact product of two numbers.
-    fn product(a: f64, b: f64) -> Self {
-        let high = a * b;
-        Self {
-            high,
-            low: a.mul_add(b, -high),
-        }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        let sum = Self::sum(self.high, other.high);
-        let low = Self::sum(self.low, other.low);
-        let sum = Self::sum(sum.high, sum.low + low.high);
-        Self::sum(sum.high, sum.low + low.low)
-    }
-
-    fn times(self, sign: f64) -> Self {
-        Self {
-            high: self.high * sign,
-            low: self.low * sign,
-        }
-    }
-
-    fn square(self) -> Self {
-        let product = Self::product(self.high, self.high);
-        Self::sum(product.high, product.low + 2.0 * self.high * self.low)
-    }
-
-    fn divided_by(self, divisor: f64) -> Self {
-        let quotient = self.high / divisor;
-        let rest = self.plus(Self::product(quotient, divisor).times(-1.0));
-        Self::sum(quotient, (rest.high + rest.low) / divisor)
-    }
-}
+use crate::operators::double::Double;
 
 const COUNT: usize = 0;
 const SUM: usize = 1;
@@ -151,40 +100,5 @@ impl Function for Variance {
             sum.high + sum.low == 0.0
         };
         Int64Type::get(table, slot, first + COUNT) == 0 && is_zero(SUM) && is_zero(SQUARES)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_small_deviation_from_a_large_mean_is_precise() {
-        let values = [1e9 + 0.25, 1e9 + 0.5, 1e9 + 0.75];
-        let zero = Double { high: 0.0, low: 0.0 };
-        let sum = values
-            .iter()
-            .fold(zero, |sum, value| sum.plus(Double::sum(*value, 0.0)));
-        let squares = values
-            .iter()
-            .fold(zero, |sum, value| sum.plus(Double::product(*value, *value)));
-        let deviations = squares.plus(sum.square().divided_by(3.0).times(-1.0));
-        assert!(
-            (deviations.high + deviations.low - 0.125).abs() < 1e-9,
-            "{deviations:?}"
-        );
-    }
-
-    #[test]
-    fn nothing_is_left_of_values_that_are_taken_back() {
-        let values = [0.1, 1e-9, 12345.678, 3e7];
-        let zero = Double { high: 0.0, low: 0.0 };
-        let squares = |sign: f64| {
-            values
-                .iter()
-                .map(move |value| Double::product(*value, *value).times(sign))
-        };
-        let rest = squares(1.0).chain(squares(-1.0)).fold(zero, Double::plus);
-        assert!(rest.high.abs() < 1e-12, "{rest:?}");
     }
 }

@@ -11,6 +11,7 @@ use super::accumulator::Accumulator;
 use super::count_distinct::CountDistinct;
 use super::datafusion_accumulator::DataFusionAccumulator;
 use super::numeric_accumulators::{Average, Count, DecimalSum, FoldOperation, Max, Min, NumericAccumulator, Sum};
+use super::weighted::new_weighted;
 use crate::Error;
 
 /// Returns true for `count(*)`, which the SQL layer spells `count(1)`: its argument need not be evaluated.
@@ -26,6 +27,9 @@ pub(super) fn counts_rows(function: &AggregateFunctionExpr) -> bool {
 
 /// Makes the accumulator for an aggregate call.
 pub(crate) fn new_accumulator(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>, Error> {
+    if spec.weighted.is_some() {
+        return Ok(new_weighted(spec)?.0);
+    }
     let function = &spec.aggregate.function;
     let arguments = function.expressions().len();
     let plain = !function.is_distinct() && function.order_bys().is_empty() && arguments == 1;

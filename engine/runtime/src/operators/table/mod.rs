@@ -13,15 +13,20 @@ mod group_index;
 mod integers;
 mod numeric_accumulators;
 mod state_snapshot;
+mod weighted;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
 use arrow_select::take::take_arrays;
+use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::lit;
+use millstream_connectors::changelog;
 use millstream_graph::Aggregate;
 
 pub(super) use self::accumulator::Accumulator;
@@ -29,6 +34,7 @@ pub(super) use self::accumulator_factory::new_accumulator;
 pub(super) use self::group_index::{GroupIndex, UNKNOWN, new_group_index};
 pub(super) use self::numeric_accumulators::{FoldOperation, Max, Min};
 pub(super) use self::state_snapshot::StateSnapshots;
+use super::sort_key::SortKey;
 use crate::Error;
 
 /// Some groups of a table.
@@ -78,6 +84,9 @@ impl Select<'_> {
 pub(super) struct TableSpec {
     pub key_fields: Vec<FieldRef>,
     pub aggregates: Vec<AggregateSpec>,
+    /// True if rows can be taken back. The last aggregate counts the rows of a group then: the group has a result while
+    /// there are some.
+    pub is_weighted: bool,
 }
 
 /// One aggregate, and properties derived from it.
@@ -87,6 +96,15 @@ pub(super) struct AggregateSpec {
     arguments: Vec<PhysicalExprRef>,
     pub state_fields: Vec<FieldRef>,
     pub result_type: DataType,
+    /// Set if rows can be taken back.
+    weighted: Option<WeightedSpec>,
+}
+
+/// Properties of an aggregate of rows that can be taken back.
+struct WeightedSpec {
+    input: SchemaRef,
+    /// The order of the rows.
+    order: Option<SortKey>,
 }
 
 impl TableSpec {
@@ -106,10 +124,44 @@ impl TableSpec {
                     arguments,
                     state_fields: function.state_fields()?,
                     result_type: function.field().data_type().clone(),
+                    weighted: None,
                 })
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Arc::new(Self { key_fields, aggregates }))
+        Ok(Arc::new(Self {
+            key_fields,
+            aggregates,
+            is_weighted: false,
+        }))
+    }
+
+    /// Makes the specification of tables of rows that can be taken back. The rows have the columns of `input`, a
+    /// changelog. Fails if a function cannot take rows back.
+    pub(super) fn weighted(
+        key_fields: Vec<FieldRef>,
+        aggregates: &[Aggregate],
+        input: &SchemaRef,
+    ) -> Result<Arc<Self>, Error> {
+        let rows = AggregateExprBuilder::new(count_udaf(), vec![lit(1i64)])
+            .schema(Arc::clone(input))
+            .alias("rows")
+            .build()?;
+        let rows = Aggregate {
+            function: Arc::new(rows),
+            filter: None,
+        };
+        let aggregates: Vec<Aggregate> = aggregates.iter().cloned().chain([rows]).collect();
+        let spec = Self::new(key_fields, &aggregates)?;
+        let mut spec = Arc::into_inner(spec).expect("it was made here");
+        for aggregate in &mut spec.aggregates {
+            aggregate.weighted = Some(WeightedSpec {
+                input: Arc::clone(input),
+                order: SortKey::of(&aggregate.aggregate.function, input)?,
+            });
+            aggregate.state_fields = weighted::new_weighted(aggregate)?.1;
+        }
+        spec.is_weighted = true;
+        Ok(Arc::new(spec))
     }
 
     /// Returns the number of partial state columns of all aggregates.
@@ -129,15 +181,24 @@ impl TableSpec {
 
     /// Evaluates the arguments of all aggregates for a batch of input rows.
     pub(super) fn arguments(&self, batch: &RecordBatch) -> Result<Vec<Argument>, Error> {
+        let kinds = changelog::kinds(batch).filter(|_| self.is_weighted);
+        let weights: Option<ArrayRef> = kinds.map(|kinds| {
+            let weights = kinds.values().iter().map(|kind| i64::from(kind.signum()));
+            Arc::new(Int64Array::from_iter_values(weights)) as ArrayRef
+        });
         self.aggregates
             .iter()
             .map(|spec| {
                 let rows = batch.num_rows();
-                let values = spec
+                let mut values = spec
                     .arguments
                     .iter()
                     .map(|expression| Ok(expression.evaluate(batch)?.into_array(rows)?))
                     .collect::<Result<Vec<_>, Error>>()?;
+                if let Some(order) = spec.weighted.as_ref().and_then(|weighted| weighted.order.as_ref()) {
+                    order.replace_columns(&mut values)?;
+                }
+                values.extend(weights.clone());
                 let filter = match &spec.aggregate.filter {
                     None => None,
                     Some(filter) => Some(

@@ -254,7 +254,9 @@ impl WindowAggregate {
 /// Adds a batch to the output of the call.
 fn emit(emitted: &mut Vec<RecordBatch>, budget: &mut FireBudget, batch: RecordBatch) {
     budget.spend_rows(batch.num_rows());
-    emitted.push(batch);
+    if batch.num_rows() > 0 {
+        emitted.push(batch);
+    }
 }
 
 /// Returns the groups to expect in the next pane: windows are alike. A little less than in this one, because a table

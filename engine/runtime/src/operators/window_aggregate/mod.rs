@@ -10,6 +10,9 @@
 //! [`pane_format`]. Inline state: version byte 1, then bincode of the time until which windows have fired (i64) and the
 //! epoch (u32).
 //!
+//! If the input is a changelog, the accumulators take rows back ([`TableSpec::weighted`]), and a group is emitted if rows
+//! are left of it. There are no partial states of such rows.
+//!
 //! Phases: `Single` takes rows, `Final` takes the partial states that [`local`] pre-aggregation emits per slice.
 
 mod checkpoint;
@@ -25,10 +28,12 @@ mod slices;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::datatypes::{FieldRef, Int64Type, SchemaRef};
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
+use arrow_select::filter::FilterBuilder;
+use millstream_connectors::changelog;
 use millstream_graph::{self as graph, Phase, Port, TimeAttribute, Window};
 
 use self::firing::Firing;
@@ -88,7 +93,10 @@ impl Layout {
             time,
             keys,
             partial,
-            spec: TableSpec::new(key_fields, &node.aggregates)?,
+            spec: match changelog::is_changelog(input) {
+                true => TableSpec::weighted(key_fields, &node.aggregates, input)?,
+                false => TableSpec::new(key_fields, &node.aggregates)?,
+            },
             output: WindowOutput::new(Arc::clone(output), attached.is_some()),
         })
     }
@@ -99,10 +107,21 @@ impl Layout {
 
     /// Returns a batch of results: some groups of a table with everything in the window that ends at `end`.
     fn results(&self, table: &mut Table, groups: Range<usize>, end: i64) -> Result<RecordBatch, Error> {
-        let rows = groups.len();
+        let mut rows = groups.len();
         let select = Select::Range(groups);
-        let keys = table.keys(&select)?;
-        let results = table.results(&select)?;
+        let mut keys = table.keys(&select)?;
+        let mut results = table.results(&select)?;
+        if self.spec.is_weighted
+            && let Some(counts) = results.pop()
+        {
+            let counts = counts.as_primitive::<Int64Type>().values();
+            let present = BooleanArray::from_iter(counts.iter().map(|count| Some(*count > 0)));
+            rows = present.true_count();
+            let predicate = FilterBuilder::new(&present).optimize().build();
+            for column in keys.iter_mut().chain(&mut results) {
+                *column = predicate.filter(column)?;
+            }
+        }
         self.output
             .batch(keys, results, self.slices.window_start(end), end, rows)
     }

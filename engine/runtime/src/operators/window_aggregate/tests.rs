@@ -86,6 +86,17 @@ pub(in crate::operators) fn batch(rows: &[Row]) -> RecordBatch {
     RecordBatch::try_new(input_schema(), columns).unwrap()
 }
 
+/// Returns changes: rows with their kinds.
+fn changes(rows: &[(Row, i8)]) -> RecordBatch {
+    let plain = batch(&rows.iter().map(|(row, _)| *row).collect::<Vec<_>>());
+    let kinds = arrow::array::Int8Array::from_iter_values(rows.iter().map(|(_, kind)| *kind));
+    let fields = plain.schema().fields().iter().cloned().collect::<Vec<_>>();
+    let fields = fields.into_iter().chain([Arc::new(changelog::kind_field())]);
+    let columns = plain.columns().iter().cloned().chain([Arc::new(kinds) as ArrayRef]);
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    RecordBatch::try_new(schema, columns.collect()).unwrap()
+}
+
 /// Time, key, value.
 pub(in crate::operators) type Row = (i64, Option<i64>, Option<i64>);
 
@@ -239,6 +250,50 @@ proptest! {
         subtasks.watermark(WATERMARK_MAX);
         prop_assert!(subtasks.out.late.is_empty());
         prop_assert_eq!(rows_of(&subtasks.out.main), expected(&window, &rows));
+        Ok(())
+        })?;
+    }
+
+    /// Rows are taken back, some before they arrive; what is left of each window is emitted.
+    #[test]
+    fn windows_of_changes_have_the_rows_that_are_left(
+        window in any_window(),
+        rows in any_rows(),
+        taken_back in proptest::collection::vec(0..4u8, 60),
+        step in 1usize..9,
+        memory in prop_oneof![Just(1usize), Just(6_000), Just(usize::MAX)],
+        cuts in proptest::collection::vec(proptest::option::weighted(0.3, proptest::option::weighted(0.5, 1usize..4)), 8),
+    ) {
+        on_own_thread(|| {
+        let node = node(window, Phase::Single);
+        let make = |context: OperatorContext| -> Box<dyn Operator> {
+            let input = changes(&[]).schema();
+            Box::new(WindowAggregate::new("aggregate", &node, &input, &output_schema(&node), context).unwrap())
+        };
+        let mut subtasks = Subtasks::new(&make, &[1], memory);
+        let mut all: Vec<(Row, i8)> = Vec::new();
+        let mut left = Vec::new();
+        for (row, taken_back) in rows.iter().zip(&taken_back) {
+            match taken_back {
+                0 => all.extend([(*row, 1), (*row, -1)]),
+                1 => all.extend([(*row, -1), (*row, 1)]),
+                _ => {
+                    all.push((*row, 1));
+                    left.push(*row);
+                }
+            }
+        }
+        for (at, chunk) in all.chunks(step).enumerate() {
+            subtasks.process(0, &changes(chunk));
+            let rest: Vec<Row> = all[(at * step + chunk.len())..].iter().map(|(row, _)| *row).collect();
+            subtasks.watermark(watermark(&rest));
+            if let Some(restore_at) = cuts.get(at).copied().flatten() {
+                subtasks.snapshot(restore_at);
+            }
+        }
+        subtasks.watermark(WATERMARK_MAX);
+        prop_assert!(subtasks.out.late.is_empty());
+        prop_assert_eq!(rows_of(&subtasks.out.main), expected(&window, &left));
         Ok(())
         })?;
     }

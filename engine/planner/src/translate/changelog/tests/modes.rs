@@ -27,6 +27,16 @@ fn a_sink_with_the_key_of_the_groups_gets_upserts() {
 }
 
 #[test]
+fn rows_in_windows_are_identified_by_their_key_and_window() {
+    check(
+        "CREATE TABLE out (id BIGINT, age INT, window_end TIMESTAMP(3)) WITH ('connector' = 'cdc');
+         INSERT INTO out SELECT id, age, window_end
+         FROM TABLE(HOP(TABLE users, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '2' MINUTE));",
+        expect![[r#""#]],
+    );
+}
+
+#[test]
 fn a_sink_whose_key_has_more_columns_gets_former_rows() {
     check(
         "CREATE TABLE out (name STRING, n BIGINT, PRIMARY KEY (name, n) NOT ENFORCED) WITH ('connector' = 'upsert');

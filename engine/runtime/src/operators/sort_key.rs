@@ -1,11 +1,12 @@
 //! `ORDER BY` of aggregate functions over rows that can be taken back: the order as a byte string.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, BinaryBuilder};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use millstream_state::Codec;
-use std::sync::Arc;
 
 use crate::Error;
 
@@ -28,13 +29,17 @@ impl SortKey {
         Ok((!columns.is_empty()).then_some(Self { columns }))
     }
 
-    /// Returns the number of columns.
-    pub(super) fn width(&self) -> usize {
-        self.columns.len()
+    /// Replaces the last columns, those of the order, by one column of byte strings.
+    pub(super) fn replace_columns(&self, columns: &mut Vec<ArrayRef>) -> Result<(), Error> {
+        let first = columns.len().saturating_sub(self.columns.len());
+        let key = self.encode(&columns[first..])?;
+        columns.truncate(first);
+        columns.push(key);
+        Ok(())
     }
 
     /// Returns a column of byte strings that compare as the rows of these columns do.
-    pub(super) fn encode(&self, columns: &[ArrayRef]) -> Result<ArrayRef, Error> {
+    fn encode(&self, columns: &[ArrayRef]) -> Result<ArrayRef, Error> {
         let encoded = self
             .columns
             .iter()
@@ -66,6 +71,8 @@ impl SortKey {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::array::{AsArray, StringArray};
     use arrow::compute::sort_to_indices;
 

@@ -1,0 +1,139 @@
+//! Results of functions of all values of a group: the first or last one, an array, or a text of all.
+//!
+//! An *entry* is a value in the order-preserving encoding, preceded by its sort key if the function has `ORDER BY`.
+//! Equal values have equal entries, and entries compare as the values do.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::physical_expr::expressions::Literal;
+use millstream_state::{Codec, EncodedRows};
+
+use super::table::AggregateSpec;
+use crate::Error;
+
+/// Result of a [`Collection`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CollectionResult {
+    First,
+    Last,
+    /// An array with this field of elements.
+    Array(FieldRef),
+    /// Strings with a separator between them.
+    Text(String),
+}
+
+/// A function of all values of a group.
+pub(super) struct Collection {
+    /// The name of the function, for errors.
+    pub name: String,
+    pub kind: CollectionResult,
+    value: DataType,
+    result: DataType,
+    /// True if the last argument is a sort key.
+    pub is_ordered: bool,
+    pub ignores_nulls: bool,
+}
+
+impl Collection {
+    /// Returns the function of an aggregate call; `None` if it is another one.
+    pub(super) fn of(spec: &AggregateSpec) -> Option<Self> {
+        let function = &spec.aggregate.function;
+        let result = &spec.result_type;
+        let name = function.fun().name();
+        let (kind, value) = match (name, result) {
+            ("first_value" | "min", value) => (CollectionResult::First, value.clone()),
+            ("last_value" | "max", value) => (CollectionResult::Last, value.clone()),
+            ("array_agg", DataType::List(field)) => (CollectionResult::Array(field.clone()), field.data_type().clone()),
+            ("string_agg", _) => {
+                let separator = function.expressions().get(1)?.clone();
+                let separator = separator.downcast_ref::<Literal>()?.value().try_as_str()?;
+                let separator = separator.unwrap_or_default().to_owned();
+                (CollectionResult::Text(separator), DataType::Utf8)
+            }
+            _ => return None,
+        };
+        Some(Self {
+            name: name.to_uppercase(),
+            kind,
+            value,
+            result: result.clone(),
+            is_ordered: !function.order_bys().is_empty(),
+            ignores_nulls: matches!(name, "string_agg" | "min" | "max") || function.ignore_nulls(),
+        })
+    }
+
+    /// Returns the collection of all values of this type but NULL.
+    pub(super) fn all(name: &str, value: &DataType) -> Self {
+        let element = Field::new("element", value.clone(), true);
+        Self {
+            name: name.to_uppercase(),
+            kind: CollectionResult::Array(Arc::new(element)),
+            value: value.clone(),
+            result: value.clone(),
+            is_ordered: false,
+            ignores_nulls: true,
+        }
+    }
+
+    fn codec(&self) -> Result<Codec, Error> {
+        let key = self.is_ordered.then_some(DataType::Binary);
+        let types: Vec<DataType> = key.into_iter().chain([self.value.clone()]).collect();
+        Ok(Codec::keys(&types)?)
+    }
+
+    /// Returns the entries of rows with these arguments, and the rows that have none, if there are any.
+    pub(super) fn entries(&self, arguments: &[ArrayRef]) -> Result<(EncodedRows, Option<NullBuffer>), Error> {
+        let values = in_type(&arguments[0], &self.value)?;
+        let nulls = self.ignores_nulls.then(|| values.logical_nulls()).flatten();
+        let key = arguments.last().filter(|_| self.is_ordered).cloned();
+        let columns: Vec<ArrayRef> = key.into_iter().chain([values]).collect();
+        Ok((self.codec()?.encode(&columns)?, nulls))
+    }
+
+    /// Returns the results of groups with these entries, in the order of the result.
+    pub(super) fn results(&self, groups: &[Vec<&[u8]>]) -> Result<ArrayRef, Error> {
+        // The encoding of NULL, with a sort key that is NULL or without one.
+        let null: &[u8] = if self.is_ordered { &[0, 0] } else { &[0] };
+        let all = || groups.iter().flatten().copied().collect();
+        match &self.kind {
+            CollectionResult::First => {
+                self.values(groups.iter().map(|group| *group.first().unwrap_or(&null)).collect())
+            }
+            CollectionResult::Last => self.values(groups.iter().map(|group| *group.last().unwrap_or(&null)).collect()),
+            CollectionResult::Array(field) => {
+                let lengths = OffsetBuffer::from_lengths(groups.iter().map(Vec::len));
+                let present: Vec<bool> = groups.iter().map(|group| !group.is_empty()).collect();
+                let nulls = Some(NullBuffer::from(present));
+                let values = self.values(all())?;
+                Ok(Arc::new(ListArray::try_new(field.clone(), lengths, values, nulls)?))
+            }
+            CollectionResult::Text(separator) => {
+                let values = self.values(all())?;
+                let mut values = values.as_string::<i32>().iter().flatten();
+                let texts = groups.iter().map(|group| {
+                    let parts: Vec<&str> = values.by_ref().take(group.len()).collect();
+                    (!group.is_empty()).then(|| parts.join(separator))
+                });
+                let texts: ArrayRef = Arc::new(texts.collect::<StringArray>());
+                in_type(&texts, &self.result)
+            }
+        }
+    }
+
+    /// Returns the values of entries.
+    pub(super) fn values(&self, entries: Vec<&[u8]>) -> Result<ArrayRef, Error> {
+        let columns = self.codec()?.decode(entries)?;
+        Ok(Arc::clone(&columns[usize::from(self.is_ordered)]))
+    }
+}
+
+/// Returns a column in this type.
+pub(super) fn in_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, Error> {
+    match column.data_type() == data_type {
+        true => Ok(Arc::clone(column)),
+        false => Ok(arrow::compute::cast(column, data_type)?),
+    }
+}
