@@ -43,6 +43,7 @@ mod script;
 mod script_planner;
 pub(crate) mod semantics;
 mod settings;
+mod side_output;
 mod sink;
 mod statement;
 mod statement_parser;

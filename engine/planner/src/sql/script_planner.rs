@@ -19,7 +19,7 @@ use super::sink::{check_names, project_to_sink, rename_columns, sink_table};
 use super::statement::{self, Statement, StatementKind};
 use super::table::{columns_of, resolve};
 use super::tokens::{Name, place};
-use super::{diagnose, new_catalog, output_names, script};
+use super::{diagnose, new_catalog, output_names, script, side_output};
 use crate::catalog::{self, Catalog, Named, OptionDeclaration, TableDeclaration};
 use crate::error::{Error, Errors, Location};
 use crate::functions::Zone;
@@ -59,6 +59,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
     }
     planner.check_sources();
     let consistency_interval = planner.consistency_interval();
+    planner.send_dead_letters();
     if !planner.errors.is_empty() {
         let mut errors = planner.errors;
         errors.sort_by(|left, right| left.location.cmp(&right.location));
@@ -226,7 +227,7 @@ impl ScriptPlanner<'_> {
         self.catalog.add_step(Step {
             name: name.value().to_owned(),
             plan,
-            on_error: ErrorPolicy::default(),
+            on_error: self.settings.on_error,
             location: name_place,
         });
         Ok(())
@@ -241,6 +242,18 @@ impl ScriptPlanner<'_> {
             mut query,
             on_conflict,
         } = insert;
+        if let Some(name) = &table
+            && let Some(input) = side_output::of_query(&query, &self.catalog)
+        {
+            let input = input.map_err(|error| vec![error])?;
+            if let Some(column) = columns.first() {
+                return Err(vec![Error {
+                    location: place(column),
+                    message: "the columns of a side output are matched by name: leave out the list of columns".into(),
+                }]);
+            }
+            return self.insert_side_output(name, &hint, input, location);
+        }
         output_names::name_all_outputs(&mut query.body);
         let planned = self.plan(query, location);
         let Some(name) = table else { return planned.map(drop) };
@@ -295,6 +308,89 @@ impl ScriptPlanner<'_> {
         self.insert_plan(&target, &columns, plan, on_conflict, location)
     }
 
+    /// Plans an insert of late rows or dead letters.
+    fn insert_side_output(
+        &mut self,
+        name: &Name,
+        hint: &[OptionDeclaration],
+        input: InsertInput,
+        location: &Location,
+    ) -> Result<(), Vec<Error>> {
+        self.check_qualifier(name)?;
+        let Some(target) = self.hinted(name, hint)? else {
+            return Err(vec![self.unknown_table(name)]);
+        };
+        let sink = Arc::new(sink_table(&target));
+        let errors = catalog::check(&sink, self.catalog.declarations.get(&target.name), Role::Sink);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        self.inserts.push(Insert {
+            table: sink,
+            input,
+            on_error: ErrorPolicy::default(),
+            on_conflict: None,
+            location: location.clone(),
+        });
+        Ok(())
+    }
+
+    /// Checks that the dead letters of all tables and views are written. Rows that an `INSERT` fails on are dead letters
+    /// only if those of its table are written.
+    fn send_dead_letters(&mut self) {
+        let written: HashSet<String> = self
+            .inserts
+            .iter()
+            .filter_map(|insert| match &insert.input {
+                InsertInput::DeadLetters { name } => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        let mut read = HashSet::new();
+        let steps = self.catalog.steps.iter().map(|step| &step.plan);
+        let plans = self.inserts.iter().filter_map(|insert| match &insert.input {
+            InsertInput::Plan(plan) => Some(plan),
+            _ => None,
+        });
+        for plan in steps.chain(plans) {
+            crate::catalog::tables_read(plan, &mut read);
+        }
+        let tables = self.catalog.tables.iter().filter(|table| read.contains(&table.name));
+        let tables = tables.map(|table| (&table.name, table.on_error, &table.location));
+        let views = self
+            .catalog
+            .steps
+            .iter()
+            .map(|step| (&step.name, step.on_error, &step.location));
+        for (name, _, location) in tables
+            .chain(views)
+            .filter(|(name, policy, _)| *policy == ErrorPolicy::DeadLetter && !written.contains(*name))
+        {
+            self.errors.push(Error {
+                location: location.clone(),
+                message: format!(
+                    "nothing writes the dead letters of `{name}`: add `INSERT INTO t SELECT * FROM {name}.dead_letters`, \
+                     with a table `t` of columns of a dead letter (step, position, error, time, payload), or choose 'skip'"
+                ),
+            });
+        }
+        for insert in &mut self.inserts {
+            if insert.on_error == ErrorPolicy::DeadLetter && !written.contains(&insert.table.name) {
+                insert.on_error = ErrorPolicy::Fail;
+            }
+            if insert.table.on_error == ErrorPolicy::DeadLetter {
+                self.errors.push(Error {
+                    location: insert.location.clone(),
+                    message: format!(
+                        "`{}` is written, and rows that cannot be encoded have no dead letters: set its option \
+                         'on-error' to 'fail' or 'skip'",
+                        insert.table.name
+                    ),
+                });
+            }
+        }
+    }
+
     /// Returns the table of a name, with the options of a hint.
     fn hinted(&mut self, name: &Name, hint: &[OptionDeclaration]) -> Result<Option<Arc<Table>>, Vec<Error>> {
         if hint.is_empty() {
@@ -322,7 +418,7 @@ impl ScriptPlanner<'_> {
                 self.inserts.push(Insert {
                     table: sink,
                     input: InsertInput::Plan(plan),
-                    on_error: ErrorPolicy::default(),
+                    on_error: self.settings.on_error,
                     on_conflict,
                     location: location.clone(),
                 });

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use millstream_graph::ErrorPolicy;
 use millstream_proto::spec::{as_hint, closest_within, parse_flink_duration};
 
 use super::script;
@@ -36,7 +37,11 @@ pub const SETTING_KEYS: &[&str] = &[
     MINI_BATCH,
     MINI_BATCH_LATENCY,
     LOCAL_TIME_ZONE,
+    ON_ERROR,
 ];
+
+/// Key of the handling of rows that the queries after it fail on.
+pub(super) const ON_ERROR: &str = "table.exec.on-error";
 
 /// Key of the session's time zone.
 pub(super) const LOCAL_TIME_ZONE: &str = "table.local-time-zone";
@@ -180,6 +185,7 @@ pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(),
             };
         }
         MINI_BATCH_LATENCY => settings.mini_batch_latency = Some(positive(key, value)?),
+        ON_ERROR => settings.on_error = error_policy(value).ok_or_else(|| wrong(ERROR_POLICIES))?,
         LOCAL_TIME_ZONE => {
             // The clock of the machine has no influence on results.
             if value.eq_ignore_ascii_case("default") {
@@ -217,6 +223,20 @@ pub(super) fn consistency_interval(settings: &Settings) -> Result<Option<Duratio
     }
 }
 
+/// The values of [`ON_ERROR`], for messages.
+pub(super) const ERROR_POLICIES: &str = "'fail', 'skip', 'null' or 'dead-letter'";
+
+/// Returns the error policy of this name.
+pub(super) fn error_policy(value: &str) -> Option<ErrorPolicy> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "fail" => Some(ErrorPolicy::Fail),
+        "skip" => Some(ErrorPolicy::Skip),
+        "null" => Some(ErrorPolicy::Null),
+        "dead-letter" => Some(ErrorPolicy::DeadLetter),
+        _ => None,
+    }
+}
+
 /// Takes back the setting of a key, or of all keys.
 pub(super) fn reset(settings: &mut Settings, key: Option<&str>) {
     let Settings {
@@ -241,6 +261,7 @@ pub(super) fn reset(settings: &mut Settings, key: Option<&str>) {
         Some(CONSISTENCY_INTERVAL) => settings.consistency_interval = None,
         Some(MINI_BATCH) => settings.is_mini_batch = false,
         Some(MINI_BATCH_LATENCY) => settings.mini_batch_latency = None,
+        Some(ON_ERROR) => settings.on_error = ErrorPolicy::default(),
         Some("execution.runtime-mode") => settings.mode = None,
         Some("execution.checkpointing.interval") => settings.checkpoint_interval = None,
         Some("execution.checkpointing.timeout") => settings.checkpoint_timeout = None,

@@ -16,6 +16,7 @@ use super::conversion;
 use super::query::{inline, typed_expressions};
 use super::reserved::{is_reserved, reserved};
 use super::script::identifier;
+use super::settings::{ERROR_POLICIES, error_policy};
 use crate::catalog::{self, Catalog, ColumnDeclaration, ColumnKind, Named, TableDeclaration, WatermarkClause};
 use crate::error::{Error, Location};
 use crate::functions;
@@ -39,6 +40,9 @@ pub(crate) fn columns_of(schema: &DFSchema, location: &Location) -> Vec<ColumnDe
         .collect()
 }
 
+/// Option of a table with the handling of records that do not decode, and of rows that cannot be encoded.
+const ON_ERROR_OPTION: &str = "on-error";
+
 /// Resolves a declaration: replaces references to the environment in options (unless `environment` is `None`), types
 /// expressions, and checks everything that does not depend on the role of the table.
 pub(crate) fn resolve(
@@ -48,7 +52,19 @@ pub(crate) fn resolve(
     idle_timeout: Option<Duration>,
 ) -> Result<Table, Vec<Error>> {
     let mut errors = Vec::new();
-    let values = option_values(declaration, environment, &mut errors);
+    let mut values = option_values(declaration, environment, &mut errors);
+    let mut on_error = declaration.on_error;
+    if let Some(value) = values.remove(ON_ERROR_OPTION) {
+        match error_policy(&value) {
+            Some(policy) => on_error = policy,
+            None => errors.push(Error {
+                location: declaration
+                    .option(ON_ERROR_OPTION)
+                    .map_or_else(|| declaration.location.clone(), |option| option.location.clone()),
+                message: format!("option '{ON_ERROR_OPTION}' must be {ERROR_POLICIES}, not '{value}'"),
+            }),
+        }
+    }
     let mut seen = HashSet::new();
     for column in &declaration.columns {
         if !seen.insert(column.name.as_str()) {
@@ -93,7 +109,7 @@ pub(crate) fn resolve(
         definition: DefinitionRef(Arc::new(definition)),
         columns,
         watermark,
-        on_error: declaration.on_error,
+        on_error,
         location: declaration.location.clone(),
     })
 }

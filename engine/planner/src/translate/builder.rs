@@ -10,7 +10,7 @@ use std::time::Duration;
 use millstream_connectors::{ChangelogSupport, Role};
 use millstream_graph::{
     ChangelogNormalize, Edge, Emission, ErrorPolicy, Exchange, GroupAggregate, JobGraph, Node, NodeIndex, Operator,
-    OperatorId, Parallelism, Port, Stream,
+    OperatorId, Parallelism, Port, Stream, TopN,
 };
 
 use super::changelog;
@@ -55,7 +55,8 @@ impl GraphBuilder {
         match &self.nodes[node].operator {
             Operator::Source(source) => changelog::support(&source.table, Role::Source) != ChangelogSupport::Append,
             Operator::GroupAggregate(GroupAggregate { emission, .. })
-            | Operator::ChangelogNormalize(ChangelogNormalize { emission, .. }) => *emission == Emission::Changes,
+            | Operator::ChangelogNormalize(ChangelogNormalize { emission, .. })
+            | Operator::TopN(TopN { emission, .. }) => *emission == Emission::Changes,
             Operator::Calc(_) | Operator::WindowAssign(_) => {
                 let mut inputs = self
                     .edges

@@ -208,7 +208,7 @@ pub(super) fn add_sinks(cx: &mut Context<'_>, mut inputs: Vec<SinkInput<'_>>, er
         let output = plain_stream(insert.table.definition.0.schema.clone());
         let sink = Operator::Sink(Sink {
             table: insert.table.definition.0.clone(),
-            on_error: insert.on_error,
+            on_error: insert.table.on_error,
         });
         if mine.iter().any(|input| input.insert.on_conflict.is_some()) {
             cx.builder.on_conflict.insert(name.clone());
