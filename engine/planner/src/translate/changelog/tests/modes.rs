@@ -32,7 +32,13 @@ fn rows_in_windows_are_identified_by_their_key_and_window() {
         "CREATE TABLE out (id BIGINT, age INT, window_end TIMESTAMP(3)) WITH ('connector' = 'cdc');
          INSERT INTO out SELECT id, age, window_end
          FROM TABLE(HOP(TABLE users, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '2' MINUTE));",
-        expect![[r#""#]],
+        expect![[r#"
+            out/sink: write out (cdc) changelog: retract
+              <- out/calc: select [..] changelog: retract, keys (id, window_end)
+                <- out/window: mark windows hop 2min every 1min on ts@2 changelog: retract, keys (id, window_end)
+                  <- users/normalize: newest row by id (state: one row per key, for ever) changelog: retract, keys (id)
+                    <- hash(id) users: read users (upsert) columns [..] watermark ts@2 changelog: upsert by (id)
+        "#]],
     );
 }
 
