@@ -335,8 +335,8 @@ impl ScriptPlanner<'_> {
         Ok(())
     }
 
-    /// Checks that the dead letters of all tables and views are written. Rows that an `INSERT` fails on are dead letters
-    /// only if those of its table are written.
+    /// Checks that the dead letters of all tables and views are written. Rows that an `INSERT` fails on are dead
+    /// letters only if those of its table are written.
     fn send_dead_letters(&mut self) {
         let written: HashSet<String> = self
             .inserts

@@ -1,5 +1,5 @@
-//! Side outputs in scripts: `INSERT INTO t SELECT * FROM v.late`, of the late rows of a view's window or join, and `FROM
-//! v.dead_letters`, of the rows that a view or table failed on.
+//! Side outputs in scripts: `INSERT INTO t SELECT * FROM v.late`, of the late rows of a view's window or join, and
+//! `FROM v.dead_letters`, of the rows that a view or table failed on.
 
 use datafusion::sql::sqlparser::ast::{ObjectNamePart, Query, SetExpr, TableFactor};
 

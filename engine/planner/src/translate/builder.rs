@@ -10,7 +10,7 @@ use std::time::Duration;
 use millstream_connectors::{ChangelogSupport, Role};
 use millstream_graph::{
     ChangelogNormalize, Edge, Emission, ErrorPolicy, Exchange, GroupAggregate, JobGraph, Node, NodeIndex, Operator,
-    OperatorId, Parallelism, Port, Stream, TopN,
+    OperatorId, Parallelism, Port, Stream,
 };
 
 use super::changelog;
@@ -50,20 +50,25 @@ pub(super) struct Owner<'o> {
 }
 
 impl GraphBuilder {
+    /// Returns true if rows that a node reads are updated or deleted.
+    fn reads_updates(&self, node: NodeIndex) -> bool {
+        let mut inputs = self
+            .edges
+            .iter()
+            .filter(|edge| edge.to == node && edge.port == Port::Main);
+        inputs.any(|edge| self.has_updates(edge.from))
+    }
+
     /// Returns true if the rows of a node are updated or deleted.
     pub(super) fn has_updates(&self, node: NodeIndex) -> bool {
         match &self.nodes[node].operator {
             Operator::Source(source) => changelog::support(&source.table, Role::Source) != ChangelogSupport::Append,
             Operator::GroupAggregate(GroupAggregate { emission, .. })
-            | Operator::ChangelogNormalize(ChangelogNormalize { emission, .. })
-            | Operator::TopN(TopN { emission, .. }) => *emission == Emission::Changes,
-            Operator::Calc(_) | Operator::WindowAssign(_) => {
-                let mut inputs = self
-                    .edges
-                    .iter()
-                    .filter(|edge| edge.to == node && edge.port == Port::Main);
-                inputs.any(|edge| self.has_updates(edge.from))
+            | Operator::ChangelogNormalize(ChangelogNormalize { emission, .. }) => *emission == Emission::Changes,
+            Operator::TopN(top) => {
+                top.emission == Emission::Changes && !(top.keeps_first_to_come() && !self.reads_updates(node))
             }
+            Operator::Calc(_) | Operator::WindowAssign(_) => self.reads_updates(node),
             Operator::WindowAggregate(_)
             | Operator::WindowJoin(_)
             | Operator::WindowTopN(_)

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
 use millstream_state::{Codec, EncodedRows};
 
-use super::table::AggregateSpec;
 use crate::Error;
 
 /// Result of a [`Collection`].
@@ -39,11 +39,10 @@ pub(super) struct Collection {
 
 impl Collection {
     /// Returns the function of an aggregate call; `None` if it is another one.
-    pub(super) fn of(spec: &AggregateSpec) -> Option<Self> {
-        let function = &spec.aggregate.function;
-        let result = &spec.result_type;
+    pub(super) fn of(function: &AggregateFunctionExpr) -> Option<Self> {
+        let result = function.field().data_type().clone();
         let name = function.fun().name();
-        let (kind, value) = match (name, result) {
+        let (kind, value) = match (name, &result) {
             ("first_value" | "min", value) => (CollectionResult::First, value.clone()),
             ("last_value" | "max", value) => (CollectionResult::Last, value.clone()),
             ("array_agg", DataType::List(field)) => (CollectionResult::Array(field.clone()), field.data_type().clone()),
@@ -59,7 +58,7 @@ impl Collection {
             name: name.to_uppercase(),
             kind,
             value,
-            result: result.clone(),
+            result,
             is_ordered: !function.order_bys().is_empty(),
             ignores_nulls: matches!(name, "string_agg" | "min" | "max") || function.ignore_nulls(),
         })

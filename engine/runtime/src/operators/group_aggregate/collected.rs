@@ -1,8 +1,8 @@
 //! Functions of all values of a group, which can take values back: `ARRAY_AGG`, `LISTAGG`, and `FIRST_VALUE` and
 //! `LAST_VALUE` without `ORDER BY`.
 //!
-//! Cells: the values in the order of their arrival or of `ORDER BY`, and those that were taken back before they arrived.
-//! As in Flink, the earliest of several equal values is taken back first.
+//! Cells: the values in the order of their arrival or of `ORDER BY`, and those that were taken back before they
+//! arrived. As in Flink, the earliest of several equal values is taken back first.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

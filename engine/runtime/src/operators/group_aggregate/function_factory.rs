@@ -45,7 +45,7 @@ pub(super) fn new_function(
             Some(Box::new(BestValues::new(Direction::GreatestFirst, result, true)))
         }
         "first_value" | "last_value" | "array_agg" | "string_agg" if retracts => {
-            let collection = Collection::of(spec)?;
+            let collection = Collection::of(function)?;
             Some(Box::new(Collected { collection }))
         }
         name @ ("var" | "var_pop" | "stddev" | "stddev_pop") if retracts && is_plain => Some(Box::new(Variance {

@@ -29,7 +29,7 @@ pub(super) fn new_weighted(spec: &AggregateSpec) -> Result<(Box<dyn Accumulator>
 fn accumulator(spec: &AggregateSpec) -> Option<(Box<dyn Accumulator>, Vec<FieldRef>)> {
     let function = &spec.aggregate.function;
     let name = function.fun().name();
-    if let Some(collection) = Collection::of(spec) {
+    if let Some(collection) = Collection::of(function) {
         // Without an order, the first value is that of the first row, and the order of rows is not kept.
         let is_first = matches!(name, "first_value" | "last_value");
         if is_first && !collection.is_ordered {

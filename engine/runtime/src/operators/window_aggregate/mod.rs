@@ -10,8 +10,8 @@
 //! [`pane_format`]. Inline state: version byte 1, then bincode of the time until which windows have fired (i64) and the
 //! epoch (u32).
 //!
-//! If the input is a changelog, the accumulators take rows back ([`TableSpec::weighted`]), and a group is emitted if rows
-//! are left of it. There are no partial states of such rows.
+//! If the input is a changelog, the accumulators take rows back ([`TableSpec::weighted`]), and a group is emitted if
+//! rows are left of it. There are no partial states of such rows.
 //!
 //! Phases: `Single` takes rows, `Final` takes the partial states that [`local`] pre-aggregation emits per slice.
 
