@@ -23,7 +23,7 @@ pub(crate) struct Case {
     result: Outcome,
 }
 
-/// How the rows of a result are found in the output of a run.
+/// Form in which the output of a run has the rows of a result.
 pub(crate) enum Outcome {
     /// Lines of CSV files.
     Rows,

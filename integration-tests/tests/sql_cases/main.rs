@@ -5,7 +5,8 @@
 //! SIGKILL after some checkpoints and resumed at parallelism 3; as a batch. All must give the expected rows.
 //!
 //! The result of an updating query is a changelog. It is printed, its changes are applied in order, and the table that
-//! they make is compared ([`changelog`]). A run that is killed writes it to files, each change exactly once.
+//! they make is compared ([`changelog`]). A run that is killed writes it to files, each change exactly once. A fifth
+//! run has consistency points, at which its operators emit their changes.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::fs::{self, File};
@@ -30,6 +31,9 @@ const WORKERS: usize = 4;
 const SLOW: &str = "1600";
 /// A rate above that of any run.
 const FAST: &str = "10000000";
+
+/// Setting of runs with consistency points.
+const POINTS: &str = "SET 'consistency.interval' = '60 ms';\n";
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -76,6 +80,27 @@ fn check(case: &Case) -> Result<(), String> {
     }
     divided.compare("at parallelism 2 with checkpoints", &expected)?;
 
+    if let Outcome::Printed(_) = case.outcome(Output::Declared) {
+        let held_back = Run {
+            settings: POINTS,
+            ..Run::new(case, Output::Declared)
+        };
+        let summary = held_back.folder.path().join("summary.json");
+        let arguments = [
+            "--checkpoint-interval",
+            "400ms",
+            "--summary",
+            &summary.display().to_string(),
+        ];
+        held_back.finish(SLOW, &[&["--parallelism", "2"], &arguments[..]].concat())?;
+        let summary = fs::read_to_string(summary).map_err(|e| e.to_string())?;
+        let summary: serde_json::Value = serde_json::from_str(&summary).map_err(|e| e.to_string())?;
+        if summary["consistency_points"].as_u64().is_none_or(|points| points == 0) {
+            return Err("with consistency points: none has passed".into());
+        }
+        held_back.compare("with consistency points", &expected)?;
+    }
+
     let killed = Run::new(case, Output::Files);
     killed.kill_after_checkpoints(2)?;
     killed.finish(FAST, &["--parallelism", "3"])?;
@@ -91,6 +116,8 @@ struct Run<'a> {
     folder: TempDir,
     case: &'a Case,
     output: Output,
+    /// Statements before those of the case.
+    settings: &'static str,
 }
 
 impl<'a> Run<'a> {
@@ -99,13 +126,12 @@ impl<'a> Run<'a> {
             folder: TempDir::new().expect("a temporary folder"),
             case,
             output,
+            settings: "",
         }
     }
 
     fn command(&self, rate: &str, arguments: &[&str]) -> Result<Command, String> {
-        let script = self
-            .case
-            .script(self.output)
+        let script = (self.settings.to_owned() + &self.case.script(self.output))
             .replace("${DATA}", &cases::root().join("data").display().to_string())
             .replace("${OUT}", &self.output().display().to_string())
             .replace("${RATE}", rate);
