@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions,
-    IngestExternalFileOptions, Options, ReadOptions, SliceTransform, SstFileWriter, WriteBatch, WriteBufferManager,
-    WriteOptions, properties,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    FlushOptions, IngestExternalFileOptions, Options, ReadOptions, SliceTransform, SstFileWriter, WriteBatch,
+    WriteBufferManager, WriteOptions, properties,
 };
 
 use super::chunk::{WriteChunk, value_of};
@@ -27,6 +27,8 @@ const WRITE_BUFFER_BYTES_MIN: usize = 1 << 20;
 /// Bytes in ascending key order from which on a flush is ingested as sorted files, bypassing the write buffer.
 const INGEST_BYTES_MIN: usize = 16 << 20;
 const SORTED_FILE_BYTES_MAX: u64 = 64 << 20;
+/// Size of a partition of a file's index and filter.
+const METADATA_BLOCK_BYTES: usize = 4 << 10;
 /// Keys of one batched read.
 const READ_KEYS_MAX: usize = 1024;
 /// Bytes of values after which a scan returns.
@@ -73,6 +75,12 @@ impl Resources {
         });
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        // A file of 64 MB has a filter of megabytes, more than a shard of the cache takes: as one block, it would be read
+        // from disk for each lookup. Partitions of index and filter are blocks like any other.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_partition_filters(true);
+        table.set_metadata_block_size(METADATA_BLOCK_BYTES);
+        table.set_pin_top_level_index_and_filter(true);
         table.set_bloom_filter(10.0, false);
         table.set_whole_key_filtering(true);
         table.set_format_version(5);
