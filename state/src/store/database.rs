@@ -75,8 +75,8 @@ impl Resources {
         });
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        // A file of 64 MB has a filter of megabytes, more than a shard of the cache takes: as one block, it would be read
-        // from disk for each lookup. Partitions of index and filter are blocks like any other.
+        // A file of 64 MB has a filter of megabytes, more than a shard of the cache takes: as one block, it would be
+        // read from disk for each lookup. Partitions of index and filter are blocks like any other.
         table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
         table.set_partition_filters(true);
         table.set_metadata_block_size(METADATA_BLOCK_BYTES);
