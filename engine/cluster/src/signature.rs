@@ -5,7 +5,9 @@
 //! description.
 
 use arrow_schema::DataType;
-use millstream_graph::{Aggregate, JobGraph, NodeIndex, Operator, Phase, Window, WindowColumns, sql_type};
+use millstream_graph::{
+    Aggregate, JobGraph, NodeIndex, Operator, Phase, RankFunction, Window, WindowColumns, sql_type,
+};
 use millstream_proto::spec::format_duration_ms;
 
 /// Returns the signature of an operator's state: a line that changes exactly when the operator could no longer read
@@ -62,8 +64,12 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
         Operator::WindowTopN(top) => {
             let columns = graph.nodes[node].output.schema.fields().len();
             let by: Vec<String> = top.partition.iter().map(usize::to_string).collect();
+            let function = match top.function {
+                RankFunction::RowNumber => String::new(),
+                RankFunction::Rank | RankFunction::DenseRank => format!("{} ", top.function.name()),
+            };
             format!(
-                "top {}..={} by [{}] of [{}]",
+                "{function}top {}..={} by [{}] of [{}]",
                 top.from,
                 top.to,
                 by.join(", "),

@@ -288,6 +288,8 @@ pub struct WindowTopN {
     pub partition: Vec<usize>,
     /// Order of the rows of a partition.
     pub order: Vec<PhysicalSortExpr>,
+    /// Function that ranks the rows.
+    pub function: RankFunction,
     /// First rank that is emitted, 1-based.
     pub from: u64,
     /// Last rank that is emitted.

@@ -222,6 +222,9 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
                 top.to,
                 bounds(&top.window, input)
             );
+            if top.function != RankFunction::RowNumber {
+                push(&mut words, &format!(" by {}", top.function.name()));
+            }
             if !top.partition.is_empty() {
                 push(&mut words, &format!(" by {}", names(input, &top.partition)));
             }

@@ -66,13 +66,6 @@ pub(super) fn row_number(
     let visible = input.columns.len();
     let ordered = ordered(cx, input, schema, &params.partition_by, &params.order_by)?;
     let bounds = partition_window(cx, &ordered.partition, &ordered.columns)?;
-    if bounds.is_some() && *function != RankFunction::RowNumber {
-        return Err(cx.error(format!(
-            "{}() over a window is not supported: use ROW_NUMBER(), which gives ties different numbers, or leave the \
-             bounds of the window out of PARTITION BY",
-            function.name()
-        )));
-    }
     let Ordered {
         nodes,
         columns,

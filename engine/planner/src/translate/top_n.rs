@@ -75,6 +75,7 @@ pub(super) fn top_n(cx: &mut Context<'_>, relation: Relation) -> Result<Relation
                 window,
                 partition: rank.partition,
                 order: rank.order,
+                function: rank.function,
                 from: rank.from,
                 to,
                 prefers_last,

@@ -1,7 +1,7 @@
 //! The meaning of operators that keep the first rows of partitions.
 
 use millstream_connectors::changelog::is_changelog;
-use millstream_graph::{NodeIndex, TopN, WindowTopN};
+use millstream_graph::{NodeIndex, RankFunction, TopN, WindowTopN};
 
 use super::{Rows, SymbolicEvaluation, of_all, reads};
 use crate::meaning::items::{bounds_item, column_item, emission_item, sort_item, sort_words};
@@ -14,6 +14,7 @@ impl SymbolicEvaluation<'_> {
             window,
             partition,
             order,
+            function,
             from,
             to,
             prefers_last,
@@ -39,7 +40,11 @@ impl SymbolicEvaluation<'_> {
         });
         meaning.add(Aspect::Order, sorts);
         let last = if *prefers_last { ", the last of equal rows" } else { "" };
-        meaning.add(Aspect::Ranks, [Item::new(format!("{from} to {to}{last}"))]);
+        let function = match function {
+            RankFunction::RowNumber => String::new(),
+            RankFunction::Rank | RankFunction::DenseRank => format!("{}() ", function.name()),
+        };
+        meaning.add(Aspect::Ranks, [Item::new(format!("{function}{from} to {to}{last}"))]);
         let columns =
             (0..schema.fields().len()).map(|column| of_all(&input, |branch| column_item(&branch.columns, column)));
         let columns: Vec<Item> = columns.collect();

@@ -234,8 +234,8 @@ fn updates_by_key(
     };
     let (deleted, inserted) = (of_kind(RowKind::Delete), of_kind(RowKind::Insert));
     let (mut kept, mut kept_kinds) = (Vec::new(), Vec::new());
-    for row in 0..kinds.len() {
-        let of = (partitions[row], keys.row(row));
+    for (row, partition) in partitions.iter().enumerate() {
+        let of = (*partition, keys.row(row));
         let kind = match is_kind(&row, RowKind::Delete) {
             true if inserted.contains(&of) => continue,
             true => RowKind::Delete,

@@ -8,7 +8,7 @@
 //!
 //! State: namespace = window end; key = the partition columns in the store's key encoding, then epoch and rank from 0
 //! (u32 BE each); value = the row in the store's row encoding. A partition that changed is written as a whole, under
-//! its epoch; since ranks only become more, that replaces all its former rows. Inline state: version byte 2, then
+//! its epoch; since its rows only move back, that replaces all its former rows, but for some of too great ranks. Inline state: version byte 2, then
 //! bincode of the time until which windows have fired (i64) and the epoch (u32).
 
 mod persistence;
@@ -79,7 +79,7 @@ impl WindowTopN {
             .collect::<Result<Vec<_>, Error>>()?;
         let fields = node.partition.iter();
         let partition_fields: Vec<FieldRef> = fields.map(|column| Arc::clone(&input.fields()[*column])).collect();
-        let rows_max = usize::try_from(node.to).map_err(|_| Error::Operator {
+        let rank_max = usize::try_from(node.to).map_err(|_| Error::Operator {
             operator: name.to_owned(),
             message: format!("cannot keep {} rows per partition", node.to),
         })?;
@@ -95,7 +95,8 @@ impl WindowTopN {
             partition_fields,
             order: node.order.clone(),
             converter: (!order.is_empty()).then(|| RowConverter::new(order)).transpose()?,
-            rows_max,
+            function: node.function,
+            rank_max,
             prefers_last: node.prefers_last,
         };
         let (panes, last_epoch) = WindowPanes::restore(context, INLINE_VERSION, |epoch: u32| {
@@ -159,15 +160,13 @@ impl WindowTopN {
         rows_max: usize,
         out: &mut dyn Collector,
     ) -> Result<usize, Error> {
-        let from = (self.node.from.max(1) - 1) as usize;
-        let rows = ranked.next_rows(cursor, from, rows_max, false);
+        let (rows, ranks) = ranked.next_ranks(cursor, self.node.function, self.node.from, rows_max);
         if rows.len() == 0 {
             return Ok(0);
         }
         let mut columns = ranked.gather(&rows)?;
         if self.node.emit_rank {
-            let ranks = rows.ranks.iter().map(|rank| i64::from(*rank) + 1);
-            let ranks: ArrayRef = Arc::new(Int64Array::from_iter_values(ranks));
+            let ranks: ArrayRef = Arc::new(Int64Array::from(ranks));
             columns.push(ranks);
         }
         out.emit(Port::Main, conform(&self.output, columns)?);

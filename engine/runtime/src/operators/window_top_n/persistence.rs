@@ -13,7 +13,7 @@ use crate::operators::window_panes::PaneState;
 
 /// Copies the partitions of a window that have changed since they were last written; `None` if there are none.
 pub(super) fn dirty_rows(end: i64, ranked: &RankedRows, format: &RowFormat) -> Result<Option<FrozenRows>, Error> {
-    let rows = ranked.next_rows(&mut Cursor::default(), 0, usize::MAX, true);
+    let rows = ranked.next_dirty_rows(&mut Cursor::default(), usize::MAX);
     match rows.len() {
         0 => Ok(None),
         _ => frozen_rows(end, ranked, &rows, format).map(Some),
@@ -34,7 +34,7 @@ fn frozen_rows(end: i64, ranked: &RankedRows, rows: &RowRefs, format: &RowFormat
         namespace: end,
         key_groups: format.key_groups(&keys, rows.len())?,
         keys,
-        suffix: KeySuffix::PerRow(rows.ranks.iter().map(|rank| epoch | u64::from(*rank)).collect()),
+        suffix: KeySuffix::PerRow(rows.numbers.iter().map(|rank| epoch | u64::from(*rank)).collect()),
         values: ranked.gather(rows)?.into(),
     })
 }
@@ -64,7 +64,7 @@ impl RankedRowFlush {
     }
 
     fn encode_chunk(&mut self) -> Result<Option<FrozenRows>, Error> {
-        let rows = self.ranked.next_rows(&mut self.cursor, 0, ENCODE_ROWS, true);
+        let rows = self.ranked.next_dirty_rows(&mut self.cursor, ENCODE_ROWS);
         match rows.len() {
             0 => Ok(None),
             _ => frozen_rows(self.end, &self.ranked, &rows, &self.format).map(Some),

@@ -13,7 +13,7 @@ use arrow_array::RecordBatch;
 use arrow_row::{OwnedRow, RowConverter};
 use arrow_select::interleave::interleave;
 use datafusion::physical_expr::PhysicalSortExpr;
-use millstream_graph::float_equality;
+use millstream_graph::{RankFunction, float_equality};
 
 use crate::Error;
 use crate::operators::table::{GroupIndex, new_group_index};
@@ -38,8 +38,10 @@ pub(crate) struct Ranking {
     pub order: Vec<PhysicalSortExpr>,
     /// Converts order columns to order keys; `None` without an order: the first rows to come are the first.
     pub converter: Option<RowConverter>,
-    /// Maximal number of ranked rows per partition.
-    pub rows_max: usize,
+    /// Function that ranks the rows.
+    pub function: RankFunction,
+    /// Last rank: rows of greater ranks are dropped.
+    pub rank_max: usize,
     /// True if a row is ranked before those of equal order that came before it; otherwise after them.
     pub prefers_last: bool,
 }
@@ -51,20 +53,22 @@ struct RankedRow {
     row: u32,
 }
 
-/// A position in ranked rows: a partition, and a rank (from 0) in it.
+/// A position in ranked rows: a partition, and the number of a row (from 0) in it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cursor {
     partition: usize,
-    rank: usize,
+    row: usize,
+    /// Rank of the row before.
+    rank: u64,
 }
 
-/// References to some ranked rows: partition, rank from 0, and batch and row of each.
+/// References to some ranked rows: partition, number in it, and batch and row of each.
 #[derive(Default)]
 pub(crate) struct RowRefs {
     /// Partition of each row.
     pub partitions: Vec<u32>,
-    /// Rank of each row, from 0.
-    pub ranks: Vec<u32>,
+    /// Number of each row in its partition, from 0.
+    pub numbers: Vec<u32>,
     rows: Vec<(usize, usize)>,
 }
 
@@ -72,6 +76,12 @@ impl RowRefs {
     /// Returns the number of rows.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    fn push(&mut self, cursor: &Cursor, row: &RankedRow) {
+        self.partitions.push(cursor.partition as u32);
+        self.numbers.push(cursor.row as u32);
+        self.rows.push(batch_row_of(row));
     }
 }
 
@@ -82,6 +92,8 @@ pub(crate) struct RankedRows {
     partitions: Box<dyn GroupIndex>,
     /// By partition, in the order of their ranks.
     ranked: Vec<Vec<RankedRow>>,
+    /// By partition: number of different orders.
+    different: Vec<usize>,
     /// By partition: true if it has changed since it was last written.
     dirty: Vec<bool>,
     batches: Vec<RecordBatch>,
@@ -97,6 +109,7 @@ impl RankedRows {
             epoch,
             partitions: new_group_index(&ranking.partition_fields)?,
             ranked: Vec::new(),
+            different: Vec::new(),
             dirty: Vec::new(),
             batches: Vec::new(),
             batch_bytes: 0,
@@ -111,6 +124,7 @@ impl RankedRows {
         let partition: Vec<ArrayRef> = columns.map(|column| rows.column(*column).clone()).collect();
         self.partitions.intern(&partition, rows.num_rows(), groups)?;
         self.ranked.resize_with(self.partitions.len(), Vec::new);
+        self.different.resize(self.partitions.len(), 0);
         self.dirty.resize(self.partitions.len(), true);
         let order = ranking
             .order
@@ -128,30 +142,41 @@ impl RankedRows {
         let mut any_ranked = false;
         for (row, group) in groups.iter().enumerate() {
             let ranked = &mut self.ranked[*group as usize];
-            let is_full = ranked.len() == ranking.rows_max;
+            let different = &mut self.different[*group as usize];
+            let is_full = match ranking.function {
+                RankFunction::RowNumber | RankFunction::Rank => ranked.len() >= ranking.rank_max,
+                RankFunction::DenseRank => *different >= ranking.rank_max,
+            };
             let key = order.as_ref().map(|order| order.row(row));
             let is_before = |other: &RankedRow| match other.order.as_ref().map(OwnedRow::row).cmp(&key) {
                 Ordering::Less => true,
                 Ordering::Equal => !ranking.prefers_last,
                 Ordering::Greater => false,
             };
-            if ranking.rows_max == 0 || (is_full && ranked.last().is_some_and(is_before)) {
+            let is_beyond = |last: &RankedRow| match ranking.function {
+                RankFunction::RowNumber => is_before(last),
+                // Rows of equal order have one rank.
+                RankFunction::Rank | RankFunction::DenseRank => last.order.as_ref().map(OwnedRow::row) < key,
+            };
+            if ranking.rank_max == 0 || (is_full && ranked.last().is_some_and(is_beyond)) {
                 continue;
             }
-            let rank = ranked.partition_point(is_before);
-            if is_full {
-                ranked.pop();
-            } else {
-                self.rows_ranked += 1;
-            }
+            let place = ranked.partition_point(is_before);
+            let order = key.map(|key| key.owned());
+            let is_tie = |other: Option<&RankedRow>| other.is_some_and(|other| other.order == order);
+            let before = place.checked_sub(1).and_then(|before| ranked.get(before));
+            *different += usize::from(!is_tie(before) && !is_tie(ranked.get(place)));
+            let rows = ranked.len();
             ranked.insert(
-                rank,
+                place,
                 RankedRow {
-                    order: key.map(|key| key.owned()),
+                    order,
                     batch,
                     row: row as u32,
                 },
             );
+            drop_last_rank(ranked, different, ranking);
+            self.rows_ranked = self.rows_ranked + ranked.len() - rows;
             self.dirty[*group as usize] = true;
             any_ranked = true;
         }
@@ -185,26 +210,57 @@ impl RankedRows {
         Ok(())
     }
 
-    /// Returns the next rows from a cursor on, at most `rows_max`, of ranks from `from` (0-based) on; none at the end.
-    pub(crate) fn next_rows(&self, cursor: &mut Cursor, from: usize, rows_max: usize, only_dirty: bool) -> RowRefs {
+    /// Returns the next rows of partitions that have changed, at most `rows_max`, from a cursor on; none at the end.
+    pub(crate) fn next_dirty_rows(&self, cursor: &mut Cursor, rows_max: usize) -> RowRefs {
         let mut rows = RowRefs::default();
         while let Some(ranked) = self.ranked.get(cursor.partition) {
-            let rank = cursor.rank.max(from);
-            let is_wanted = !only_dirty || self.dirty[cursor.partition];
-            if !is_wanted || rank >= ranked.len() {
-                cursor.partition += 1;
-                cursor.rank = 0;
+            if !self.dirty[cursor.partition] || cursor.row >= ranked.len() {
+                cursor.next_partition();
                 continue;
             }
             if rows.len() == rows_max {
                 break;
             }
-            rows.partitions.push(cursor.partition as u32);
-            rows.ranks.push(rank as u32);
-            rows.rows.push(batch_row_of(&ranked[rank]));
-            cursor.rank = rank + 1;
+            rows.push(cursor, &ranked[cursor.row]);
+            cursor.row += 1;
         }
         rows
+    }
+
+    /// Returns the next rows, at most `rows_max`, of ranks from `from` on, and their ranks, from a cursor on; none at
+    /// the end.
+    pub(crate) fn next_ranks(
+        &self,
+        cursor: &mut Cursor,
+        function: RankFunction,
+        from: u64,
+        rows_max: usize,
+    ) -> (RowRefs, Vec<i64>) {
+        let (mut rows, mut ranks) = (RowRefs::default(), Vec::new());
+        while let Some(ranked) = self.ranked.get(cursor.partition) {
+            let Some(row) = ranked.get(cursor.row) else {
+                cursor.next_partition();
+                continue;
+            };
+            if rows.len() == rows_max {
+                break;
+            }
+            let before = cursor.row.checked_sub(1).map(|before| &ranked[before]);
+            let is_tie = || before.is_some_and(|before| before.order == row.order);
+            let number = cursor.row as u64 + 1;
+            cursor.rank = match function {
+                RankFunction::RowNumber => number,
+                RankFunction::Rank if is_tie() => cursor.rank,
+                RankFunction::Rank => number,
+                RankFunction::DenseRank => cursor.rank + u64::from(!is_tie()),
+            };
+            if cursor.rank >= from {
+                rows.push(cursor, row);
+                ranks.push(i64::try_from(cursor.rank).unwrap_or(i64::MAX));
+            }
+            cursor.row += 1;
+        }
+        (rows, ranks)
     }
 
     /// Returns the columns of some rows.
@@ -245,6 +301,32 @@ impl PaneState for RankedRows {
 
     fn is_empty(&self) -> bool {
         self.rows_ranked == 0
+    }
+}
+
+impl Cursor {
+    fn next_partition(&mut self) {
+        *self = Self {
+            partition: self.partition + 1,
+            ..Self::default()
+        };
+    }
+}
+
+/// Drops the rows of the last rank if it is too great, after one row was inserted.
+fn drop_last_rank(ranked: &mut Vec<RankedRow>, different: &mut usize, ranking: &Ranking) {
+    let Some(last) = ranked.last() else { return };
+    let first = match ranking.function {
+        RankFunction::RowNumber => ranked.len() - 1,
+        RankFunction::Rank | RankFunction::DenseRank => ranked.partition_point(|other| other.order < last.order),
+    };
+    let is_too_great = match ranking.function {
+        RankFunction::RowNumber | RankFunction::Rank => first >= ranking.rank_max,
+        RankFunction::DenseRank => *different > ranking.rank_max,
+    };
+    if is_too_great {
+        ranked.truncate(first);
+        *different -= usize::from(ranking.function != RankFunction::RowNumber);
     }
 }
 

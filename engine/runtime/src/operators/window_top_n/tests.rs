@@ -6,7 +6,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::Column;
-use millstream_graph::WindowColumns;
+use millstream_graph::{RankFunction, WindowColumns};
 use proptest::prelude::*;
 
 fn schema(rank: bool) -> SchemaRef {
@@ -27,7 +27,14 @@ fn schema(rank: bool) -> SchemaRef {
 type Row = (i64, i64, i64);
 
 /// Runs a top-N by descending value, per key. After each batch there may be a snapshot, and a restore from it.
-fn run(from: u64, to: u64, batches: &[&[Row]], memory_bytes: usize, cuts: &[Option<Option<usize>>]) -> Vec<String> {
+fn run(
+    function: RankFunction,
+    from: u64,
+    to: u64,
+    batches: &[&[Row]],
+    memory_bytes: usize,
+    cuts: &[Option<Option<usize>>],
+) -> Vec<String> {
     let node = graph::WindowTopN {
         window: WindowColumns { start: 0, end: 1 },
         partition: vec![2],
@@ -38,6 +45,7 @@ fn run(from: u64, to: u64, batches: &[&[Row]], memory_bytes: usize, cuts: &[Opti
         from,
         to,
         prefers_last: false,
+        function,
         emit_rank: true,
     };
     run_node(&node, batches, memory_bytes, cuts)
@@ -75,13 +83,20 @@ fn run_node(
 #[track_caller]
 fn check(from: u64, to: u64, batches: &[&[Row]], expected: &[&str]) {
     for memory_bytes in [1, usize::MAX] {
-        let rows = run(from, to, batches, memory_bytes, &[Some(Some(2)), Some(Some(1))]);
+        let rows = run(
+            RankFunction::RowNumber,
+            from,
+            to,
+            batches,
+            memory_bytes,
+            &[Some(Some(2)), Some(Some(1))],
+        );
         assert_eq!(rows, expected);
     }
 }
 
 /// Returns the output by definition.
-fn expected(from: u64, to: u64, rows: &[Row]) -> Vec<String> {
+fn expected(function: RankFunction, from: u64, to: u64, rows: &[Row]) -> Vec<String> {
     let mut partitions: BTreeMap<(i64, i64), Vec<i64>> = BTreeMap::new();
     for (end, key, value) in rows {
         partitions.entry((*end, *key)).or_default().push(*value);
@@ -89,8 +104,15 @@ fn expected(from: u64, to: u64, rows: &[Row]) -> Vec<String> {
     let mut lines = Vec::new();
     for ((end, key), mut values) in partitions {
         values.sort_unstable_by(|a, b| b.cmp(a));
-        for (rank, value) in values.iter().enumerate() {
-            let rank = rank as u64 + 1;
+        for (number, value) in values.iter().enumerate() {
+            let before: Vec<i64> = values.iter().copied().filter(|other| other > value).collect();
+            let mut different = before.clone();
+            different.dedup();
+            let rank = 1 + match function {
+                RankFunction::RowNumber => number,
+                RankFunction::Rank => before.len(),
+                RankFunction::DenseRank => different.len(),
+            } as u64;
             if (from..=to).contains(&rank) {
                 lines.push(format!("{},{end},{key},{value},{rank}", end - 10));
             }
@@ -101,20 +123,23 @@ fn expected(from: u64, to: u64, rows: &[Row]) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// The first rows are emitted once, after any number of snapshots, restores at other parallelisms and evictions.
     #[test]
     fn restores_and_evictions_keep_the_first_rows(
         rows in proptest::collection::vec((prop_oneof![Just(10i64), Just(20)], 0i64..4, 0i64..6), 1..60),
         step in 1usize..9,
+        function in prop_oneof![
+            Just(RankFunction::RowNumber), Just(RankFunction::Rank), Just(RankFunction::DenseRank)
+        ],
         (from, to) in (1u64..3, 0u64..3).prop_map(|(from, more)| (from, from + more)),
         memory in prop_oneof![Just(1usize), Just(4_000), Just(usize::MAX)],
         cuts in proptest::collection::vec(proptest::option::weighted(0.4, proptest::option::weighted(0.5, 1usize..4)), 8),
     ) {
         let batches: Vec<&[Row]> = rows.chunks(step).collect();
-        let found = on_own_thread(|| run(from, to, &batches, memory, &cuts));
-        prop_assert_eq!(found, expected(from, to, &rows));
+        let found = on_own_thread(|| run(function, from, to, &batches, memory, &cuts));
+        prop_assert_eq!(found, expected(function, from, to, &rows));
     }
 }
 
@@ -155,6 +180,7 @@ fn the_last_of_equal_rows_is_the_first_if_it_is_preferred() {
             from: 1,
             to: 1,
             prefers_last,
+            function: RankFunction::RowNumber,
             emit_rank: true,
         };
         for memory_bytes in [1, usize::MAX] {
