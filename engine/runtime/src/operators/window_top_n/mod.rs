@@ -8,8 +8,8 @@
 //!
 //! State: namespace = window end; key = the partition columns in the store's key encoding, then epoch and rank from 0
 //! (u32 BE each); value = the row in the store's row encoding. A partition that changed is written as a whole, under
-//! its epoch; since its rows only move back, that replaces all its former rows, but for some of too great ranks. Inline state: version byte 2, then
-//! bincode of the time until which windows have fired (i64) and the epoch (u32).
+//! its epoch; since its rows only move back, that replaces all its former rows, but for some of too great ranks. Inline
+//! state: version byte 2, then bincode of the time until which windows have fired (i64) and the epoch (u32).
 
 mod persistence;
 mod ranked_rows;

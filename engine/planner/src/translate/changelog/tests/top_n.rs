@@ -146,6 +146,23 @@ fn the_first_rows_to_come_are_append_only() {
 }
 
 #[test]
+fn every_function_ranks_the_rows_of_windows() {
+    check(
+        NAMES,
+        "SELECT name, k FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '1' MINUTE))
+         QUALIFY RANK() OVER (PARTITION BY window_start, window_end ORDER BY k) = 1",
+        expect![[r#"
+            out/sink: write out (cdc) [one subtask]
+              <- out/calc-2: select [..] [one subtask]
+                <- out/top-n: rows 1..=1 of window [window_start@2, window_end@3) by RANK order by k@0 ASC (state) [one subtask]
+                  <- gather out/calc: select [..]
+                    <- out/window: mark windows tumble 1min on ts@2
+                      <- clicks: read clicks (append) columns [..] watermark ts@2
+        "#]],
+    );
+}
+
+#[test]
 fn other_forms_are_refused() {
     let mut refused = String::new();
     for (sink, query) in [
@@ -181,11 +198,6 @@ fn other_forms_are_refused() {
             "append",
             "SELECT name, k FROM clicks QUALIFY ROW_NUMBER() OVER (PARTITION BY name ORDER BY k) = 1",
         ),
-        (
-            "cdc",
-            "SELECT name, k FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '1' MINUTE))
-             QUALIFY RANK() OVER (PARTITION BY window_start, window_end ORDER BY k) = 1",
-        ),
     ] {
         let script =
             format!("CREATE TABLE out (name STRING, k BIGINT) WITH ('connector' = '{sink}'); INSERT INTO out {query};");
@@ -203,7 +215,6 @@ fn other_forms_are_refused() {
         refused: 11:70: the only OVER supported is that of ROW_NUMBER(), RANK() and DENSE_RANK() with a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N; aggregate with GROUP BY and join for the rest
         refused: 11:70: rows that are updated or deleted have no order by processing time (PROCTIME): it reads the changes of table `orders` (cdc). Order them by a column, or rank the rows of an append-only table
         refused: 11:73: table `out` (append) is append-only, but the query updates its rows: it has a ROW_NUMBER() or LIMIT without a window. Write to a table of `upsert-kafka`, of `kafka` or `filesystem` with 'format' = 'debezium-json', or of `print`
-        refused: 11:70: RANK() over a window is not supported: use ROW_NUMBER(), which gives ties different numbers, or leave the bounds of the window out of PARTITION BY
     "#]].assert_eq(&refused);
 }
 
