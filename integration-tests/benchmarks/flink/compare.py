@@ -7,6 +7,7 @@ seconds per million events, and peak memory. With --check, both write their resu
 compared.
 """
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -38,6 +39,7 @@ def arguments():
                         help="of the TaskManager's process, and the budget of Millstream (4gb)")
     parser.add_argument("--checkpoint-interval", default="10s")
     parser.add_argument("--check", action="store_true", help="compare results instead of measuring")
+    parser.add_argument("--without-flink", action="store_true", help="run Millstream alone")
     parser.add_argument("--json", type=Path, help="a file for the results")
     options = parser.parse_args()
     if unknown := set(options.queries) - set(nexmark.QUERIES):
@@ -54,7 +56,8 @@ def arguments():
 class Comparison:
     def __init__(self, options, folder):
         self.options, self.folder, self.runs = options, folder, 0
-        self.home = flink.install(options.cache)
+        self.engines = ["millstream"] if options.without_flink else ["millstream", "flink"]
+        self.home = None if options.without_flink else flink.install(options.cache)
         self.events = nexmark.Events(options.cache, options.events, options.rate, options.parallelism)
         self.events.write(options.engine)
         self.settings = {"PARALLELISM": options.parallelism, "MEMORY": options.memory,
@@ -62,6 +65,8 @@ class Comparison:
                          "FINAL_CHECKPOINT": str(options.check).lower()}
 
     def cluster(self):
+        if self.home is None:
+            return contextlib.nullcontext()
         return flink.Cluster(self.home, Path(tempfile.mkdtemp(dir=self.folder)), self.settings)
 
     def script(self, query, folder, **options):
@@ -91,7 +96,7 @@ class Comparison:
 
     def measure(self, query):
         """Returns the runs of both engines, or the reasons why one does not run the query."""
-        first, runs, refused = {}, {"millstream": [], "flink": []}, {}
+        first, runs, refused = {}, {engine: [] for engine in self.engines}, {}
 
         def attempt(engine):
             try:
@@ -101,10 +106,10 @@ class Comparison:
 
         with self.cluster() as cluster:
             # The first run tells whether the engine runs the query, and lets Flink's JVM compile its code.
-            for engine in runs:
+            for engine in self.engines:
                 first[engine] = attempt(engine)
             for pair in range(self.options.pairs):
-                for engine in ("millstream", "flink")[::1 if pair % 2 == 0 else -1]:
+                for engine in self.engines[::1 if pair % 2 == 0 else -1]:
                     if engine not in refused and (measured := attempt(engine)):
                         runs[engine].append(measured)
         return {"first": first, "runs": runs, "refused": refused}
@@ -114,7 +119,7 @@ class Comparison:
         tables, refused = {}, {}
         if (rows := results.computed(query, self.events)) is not None:
             tables["DuckDB"] = rows
-        for engine in ("flink", "millstream"):
+        for engine in reversed(self.engines):
             try:
                 tables[engine] = self.run(engine, query, cluster)
             except (flink.Failed, millstream.Failed) as error:
@@ -177,4 +182,7 @@ def main():
                 options.json.write_text(json.dumps({"settings": settings, "queries": measured}, indent=1))
 
 
-main()
+try:
+    main()
+except flink.Failed as error:
+    sys.exit(f"error: {error}")

@@ -16,7 +16,7 @@ import processes
 
 VERSION = "2.3.0"
 HERE = Path(__file__).parent
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 # What Flink needs of a Java whose packages are modules; its own scripts pass the same.
 JAVA_OPTIONS = [
     *(f"--add-exports={name}=ALL-UNNAMED"
@@ -141,14 +141,18 @@ class Cluster:
         while time.monotonic() < deadline:
             for name, process in self.processes.items():
                 if process.poll() is not None:
-                    raise Failed(f"the {name} of Flink ended; see {self.folder}/logs")
+                    raise Failed(f"the {name} of Flink ended: {self.end_of_log(name)}")
             try:
                 if found := condition():
                     return found
             except OSError:
                 pass
             time.sleep(0.1)
-        raise Failed(f"{what} of Flink did not appear in {START_TIMEOUT_S} s; see {self.folder}/logs")
+        raise Failed(f"{what} of Flink did not appear in {START_TIMEOUT_S} s: {self.end_of_log('taskmanager')}")
+
+    def end_of_log(self, name):
+        files = [self.folder / "logs" / f"{name}.{kind}" for kind in ("log", "out")]
+        return "\n".join(file.read_text()[-1000:] for file in files if file.exists())
 
     def get(self, path):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.rest_port}{path}", timeout=10) as answer:
