@@ -34,7 +34,43 @@ pub fn explain(graph: &JobGraph) -> String {
             write_node(graph, index, 0, "", &mut seen, &mut text);
         }
     }
+    if graph.consistency_interval.is_some() {
+        tables_of_one_input(graph).iter().for_each(|note| line(&mut text, note));
+    }
     text
+}
+
+/// Options of connectors that name their input.
+const INPUT_OPTIONS: [&str; 2] = ["topic", "path"];
+
+/// Returns a note for each two tables that read the same topic or folder: a consistency point divides the rows of both
+/// at different places.
+fn tables_of_one_input(graph: &JobGraph) -> Vec<String> {
+    let tables = graph.nodes.iter().filter_map(|node| match &node.operator {
+        Operator::Source(source) => Some(&source.table),
+        _ => None,
+    });
+    let tables: Vec<_> = tables.collect();
+    let mut notes = Vec::new();
+    for (index, table) in tables.iter().enumerate() {
+        for earlier in tables[..index]
+            .iter()
+            .filter(|earlier| earlier.connector() == table.connector())
+        {
+            let option = INPUT_OPTIONS.iter().find(|option| {
+                let input = table.options.get(**option);
+                input.is_some() && input == earlier.options.get(**option)
+            });
+            if let Some(option) = option {
+                notes.push(format!(
+                    "note: the tables {} and {} read the same {option} independently, so rows that are computed from both may \
+                     mix different prefixes of it; use one table",
+                    earlier.name, table.name
+                ));
+            }
+        }
+    }
+    notes
 }
 
 fn write_node(

@@ -73,6 +73,33 @@ fn the_plan_shows_the_interval_and_what_is_held_back() {
 }
 
 #[test]
+fn the_plan_tells_of_tables_that_read_the_same_input() {
+    let notes_of = |settings: &str| {
+        let table = |name: &str, path: &str| {
+            format!(
+                "CREATE TABLE {name} (k BIGINT) WITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = 'json');"
+            )
+        };
+        let tables = table("a", "in") + &table("b", "elsewhere") + &table("c", "in");
+        let script = format!(
+            "{settings}{tables} CREATE TABLE out (k BIGINT, n BIGINT) WITH ('connector' = 'cdc');
+             INSERT INTO out SELECT k, count(*) FROM
+               (SELECT k FROM a UNION ALL SELECT k FROM b UNION ALL SELECT k FROM c) GROUP BY k;"
+        );
+        let text = explain::explain(&plan(&script, Mode::Stream).expect("a plan"));
+        let notes = text.lines().filter(|line| line.starts_with("note: "));
+        notes.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let notes = notes_of("SET 'consistency.interval' = '1 s';");
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].starts_with("note: the tables a and c read the same path independently"),
+        "{notes:?}"
+    );
+    assert!(notes_of("").is_empty());
+}
+
+#[test]
 fn the_interval_is_part_of_the_fingerprint() {
     let fingerprint =
         |settings: &str| plan(&format!("{settings}{COUNTS};"), Mode::Stream).map(|graph| graph.fingerprint);
