@@ -66,7 +66,7 @@ impl GraphBuilder {
             Operator::GroupAggregate(GroupAggregate { emission, .. })
             | Operator::ChangelogNormalize(ChangelogNormalize { emission, .. }) => *emission == Emission::Changes,
             Operator::TopN(top) => {
-                top.emission == Emission::Changes && !(top.keeps_first_to_come() && !self.reads_updates(node))
+                top.emission == Emission::Changes && (!top.keeps_first_to_come() || self.reads_updates(node))
             }
             Operator::Calc(_) | Operator::WindowAssign(_) => self.reads_updates(node),
             Operator::WindowAggregate(_)
