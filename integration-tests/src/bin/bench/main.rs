@@ -17,6 +17,7 @@ mod silence;
 mod startup;
 mod state;
 mod test_cluster;
+mod unordered;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -24,7 +25,7 @@ use serde_json::{Map, Value};
 /// A benchmark; its arguments are the words that name no benchmark.
 type Run = fn(&[String]) -> Result<Value>;
 
-const BENCHMARKS: [(&str, Run); 12] = [
+const BENCHMARKS: [(&str, Run); 13] = [
     ("startup", |_| startup::run()),
     ("nexmark", nexmark::run),
     ("kafka", |_| kafka::run()),
@@ -33,6 +34,7 @@ const BENCHMARKS: [(&str, Run); 12] = [
     ("latency", |_| latency::run()),
     ("state", |_| state::run()),
     ("sessions", |_| sessions::run()),
+    ("unordered", |_| unordered::run()),
     ("recovery", |_| recovery::run()),
     ("silence", |_| silence::run()),
     ("jobs", |_| jobs::run()),
