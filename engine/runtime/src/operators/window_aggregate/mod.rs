@@ -22,6 +22,7 @@ mod merging;
 mod output;
 mod pane_format;
 mod pane_table;
+mod scattered;
 mod slice_assignment;
 mod slices;
 
@@ -196,21 +197,29 @@ impl WindowAggregate {
         Ok(aggregate)
     }
 
-    fn update(&mut self, batch: &RecordBatch, assignment: &SliceAssignment) -> Result<(), Error> {
+    fn update(&mut self, batch: &RecordBatch, assignment: &mut SliceAssignment) -> Result<(), Error> {
         let total = batch.num_rows();
-        let keys = self.layout.keys(batch);
+        let mut keys = self.layout.keys(batch);
         let spec = &self.layout.spec;
-        let arguments = if self.layout.partial {
+        let mut arguments = if self.layout.partial {
             Vec::new()
         } else {
             spec.arguments(batch)?
         };
-        let states = if self.layout.partial {
+        let mut states = if self.layout.partial {
             let first = self.layout.output.partial_keys(self.layout.keys.len());
             spec.split_states(&batch.columns()[first..first + spec.state_width()])
         } else {
             Vec::new()
         };
+        if let Some(order) = assignment.gather() {
+            let order = RowSelection::Listed(order);
+            keys = order.take_all(&keys)?;
+            arguments = order.take_arguments(&arguments)?;
+            for columns in &mut states {
+                *columns = order.take_all(columns)?;
+            }
+        }
         self.growth_bytes = 0;
         for (slice_end, rows) in &assignment.slices {
             let new_state = || {
@@ -320,8 +329,8 @@ impl WindowOperator for WindowAggregate {
 impl Operator for WindowAggregate {
     fn process(&mut self, _input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let fired = self.panes.fired();
-        let assignment = SliceAssignment::new(&self.layout.slices, self.layout.time, &batch, self.now, fired)?;
-        self.update(&batch, &assignment)?;
+        let mut assignment = SliceAssignment::new(&self.layout.slices, self.layout.time, &batch, self.now, fired)?;
+        self.update(&batch, &mut assignment)?;
         emit_late(0, &batch, assignment.late, out)?;
         self.relieve()
     }

@@ -52,10 +52,39 @@ impl WindowOutput {
             Some(start) => start,
             None => constant(start),
         };
+        self.assemble(keys, values, start, constant(end))
+    }
+
+    /// Returns a batch of rows of several slices with these ends. `slice_start` gives the start of a slice by its end;
+    /// it is not used if the start is among the keys.
+    pub(crate) fn batch_of_slices(
+        &self,
+        mut keys: Vec<ArrayRef>,
+        values: impl IntoIterator<Item = ArrayRef>,
+        ends: Vec<i64>,
+        slice_start: impl Fn(i64) -> i64,
+    ) -> Result<RecordBatch, Error> {
+        let start = match self.start_is_key.then(|| keys.pop()).flatten() {
+            Some(start) => start,
+            None => {
+                let starts = ends.iter().map(|end| slice_start(*end));
+                Arc::new(TimestampMicrosecondArray::from_iter_values(starts))
+            }
+        };
+        self.assemble(keys, values, start, Arc::new(TimestampMicrosecondArray::from(ends)))
+    }
+
+    fn assemble(
+        &self,
+        keys: Vec<ArrayRef>,
+        values: impl IntoIterator<Item = ArrayRef>,
+        start: ArrayRef,
+        end: ArrayRef,
+    ) -> Result<RecordBatch, Error> {
         let mut columns = keys;
         columns.extend(values);
         columns.push(start);
-        columns.push(constant(end));
+        columns.push(end);
         conform(&self.schema, columns)
     }
 }

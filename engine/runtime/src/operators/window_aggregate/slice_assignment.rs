@@ -1,7 +1,9 @@
 //! Assignment of the rows of a batch to slices.
 //!
 //! Most batches are within one slice, as their smallest and largest times show, and are not divided. Otherwise
-//! rows are listed by slice. A list without gaps (input sorted by time) is used as a range, without copying rows.
+//! rows are listed by slice. A list without gaps (input sorted by time) is used as a range, without copying rows. Where
+//! rows are scattered over many slices, operators first put the whole batch in the order of its slices
+//! ([`SliceAssignment::gather`]), or aggregate all slices in one table ([`super::scattered`]).
 
 use std::collections::HashMap;
 
@@ -38,15 +40,15 @@ pub(crate) enum RowSelection {
 }
 
 impl RowSelection {
-    fn from_list(rows: Vec<u32>, total: usize) -> Self {
-        let first = rows[0] as usize;
-        let last = rows[rows.len() - 1] as usize;
+    fn from_list(rows: UInt32Array, total: usize) -> Self {
+        let first = rows.value(0) as usize;
+        let last = rows.value(rows.len() - 1) as usize;
         if rows.len() == total {
             Self::All
         } else if last - first + 1 == rows.len() {
             Self::Range(first, rows.len())
         } else {
-            Self::Listed(rows.into())
+            Self::Listed(rows)
         }
     }
 
@@ -85,6 +87,8 @@ impl RowSelection {
 pub(crate) struct SliceAssignment {
     /// Ends of slices, and the rows of each.
     pub slices: Vec<(i64, RowSelection)>,
+    /// The rows that are not late by slice, if there are several slices.
+    order: Option<UInt32Array>,
     /// Rows whose windows have all fired, or without a time.
     pub late: Vec<u32>,
 }
@@ -131,8 +135,41 @@ fn bounds(values: &[i64]) -> (i64, i64) {
     })
 }
 
-impl SliceAssignment {
-    /// Assigns the rows of a batch when all windows up to `fired` have fired. `now` is the processing time.
+/// The slice of each row of a batch.
+#[derive(Debug)]
+pub(crate) enum RowSlices {
+    /// All rows are in the slice with this end.
+    One(i64),
+    /// Rows are in several slices, or late.
+    Several(SeveralSlices),
+}
+
+/// The slices of the rows of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct SeveralSlices {
+    /// Ends of the slices, in the order of their first rows.
+    pub ends: Vec<i64>,
+    /// The index in `ends` of each row's slice; [`LATE`] for late rows.
+    pub places: Vec<u32>,
+    /// Rows whose windows have all fired, or without a time.
+    pub late: Vec<u32>,
+}
+
+/// The place of a late row.
+const LATE: u32 = u32::MAX;
+
+impl SeveralSlices {
+    /// Leaves out the late rows, and returns the other ones.
+    pub(crate) fn take_timely(&mut self) -> UInt32Array {
+        let timely = self.places.iter().enumerate().filter(|(_, place)| **place != LATE);
+        let timely = UInt32Array::from_iter_values(timely.map(|(row, _)| row as u32));
+        self.places.retain(|place| *place != LATE);
+        timely
+    }
+}
+
+impl RowSlices {
+    /// Finds the slices of the rows of a batch when all windows up to `fired` have fired. `now` is the processing time.
     pub(crate) fn new(
         slices: &Slices,
         time: RowTime,
@@ -140,14 +177,9 @@ impl SliceAssignment {
         now: Timestamp,
         fired: i64,
     ) -> Result<Self, Error> {
-        let total = batch.num_rows();
-        let one = |slice_end: i64| Self {
-            slices: vec![(slice_end, RowSelection::All)],
-            late: Vec::new(),
-        };
         let (column, by_end) = match time {
             // Windows that have fired end before the processing time.
-            RowTime::Processing => return Ok(one(slices.slice_of(now).1)),
+            RowTime::Processing => return Ok(Self::One(slices.slice_of(now).1)),
             RowTime::Event(column) => (column, false),
             RowTime::SliceEnd(column) => (column, true),
         };
@@ -157,18 +189,21 @@ impl SliceAssignment {
             let slice_end = if by_end { min } else { slices.slice_of(min).1 };
             let inside = if by_end { max == min } else { max < slice_end };
             if inside && let Some(open) = slices.open_slice(slice_end, fired) {
-                return Ok(one(open));
+                return Ok(Self::One(open));
             }
         }
-        let mut lists: Vec<(i64, Vec<u32>)> = Vec::new();
-        let mut places: HashMap<i64, usize, ahash::RandomState> = HashMap::default();
-        let mut late = Vec::new();
-        // The slice of the row before, and the index of its list.
+        let mut several = SeveralSlices {
+            places: Vec::with_capacity(values.len()),
+            ..SeveralSlices::default()
+        };
+        let mut places: HashMap<i64, u32, ahash::RandomState> = HashMap::default();
+        // The slice of the row before, and its place.
         let mut current = (0i64, 0i64);
-        let mut place = None;
+        let mut place = LATE;
         for (row, value) in values.iter().enumerate() {
             if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-                late.push(row as u32);
+                several.places.push(LATE);
+                several.late.push(row as u32);
                 continue;
             }
             let same = if by_end {
@@ -178,25 +213,98 @@ impl SliceAssignment {
             };
             if !same {
                 current = if by_end { (0, *value) } else { slices.slice_of(*value) };
-                place = slices.open_slice(current.1, fired).map(|open| {
-                    *places.entry(open).or_insert_with(|| {
-                        lists.push((open, Vec::new()));
-                        lists.len() - 1
-                    })
-                });
+                place = match slices.open_slice(current.1, fired) {
+                    None => LATE,
+                    Some(open) => *places.entry(open).or_insert_with(|| {
+                        several.ends.push(open);
+                        (several.ends.len() - 1) as u32
+                    }),
+                };
             }
-            match place {
-                Some(place) => lists[place].1.push(row as u32),
-                None => late.push(row as u32),
+            several.places.push(place);
+            if place == LATE {
+                several.late.push(row as u32);
             }
         }
-        Ok(Self {
-            slices: lists
-                .into_iter()
-                .map(|(slice_end, rows)| (slice_end, RowSelection::from_list(rows, total)))
+        Ok(Self::Several(several))
+    }
+}
+
+impl SliceAssignment {
+    /// Assigns the rows of a batch when all windows up to `fired` have fired. `now` is the processing time.
+    pub(crate) fn new(
+        slices: &Slices,
+        time: RowTime,
+        batch: &RecordBatch,
+        now: Timestamp,
+        fired: i64,
+    ) -> Result<Self, Error> {
+        Ok(RowSlices::new(slices, time, batch, now, fired)?.into())
+    }
+
+    /// If many slices have scattered rows, returns the order of rows that makes the rows of each slice adjacent, and
+    /// selects ranges of rows in this order. So columns are copied once, not in small pieces for each slice.
+    pub(crate) fn gather(&mut self) -> Option<UInt32Array> {
+        let is_listed = |rows: &RowSelection| matches!(rows, RowSelection::Listed(_));
+        let listed = self.slices.iter().filter(|(_, rows)| is_listed(rows)).count();
+        if listed < GATHERED_SLICES_MIN {
+            return None;
+        }
+        let mut start = 0;
+        for (_, rows) in &mut self.slices {
+            // There are several slices, so none has all rows.
+            let count = rows.count(0);
+            *rows = RowSelection::Range(start, count);
+            start += count;
+        }
+        self.order.take()
+    }
+}
+
+/// Slices with scattered rows in a batch from which on its rows are put in the order of their slices.
+const GATHERED_SLICES_MIN: usize = 4;
+
+impl From<RowSlices> for SliceAssignment {
+    fn from(rows: RowSlices) -> Self {
+        let SeveralSlices { ends, places, late } = match rows {
+            RowSlices::One(slice_end) => {
+                return Self {
+                    slices: vec![(slice_end, RowSelection::All)],
+                    order: None,
+                    late: Vec::new(),
+                };
+            }
+            RowSlices::Several(several) => several,
+        };
+        // A counting sort of the rows by their slices.
+        let mut counts = vec![0usize; ends.len()];
+        for place in places.iter().filter(|place| **place != LATE) {
+            counts[*place as usize] += 1;
+        }
+        let mut next = Vec::with_capacity(ends.len());
+        let mut total = 0;
+        for count in &counts {
+            next.push(total);
+            total += count;
+        }
+        let mut order = vec![0u32; total];
+        for (row, place) in places.iter().enumerate().filter(|(_, place)| **place != LATE) {
+            let next = &mut next[*place as usize];
+            order[*next] = row as u32;
+            *next += 1;
+        }
+        let order = UInt32Array::from(order);
+        let slices = ends.into_iter().zip(next.iter().zip(&counts));
+        Self {
+            slices: slices
+                .map(|(slice_end, (end, count))| {
+                    let rows = order.slice(end - count, *count);
+                    (slice_end, RowSelection::from_list(rows, places.len()))
+                })
                 .collect(),
+            order: Some(order),
             late,
-        })
+        }
     }
 }
 

@@ -183,10 +183,16 @@ proptest! {
 
     /// Local and final phases together give the output of the definition, for any batches and watermarks.
     #[test]
-    fn two_phases_agree_with_the_definition(window in any_window(), rows in any_rows(), step in 1usize..9) {
+    fn two_phases_agree_with_the_definition(
+        window in any_window(),
+        rows in any_rows(),
+        step in 1usize..9,
+        scattered_slices_min in 1usize..4,
+    ) {
         let local_node = node(window, Phase::Local);
         let middle = output_schema(&local_node);
         let mut local = LocalAggregate::new(&local_node, &input_schema(), &middle).unwrap();
+        local.scattered_slices_min = scattered_slices_min;
         let final_node = node(window, Phase::Final);
         let mut last = testing_aggregate(&final_node, &middle);
         let mut out = Emitted::default();
@@ -205,6 +211,48 @@ proptest! {
             settle(&mut last, progress, &mut out).unwrap();
         }
         prop_assert_eq!(rows_of(&out.main), expected(&window, &rows));
+    }
+
+    #[test]
+    fn one_table_of_scattered_slices_agrees_with_tables_of_slices(
+        window in any_window(),
+        batches in proptest::collection::vec((any_rows(), 0i64..130), 1..6),
+        scattered_slices_min in 1usize..4,
+    ) {
+        // Watermarks may make rows late, and slices that have been emitted get further rows.
+        let run = |scattered_slices_min: usize| {
+            let local_node = node(window, Phase::Local);
+            let middle = output_schema(&local_node);
+            let mut local = LocalAggregate::new(&local_node, &input_schema(), &middle).unwrap();
+            local.scattered_slices_min = scattered_slices_min;
+            let mut last = testing_aggregate(&node(window, Phase::Final), &middle);
+            let (mut out, mut watermark) = (Emitted::default(), WATERMARK_MIN);
+            for (rows, next) in &batches {
+                watermark = watermark.max(*next);
+                let mut states = Emitted::default();
+                let progress = local.process(0, batch(rows), &mut states).unwrap();
+                settle(&mut local, progress, &mut states).unwrap();
+                let progress = local.on_watermark(watermark, &mut states).unwrap();
+                settle(&mut local, progress, &mut states).unwrap();
+                for states in states.main {
+                    let progress = last.process(0, states, &mut out).unwrap();
+                    settle(&mut last, progress, &mut out).unwrap();
+                }
+                let progress = last.on_watermark(watermark, &mut out).unwrap();
+                settle(&mut last, progress, &mut out).unwrap();
+            }
+            let mut states = Emitted::default();
+            let progress = local.finish(&mut states).unwrap();
+            settle(&mut local, progress, &mut states).unwrap();
+            for states in states.main {
+                let progress = last.process(0, states, &mut out).unwrap();
+                settle(&mut last, progress, &mut out).unwrap();
+            }
+            let progress = last.finish(&mut out).unwrap();
+            settle(&mut last, progress, &mut out).unwrap();
+            rows_of(&out.main)
+        };
+        prop_assert_eq!(run(scattered_slices_min), run(usize::MAX));
     }
 
     #[test]
