@@ -117,8 +117,12 @@ impl Bytes {
 #[derive(Default)]
 pub(super) struct FieldOrder {
     by_name: ahash::AHashMap<Box<[u8]>, usize>,
+    /// Names in quotes, as in the record; [`UNQUOTABLE`] for a name with characters that are escaped there.
     seen: Vec<(Vec<u8>, Option<usize>)>,
 }
+
+/// A byte that no record contains, since records are UTF-8.
+const UNQUOTABLE: u8 = 0xFF;
 
 impl FieldOrder {
     /// Most fields in the cache; later fields are found by name.
@@ -136,23 +140,32 @@ impl FieldOrder {
         }
     }
 
-    /// Returns the column of the field `name`, which is the `nth` field of its object.
+    /// If `record` continues with the quoted name that the `nth` field of the last object had, returns the name without
+    /// its quotes, and its column.
     #[inline]
-    pub(super) fn find(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
-        match self.seen.get(nth) {
-            Some((seen, column)) if seen == name => *column,
-            _ => self.find_by_name(nth, name),
-        }
+    pub(super) fn expected(&self, nth: usize, record: &[u8]) -> Option<(&[u8], Option<usize>)> {
+        let (quoted, column) = self.seen.get(nth)?;
+        let is_same = record.starts_with(quoted);
+        is_same.then(|| (&quoted[1..quoted.len() - 1], *column))
     }
 
-    fn find_by_name(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
+    /// Returns the column of the field `name`, which is the `nth` field of its object.
+    pub(super) fn find(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
         let column = self.by_name.get(name).copied();
-        if let Some((seen, seen_column)) = self.seen.get_mut(nth) {
-            seen.clear();
-            seen.extend_from_slice(name);
+        if nth <= self.seen.len() && nth < Self::SEEN_MAX {
+            if nth == self.seen.len() {
+                self.seen.push((Vec::new(), None));
+            }
+            let (quoted, seen_column) = &mut self.seen[nth];
+            quoted.clear();
+            if name.iter().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+                quoted.push(UNQUOTABLE);
+            } else {
+                quoted.push(b'"');
+                quoted.extend_from_slice(name);
+                quoted.push(b'"');
+            }
             *seen_column = column;
-        } else if self.seen.len() == nth && nth < Self::SEEN_MAX {
-            self.seen.push((name.to_vec(), column));
         }
         column
     }

@@ -234,18 +234,46 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Returns a whole number; the cursor is at its first byte. `expected` says what else is expected in an error.
     #[inline]
     pub(super) fn integer(&mut self, expected: &str) -> Result<i64, ParseError> {
+        if let Some(value) = self.short_integer() {
+            return Ok(value);
+        }
         let text = self.number()?;
         parse_integer(text).ok_or_else(|| ParseError::expected(text, expected))
     }
 
+    /// Like [`Self::integer`], for a smaller type.
     #[inline]
     pub(super) fn narrow<T: TryFrom<i64>>(&mut self, expected: &str) -> Result<T, ParseError> {
-        let text = self.number()?;
-        parse_integer(text)
-            .and_then(|value| T::try_from(value).ok())
-            .ok_or_else(|| ParseError::expected(text, expected))
+        let start = self.at;
+        let value = self.integer(expected)?;
+        T::try_from(value).map_err(|_| ParseError::expected(&self.bytes[start..self.at], expected))
+    }
+
+    /// Moves over a whole number of so few digits that it cannot overflow, without a fraction or an exponent. Otherwise
+    /// returns `None`, and the cursor stays.
+    #[inline]
+    fn short_integer(&mut self) -> Option<i64> {
+        const DIGITS_MAX: usize = 18;
+        let is_negative = self.peek() == Some(b'-');
+        let text = &self.bytes[self.at + usize::from(is_negative)..];
+        let mut value = 0i64;
+        let mut digits = 0;
+        while digits < DIGITS_MAX
+            && let Some(digit @ b'0'..=b'9') = text.get(digits)
+        {
+            value = value * 10 + i64::from(digit - b'0');
+            digits += 1;
+        }
+        let goes_on = matches!(text.get(digits), Some(b'0'..=b'9' | b'.' | b'e' | b'E'));
+        let has_leading_zero = digits > 1 && text[0] == b'0';
+        if digits == 0 || goes_on || has_leading_zero {
+            return None;
+        }
+        self.at += usize::from(is_negative) + digits;
+        Some(if is_negative { -value } else { value })
     }
 
     /// Skips one value of any type, and checks that it is valid JSON.

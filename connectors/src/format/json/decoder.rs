@@ -149,11 +149,27 @@ fn parse_object(
     } else {
         loop {
             cursor.skip_whitespace();
-            let name = cursor.string()?;
+            let column = match order.expected(nth, &cursor.bytes[cursor.at..]) {
+                Some((name, column)) => {
+                    cursor.at += name.len() + 2;
+                    if let (None, Some(tracker)) = (column, &mut tracker) {
+                        tracker.unknown(name);
+                    }
+                    column
+                }
+                None => {
+                    let name = cursor.string()?;
+                    let column = order.find(nth, &name);
+                    if let (None, Some(tracker)) = (column, &mut tracker) {
+                        tracker.unknown(&name);
+                    }
+                    column
+                }
+            };
             cursor.skip_whitespace();
             cursor.expect(b':')?;
             cursor.skip_whitespace();
-            match order.find(nth, &name) {
+            match column {
                 Some(index) => {
                     let column = &mut columns[index];
                     if column.len() > rows {
@@ -163,12 +179,7 @@ fn parse_object(
                     }
                     parse_field(cursor, column, rows, settings, depth)?;
                 }
-                None => {
-                    if let Some(tracker) = &mut tracker {
-                        tracker.unknown(&name);
-                    }
-                    cursor.skip_value(depth)?;
-                }
+                None => cursor.skip_value(depth)?,
             }
             nth += 1;
             cursor.skip_whitespace();

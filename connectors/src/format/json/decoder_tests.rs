@@ -106,6 +106,13 @@ fn whole_numbers_with_a_point_or_an_exponent_keep_every_digit() {
         ("1e400", None, None),
         ("1e99999999999", None, None),
         ("170141183460469231731687303715884105727.5", None, None),
+        ("0", Some("0"), Some("0.00")),
+        ("-0", Some("0"), Some("0.00")),
+        ("-7", Some("-7"), Some("-7.00")),
+        ("123456789012345678", Some("123456789012345678"), None),
+        ("-1234567890123456789", Some("-1234567890123456789"), None),
+        ("9223372036854775807", Some("9223372036854775807"), None),
+        ("9223372036854775808", None, None),
     ] {
         for written in [number.to_string(), format!("\"{number}\"")] {
             for (column, a_type, value) in [("id", "a BIGINT", id), ("price", "a DECIMAL(10, 2)", price)] {
@@ -126,6 +133,46 @@ fn whole_numbers_with_a_point_or_an_exponent_keep_every_digit() {
             &format!("column `id`: `{wrong}` is not a BIGINT"),
         );
     }
+}
+
+#[test]
+fn fields_are_found_whatever_the_fields_of_the_record_before() {
+    let schema = all_types();
+    let spec = spec("json", &[], &schema);
+    let records = [
+        r#"{"id":1,"na\u006de":"a"}"#,
+        r#"{"id":2,"name":"b"}"#,
+        r#"{"name":"c","id":3}"#,
+        r#"{"id\"":0,"id":4,"name":"d"}"#,
+        r#"{"id"":0,"id":5}"#,
+        r#"{"id\"":0,"id":6,"ide":7}"#,
+        r#"{"ids":0,"id":7,"id":8}"#,
+        r#"{"id":9"#,
+        r#"{"id" : 10}"#,
+    ];
+    let records = records.map(str::as_bytes);
+    let (rows, outcomes) = outcomes(&spec, &schema, &records);
+    let written: Vec<String> = (0..rows.num_rows())
+        .map(|row| {
+            let spec = super::tests::spec("json", &[("json.encode.ignore-null-fields", "true")], &schema);
+            encode(&spec, &rows.slice(row, 1)).trim_end().to_string()
+        })
+        .collect();
+    let written: Vec<&str> = written.iter().map(String::as_str).collect();
+    assert_eq!(
+        written,
+        [
+            r#"{"id":1,"name":"a"}"#,
+            r#"{"id":2,"name":"b"}"#,
+            r#"{"id":3,"name":"c"}"#,
+            r#"{"id":4,"name":"d"}"#,
+            r#"{"id":6}"#,
+            r#"{"id":8}"#,
+            r#"{"id":10}"#,
+        ]
+    );
+    assert_eq!(outcomes[4], r#"not JSON: expected `:` at byte 5, found `\"`"#);
+    assert_eq!(outcomes[7], "not JSON: expected `,` or `}` at byte 7, found the end");
 }
 
 #[test]
