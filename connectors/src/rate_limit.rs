@@ -1,7 +1,8 @@
 //! A rate-limited source: option `scan.rate-limit`, in rows per second over all subtasks.
 //!
 //! It wraps the source of any connector, for replays that must not overload downstream systems. After a batch of `n`
-//! rows the next batch is due `n / rate` seconds later, so a slow consumer never causes a burst of more than one batch.
+//! rows the next batch is due `n / rate` seconds later. The small batches that are due within one round are delivered
+//! together, so that the slot is not woken for each of them; a slow consumer never causes a burst of more than one round.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ pub const OPTION: &str = "scan.rate-limit";
 
 /// Target number of batches per second and subtask: enough for an even flow, few enough for a small overhead.
 const BATCHES_PER_SECOND: f64 = 20.0;
+/// Duration of a round.
+const ROUND: Duration = Duration::from_millis(50);
 
 /// A source whose readers deliver no more than a number of rows per second.
 pub struct RateLimited {
@@ -67,6 +70,7 @@ impl Source for RateLimited {
         let reader = RateLimitedReader {
             seconds_per_row: rate.recip(),
             due: Instant::now(),
+            round_end: Instant::now(),
             wait: None,
             inner: self.inner.reader(ReaderContext {
                 batch_rows_max: batch_rows,
@@ -94,6 +98,8 @@ struct RateLimitedReader {
     seconds_per_row: f64,
     /// Time at which the next batch may be delivered.
     due: Instant,
+    /// Time until which batches may be delivered early.
+    round_end: Instant,
     /// Time until then as of the last poll.
     wait: Option<Duration>,
 }
@@ -109,8 +115,11 @@ impl SourceReader for RateLimitedReader {
 
     fn poll(&mut self) -> Result<SourceEvent, Error> {
         let now = Instant::now();
-        self.wait = self.due.checked_duration_since(now).filter(|wait| !wait.is_zero());
-        if self.wait.is_some() {
+        self.wait = None;
+        if self.due <= now {
+            self.round_end = now + ROUND;
+        } else if self.due >= self.round_end {
+            self.wait = Some(self.due - now);
             return Ok(SourceEvent::Pending);
         }
         let event = self.inner.poll()?;
