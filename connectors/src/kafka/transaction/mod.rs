@@ -24,6 +24,7 @@ pub mod admin;
 pub mod epoch;
 pub mod marker_topic;
 pub mod markers;
+mod part_reads;
 pub mod publisher;
 pub mod writer;
 

@@ -20,6 +20,7 @@ use rdkafka::producer::{Producer, ThreadedProducer};
 use super::epoch::{MarkerPartition, Part, PendingEpoch, RecordReader};
 use super::marker_topic;
 use super::markers::{self, Published, ReadUntil};
+use super::part_reads::{PartReads, PartSources};
 use crate::clock::now_us;
 use crate::kafka::broker_health::BrokerHealth;
 use crate::kafka::client::run_blocking;
@@ -300,6 +301,7 @@ impl Session {
         for pending in pending {
             let all = pending.parts();
             let mut done = self.published.parts(pending);
+            let mut reads = PartReads::new(all.get(done..).unwrap_or_default(), parts);
             while done < all.len() {
                 let mut bytes = 0;
                 let fits = |part: &&Part<'_>| {
@@ -307,7 +309,7 @@ impl Session {
                     bytes <= TRANSACTION_BYTES_MAX
                 };
                 let count = all[done..].iter().take_while(fits).count().max(1);
-                self.publish(pending, &all[done..done + count], done + count, parts)?;
+                self.publish(pending, count, done + count, &mut reads)?;
                 done += count;
             }
             parts.recent.remove(&pending.files);
@@ -315,16 +317,16 @@ impl Session {
         Ok(())
     }
 
-    /// Publishes parts in one transaction, after which `done` parts of the epoch are published.
+    /// Publishes the next `count` parts in one transaction, after which `done` parts of the epoch are published.
     fn publish(
         &mut self,
         pending: &PendingEpoch,
-        now: &[Part<'_>],
+        count: usize,
         done: usize,
-        parts: &PartSources,
+        reads: &mut PartReads<'_>,
     ) -> Result<(), Error> {
         let mut after = self.published.clone();
-        let produced = self.produce(pending, now, done, parts, &mut after);
+        let produced = self.produce(pending, count, done, reads, &mut after);
         if let Err(error) = produced {
             // Ends the transaction for consumers before its timeout. If this fails, the next session aborts it.
             if let Err(error) = self.producer.abort_transaction(ABORT_TIMEOUT) {
@@ -339,9 +341,9 @@ impl Session {
     fn produce(
         &mut self,
         pending: &PendingEpoch,
-        now: &[Part<'_>],
+        count: usize,
         done: usize,
-        parts: &PartSources,
+        reads: &mut PartReads<'_>,
         after: &mut Published,
     ) -> Result<(), Error> {
         let id = self.transactional_id.clone();
@@ -349,8 +351,8 @@ impl Session {
         self.producer
             .begin_transaction()
             .map_err(|error| failed("begin", self, &error))?;
-        for part in now {
-            let bytes = parts.read(part)?;
+        for bytes in reads.take(count) {
+            let bytes = bytes?;
             self.produce_records(&pending.epoch.topic, &bytes)?;
         }
         fail_point::reach("in-transaction");
@@ -450,29 +452,6 @@ fn failed(action: &str, id: &str, producer: &ThreadedProducer<Context>, error: &
     }
 }
 
-/// The sources of the bytes of parts.
-struct PartSources {
-    storage: Option<Arc<dyn OutputStorage>>,
-    recent: Arc<RecentParts>,
-    runtime: tokio::runtime::Handle,
-}
-
-impl PartSources {
-    fn read(&self, part: &Part<'_>) -> Result<Bytes, Error> {
-        match part {
-            Part::Inline(bytes) => Ok(Bytes::copy_from_slice(bytes)),
-            Part::File(file) => match (self.recent.get(file), &self.storage) {
-                (Some(bytes), _) => Ok(bytes),
-                (None, Some(storage)) => self.runtime.block_on(storage.read(file)),
-                (None, None) => Err(Error::Invalid(format!(
-                    "there is no checkpoint storage here to read {} from",
-                    file.path
-                ))),
-            },
-        }
-    }
-}
-
 /// A cache of parts written by this process, which need not be read to publish them.
 #[derive(Default)]
 pub struct RecentParts {
@@ -501,7 +480,8 @@ impl RecentParts {
         }
     }
 
-    fn get(&self, file: &OutputFile) -> Option<Bytes> {
+    /// Returns a part, if it has not been evicted.
+    pub(super) fn get(&self, file: &OutputFile) -> Option<Bytes> {
         let cache = self.cache.lock();
         let (_, part) = cache.parts.iter().find(|(path, _)| *path == file.path)?;
         Some(part.clone())
