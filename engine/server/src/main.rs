@@ -16,6 +16,7 @@ mod pipeline;
 mod process;
 mod recorder;
 mod run;
+mod scheduling;
 mod standalone;
 mod status_line;
 mod summary;
@@ -40,6 +41,7 @@ pub enum Failure {
 
 fn main() -> ExitCode {
     allocator::configure();
+    scheduling::request_short_slices();
     millstream_state::memory::set_reclaimer(allocator::release_memory);
     let arguments = Arguments::parse();
     let result = match arguments.command {
