@@ -2,7 +2,8 @@
 //!
 //! It wraps the source of any connector, for replays that must not overload downstream systems. After a batch of `n`
 //! rows the next batch is due `n / rate` seconds later. The small batches that are due within one round are delivered
-//! together, so that the slot is not woken for each of them; a slow consumer never causes a burst of more than one round.
+//! together, so that the slot is not woken for each of them. A slow consumer never causes a burst of more than one
+//! round.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

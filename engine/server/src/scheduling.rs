@@ -1,8 +1,8 @@
 //! The time slice that the process asks of the operating system's scheduler.
 //!
-//! A row is handed over between several threads: of the Kafka client, of slots and of sinks. Beside busy processes each of
-//! them waits for a processor after it is woken. Linux (from 6.12 on) runs a woken thread the sooner the shorter its time
-//! slice is; its share of the processor remains the same. The default is a few milliseconds.
+//! A row is handed over between several threads: of the Kafka client, of slots and of sinks. Beside busy processes each
+//! of them waits for a processor after it is woken. Linux (from 6.12 on) runs a woken thread the sooner the shorter its
+//! time slice is; its share of the processor remains the same. The default is a few milliseconds.
 
 /// The shortest time slice that Linux accepts, in nanoseconds.
 #[cfg(target_os = "linux")]

@@ -26,6 +26,7 @@ pub mod marker_topic;
 pub mod markers;
 mod part_reads;
 pub mod publisher;
+pub mod recent_parts;
 pub mod writer;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::epoch::Part;
-use super::publisher::RecentParts;
+use super::recent_parts::RecentParts;
 use crate::{Error, OutputStorage};
 
 /// The sources of the bytes of parts.

@@ -5,11 +5,10 @@
 //! used the id, so the known epochs are complete. After any failure the session is dropped and the next call opens
 //! another, which reads from the markers if the failed transaction was committed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use millstream_fail_point as fail_point;
 use parking_lot::Mutex;
@@ -21,13 +20,14 @@ use super::epoch::{MarkerPartition, Part, PendingEpoch, RecordReader};
 use super::marker_topic;
 use super::markers::{self, Published, ReadUntil};
 use super::part_reads::{PartReads, PartSources};
+use super::recent_parts::RecentParts;
 use crate::clock::now_us;
 use crate::kafka::broker_health::BrokerHealth;
 use crate::kafka::client::run_blocking;
 use crate::kafka::client_config::{connection_config, creation_error};
 use crate::kafka::client_context::Context;
 use crate::kafka::topic_producer::{Batch, QueueFullPolicy, Record, TopicProducer, flush};
-use crate::{Committable, Error, OutputFile, OutputStorage};
+use crate::{Committable, Error, OutputStorage};
 
 /// Most bytes of parts in one transaction, which has to end well within its timeout.
 const TRANSACTION_BYTES_MAX: u64 = 32 << 20;
@@ -449,49 +449,5 @@ fn failed(action: &str, id: &str, producer: &ThreadedProducer<Context>, error: &
             let reason = problem.map_or(String::new(), |problem| format!("; {problem}"));
             Error::Unavailable(format!("Kafka: the transaction of `{id}` cannot {action}: {error}{reason}"))
         }
-    }
-}
-
-/// A cache of parts written by this process, which need not be read to publish them.
-#[derive(Default)]
-pub struct RecentParts {
-    cache: Mutex<PartCache>,
-}
-
-/// Size of the cache at which the oldest parts are evicted.
-const RECENT_BYTES_MAX: usize = 64 << 20;
-
-#[derive(Default)]
-struct PartCache {
-    parts: VecDeque<(String, Bytes)>,
-    bytes: usize,
-}
-
-impl RecentParts {
-    /// Adds a part.
-    pub fn insert(&self, file: &OutputFile, part: Bytes) {
-        let mut cache = self.cache.lock();
-        cache.bytes += part.len();
-        cache.parts.push_back((file.path.clone(), part));
-        while cache.bytes > RECENT_BYTES_MAX
-            && let Some((_, oldest)) = cache.parts.pop_front()
-        {
-            cache.bytes -= oldest.len();
-        }
-    }
-
-    /// Returns a part, if it has not been evicted.
-    pub(super) fn get(&self, file: &OutputFile) -> Option<Bytes> {
-        let cache = self.cache.lock();
-        let (_, part) = cache.parts.iter().find(|(path, _)| *path == file.path)?;
-        Some(part.clone())
-    }
-
-    fn remove(&self, files: &[OutputFile]) {
-        let mut cache = self.cache.lock();
-        cache
-            .parts
-            .retain(|(path, _)| !files.iter().any(|file| file.path == *path));
-        cache.bytes = cache.parts.iter().map(|(_, part)| part.len()).sum();
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::epoch::{
     EPOCH_FILES_MAX, Epoch, INLINE_BYTES_MAX, MarkerPartition, PART_BYTES_MAX, PendingEpoch, push_record,
 };
-use super::publisher::RecentParts;
+use super::recent_parts::RecentParts;
 use crate::clock::now_us;
 use crate::kafka::record_encoder::RecordEncoder;
 use crate::kafka::upsert_buffer::{BufferOptions, UpsertBuffer};
