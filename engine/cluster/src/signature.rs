@@ -26,7 +26,8 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
     };
     match &graph.nodes[node].operator {
         Operator::WindowAggregate(aggregate) => format!(
-            "aggregate {} {} keys [{}] calls [{}]",
+            "aggregate {}{} {} keys [{}] calls [{}]",
+            if reads_changes(graph, node) { "changes " } else { "" },
             window_form(&aggregate.window),
             phase_form(aggregate.phase),
             input_types(0, &aggregate.keys).join(", "),
@@ -35,7 +36,11 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
         // State over changes has weights, so that rows can be retracted.
         Operator::GroupAggregate(aggregate) => format!(
             "group {} keys [{}] calls [{}]",
-            if reads_changes(graph, node) { "changes" } else { "rows" },
+            if aggregate.retracts || reads_changes(graph, node) {
+                "changes"
+            } else {
+                "rows"
+            },
             input_types(0, &aggregate.keys).join(", "),
             call_forms(&aggregate.aggregates)
         ),
@@ -120,7 +125,25 @@ fn call_forms(calls: &[Aggregate]) -> String {
             Err(error) => vec![error.to_string()],
         };
         let distinct = if function.is_distinct() { "distinct " } else { "" };
-        format!("{distinct}{}: {}", function.fun().name(), state.join(" "))
+        let ordered = if function.order_bys().is_empty() {
+            ""
+        } else {
+            "ordered "
+        };
+        // Distinct values have a weight per filter.
+        let filter = match &call.filter {
+            Some(filter) if function.is_distinct() => {
+                let filters = calls.iter().filter_map(|other| other.filter.as_ref());
+                let number = filters.take_while(|other| *other != filter).count();
+                format!("filter {number} ")
+            }
+            _ => String::new(),
+        };
+        format!(
+            "{distinct}{ordered}{filter}{}: {}",
+            function.fun().name(),
+            state.join(" ")
+        )
     });
     calls.collect::<Vec<_>>().join(", ")
 }

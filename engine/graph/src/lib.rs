@@ -22,6 +22,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 pub mod clock;
 pub mod float_equality;
 mod operator;
+mod partial_state;
 
 pub use millstream_connectors::sql_type;
 pub use operator::{
@@ -29,6 +30,7 @@ pub use operator::{
     Phase, RankFunction, Sink, Source, TimeAttribute, TopN, Watermark, Window, WindowAggregate, WindowAssign,
     WindowJoin, WindowTopN,
 };
+pub use partial_state::partial_state;
 
 /// A planned job.
 #[derive(Debug, Clone)]

@@ -207,6 +207,11 @@ pub struct GroupAggregate {
     pub emission: Emission,
     /// Time after which the state of a group that does not change is deleted; `None`: never.
     pub state_ttl: Option<Duration>,
+    /// Phase. `Local` emits the key columns, the partial states of the calls
+    /// ([`partial_state`](crate::partial_state)), and the number of rows; it has no state.
+    pub phase: Phase,
+    /// True if the aggregated rows are a changelog; of the phase `Final`, those of the matching `Local`.
+    pub retracts: bool,
 }
 
 /// Makes a consistent changelog of one that was read from an external system, where changes may be repeated or lack the

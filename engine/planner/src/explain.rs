@@ -200,12 +200,19 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             words
         }
         Operator::GroupAggregate(aggregate) => {
-            let mut words = "aggregate".to_owned();
+            let mut words = match aggregate.phase {
+                Phase::Single => "aggregate",
+                Phase::Local => "pre-aggregate",
+                Phase::Final => "merge",
+            }
+            .to_owned();
             if !aggregate.keys.is_empty() {
                 push(&mut words, &format!(" by {}", names(input, &aggregate.keys)));
             }
             push(&mut words, &format!(" [{}]", describe_calls(&aggregate.aggregates)));
-            push(&mut words, &format!(" ({})", describe_group_state(aggregate)));
+            if aggregate.phase != Phase::Local {
+                push(&mut words, &format!(" ({})", describe_group_state(aggregate)));
+            }
             words
         }
         Operator::ChangelogNormalize(normalize) => format!(

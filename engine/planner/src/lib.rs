@@ -86,6 +86,8 @@ pub struct Settings {
     pub is_mini_batch: bool,
     /// `table.exec.mini-batch.allow-latency`.
     pub mini_batch_latency: Option<Duration>,
+    /// Phases of aggregates.
+    pub agg_phases: logical::AggregatePhases,
     /// Handling of rows that queries fail on.
     pub on_error: millstream_graph::ErrorPolicy,
     /// True if the script consists of `EXPLAIN`: its plan is shown and nothing runs.

@@ -28,6 +28,20 @@ pub struct Pipeline {
     pub state_ttl: Option<Duration>,
     /// Interval of consistency points; `None`: operators emit changes at once.
     pub consistency_interval: Option<Duration>,
+    /// Phases of aggregates.
+    pub agg_phases: AggregatePhases,
+}
+
+/// `table.optimizer.agg-phase-strategy`: the phases of aggregates. A local one runs before the exchange by key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AggregatePhases {
+    /// Two for windows, one without.
+    #[default]
+    Auto,
+    /// One.
+    One,
+    /// Two, where the functions have partial states of constant size.
+    Two,
 }
 
 /// A declared table.

@@ -3,7 +3,7 @@
 use arrow_schema::Schema;
 use millstream_connectors::changelog::is_changelog;
 use millstream_connectors::registry;
-use millstream_graph::{Emission, GroupAggregate, JobGraph, NodeIndex, Operator, TopN};
+use millstream_graph::{Emission, GroupAggregate, JobGraph, NodeIndex, Operator, Phase, TopN};
 
 /// Returns a note for each operator of a graph whose state has no bound: it grows with each new key for as long as its
 /// input lasts.
@@ -15,6 +15,7 @@ pub fn state_notes(graph: &JobGraph) -> Vec<String> {
 fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
     let input = graph.input_schema(node, 0)?;
     let (emission, state_ttl, kept, remedy) = match &graph.nodes[node].operator {
+        Operator::GroupAggregate(aggregate) if aggregate.phase == Phase::Local => return None,
         Operator::GroupAggregate(aggregate) => (
             aggregate.emission,
             aggregate.state_ttl,

@@ -45,6 +45,9 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
                     aggregate.keys, aggregate.emission, aggregate.state_ttl
                 ),
             );
+            if aggregate.phase != millstream_graph::Phase::Single {
+                put(&mut text, &format!("{:?} {}", aggregate.phase, aggregate.retracts));
+            }
             canonical_calls(&aggregate.aggregates, &mut text);
         }
         Operator::ChangelogNormalize(normalize) => put(&mut text, &format!("{normalize:?}")),

@@ -295,18 +295,44 @@ impl SymbolicEvaluation<'_> {
             emission,
             // The TTL determines how long state is kept, not its content.
             state_ttl: _,
+            phase,
+            // A property of the input.
+            retracts: _,
         } = aggregate;
         let schema = self.input_schema(node, 0);
         let input = self.input(node, 0);
+        if *phase == Phase::Local {
+            let output = &self.graph.nodes[node].output.schema;
+            let partial = |branch: Branch| {
+                let calls = aggregates.iter().map(|call| call_item(call, &branch.columns, &schema));
+                let calls = calls.collect();
+                let mut columns = picked(&branch.columns, keys);
+                let states = output.fields().iter().skip(keys.len());
+                columns.extend(states.map(|field| named(field.name(), field.data_type())));
+                Branch {
+                    partial: Some(Partial {
+                        keys: keys.len(),
+                        window: Item::default(),
+                        time: Item::default(),
+                        calls,
+                    }),
+                    columns,
+                    ..branch
+                }
+            };
+            return input.into_iter().map(partial).collect();
+        }
         let mut meaning = Meaning::default();
         reads(&mut meaning, Side::Only, &input);
         let keys = keys
             .iter()
             .map(|&key| of_all(&input, |branch| column_item(&branch.columns, key)));
         let keys: Vec<Item> = keys.collect();
-        let calls = aggregates
-            .iter()
-            .map(|call| of_all(&input, |branch| call_item(call, &branch.columns, &schema)));
+        let call_of = |branch: &Branch, index: usize| match &branch.partial {
+            Some(partial) => partial.calls.get(index).cloned().unwrap_or_default(),
+            None => call_item(&aggregates[index], &branch.columns, &schema),
+        };
+        let calls = (0..aggregates.len()).map(|index| of_all(&input, |branch| call_of(branch, index)));
         let calls: Vec<Item> = calls.collect();
         meaning.add(Aspect::Keys, keys.iter().cloned());
         meaning.add(Aspect::Aggregates, calls.iter().cloned());

@@ -21,7 +21,7 @@ use crate::catalog::{
 };
 use crate::error::{Error, Errors, Location};
 use crate::logical::{
-    Insert, InsertInput, JoinSide, LateRows, Pipeline, Step, StepReference, Table, WindowTableFunction,
+    AggregatePhases, Insert, InsertInput, JoinSide, LateRows, Pipeline, Step, StepReference, Table, WindowTableFunction,
 };
 use crate::sql::{self, columns_of, resolve, type_planner};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions};
@@ -80,6 +80,7 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
         inserts: planner.inserts,
         state_ttl: spec.state_ttl_ms.map(Duration::from_millis),
         consistency_interval: consistency.map(Duration::from_millis),
+        agg_phases: AggregatePhases::default(),
     })
 }
 

@@ -73,6 +73,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
         steps: planner.catalog.steps,
         inserts: planner.inserts,
         state_ttl: planner.settings.state_ttl,
+        agg_phases: planner.settings.agg_phases,
         consistency_interval,
     };
     Ok((pipeline, planner.settings))

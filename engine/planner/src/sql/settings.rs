@@ -11,6 +11,7 @@ use super::statement::StatementKind;
 use crate::catalog::{self, TableDeclaration};
 use crate::error::{Error, Errors};
 use crate::functions::Zone;
+use crate::logical::AggregatePhases;
 use crate::{Mode, Settings};
 
 /// Keys of `SET` that have an effect, in the planner or in the engine.
@@ -38,7 +39,11 @@ pub const SETTING_KEYS: &[&str] = &[
     MINI_BATCH_LATENCY,
     LOCAL_TIME_ZONE,
     ON_ERROR,
+    AGGREGATE_PHASES,
 ];
+
+/// Key of the phases of aggregates.
+const AGGREGATE_PHASES: &str = "table.optimizer.agg-phase-strategy";
 
 /// Key of the handling of rows that the queries after it fail on.
 pub(super) const ON_ERROR: &str = "table.exec.on-error";
@@ -185,6 +190,14 @@ pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(),
             };
         }
         MINI_BATCH_LATENCY => settings.mini_batch_latency = Some(positive(key, value)?),
+        AGGREGATE_PHASES => {
+            settings.agg_phases = match value.trim().to_ascii_uppercase().as_str() {
+                "AUTO" => AggregatePhases::Auto,
+                "ONE_PHASE" => AggregatePhases::One,
+                "TWO_PHASE" => AggregatePhases::Two,
+                _ => return Err(wrong("'AUTO', 'ONE_PHASE' or 'TWO_PHASE'")),
+            };
+        }
         ON_ERROR => settings.on_error = error_policy(value).ok_or_else(|| wrong(ERROR_POLICIES))?,
         LOCAL_TIME_ZONE => {
             // The clock of the machine has no influence on results.
@@ -261,6 +274,7 @@ pub(super) fn reset(settings: &mut Settings, key: Option<&str>) {
         Some(CONSISTENCY_INTERVAL) => settings.consistency_interval = None,
         Some(MINI_BATCH) => settings.is_mini_batch = false,
         Some(MINI_BATCH_LATENCY) => settings.mini_batch_latency = None,
+        Some(AGGREGATE_PHASES) => settings.agg_phases = AggregatePhases::default(),
         Some(ON_ERROR) => settings.on_error = ErrorPolicy::default(),
         Some("execution.runtime-mode") => settings.mode = None,
         Some("execution.checkpointing.interval") => settings.checkpoint_interval = None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use millstream_connectors::{ChangelogSupport, Role};
 use millstream_graph::{
     ChangelogNormalize, Edge, Emission, ErrorPolicy, Exchange, GroupAggregate, JobGraph, Node, NodeIndex, Operator,
-    OperatorId, Parallelism, Port, Stream,
+    OperatorId, Parallelism, Phase, Port, Stream,
 };
 
 use super::changelog;
@@ -63,6 +63,9 @@ impl GraphBuilder {
     pub(super) fn has_updates(&self, node: NodeIndex) -> bool {
         match &self.nodes[node].operator {
             Operator::Source(source) => changelog::support(&source.table, Role::Source) != ChangelogSupport::Append,
+            Operator::GroupAggregate(GroupAggregate {
+                phase: Phase::Local, ..
+            }) => false,
             Operator::GroupAggregate(GroupAggregate { emission, .. })
             | Operator::ChangelogNormalize(ChangelogNormalize { emission, .. }) => *emission == Emission::Changes,
             Operator::TopN(top) => {

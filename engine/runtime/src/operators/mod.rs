@@ -113,6 +113,9 @@ fn make(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<B
                 Ok(Box::new(WindowAggregate::new(name, aggregate, input, output, context)?))
             }
         },
+        graph::Operator::GroupAggregate(aggregate) if aggregate.phase == Phase::Local => Ok(Box::new(
+            group_aggregate::LocalGroupAggregate::new(aggregate, input, output)?,
+        )),
         graph::Operator::GroupAggregate(aggregate) => {
             let mode = &node.output.changelog;
             let operator = group_aggregate::group_aggregate(name, aggregate, input, output, mode, context)?;

@@ -94,6 +94,8 @@ fn total(id: &str, keys: Vec<usize>, input: &SchemaRef) -> Node {
             aggregates: vec![aggregate],
             emission: Emission::Changes,
             state_ttl: None,
+            phase: millstream_graph::Phase::Single,
+            retracts: false,
             keys: keys.clone(),
         }),
     );

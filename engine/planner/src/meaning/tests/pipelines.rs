@@ -41,8 +41,8 @@ fn a_pipeline_means_the_same_as_itself() {
                         | Operator::WindowJoin(_)
                         | Operator::WindowTopN(_)
                         | Operator::TopN(_)
-                        | Operator::GroupAggregate(_)
                         | Operator::ChangelogNormalize(_) => true,
+                        Operator::GroupAggregate(aggregate) => aggregate.phase != Phase::Local,
                         Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,
                         Operator::Calc(_)
                         | Operator::WindowAssign(_)

@@ -25,6 +25,7 @@ use super::relation::{
 };
 use super::window::in_zone;
 use crate::functions::{Functions, PartialState};
+use crate::logical::AggregatePhases;
 
 use grouping_sets::grouping_sets;
 use input::aggregate_inputs;
@@ -333,7 +334,8 @@ fn check_session(cx: &Context<'_>, input: &Relation, keys: &[&Key]) -> Result<()
 /// Returns true if a local aggregate can run before the exchange and its results are small.
 fn two_phase(cx: &Context<'_>, id: WindowId, calls: &[Call], is_fused: bool) -> bool {
     let window = &cx.windows[id];
-    if window.processing_time || cx.is_late_output_used() {
+    let is_one = cx.pipeline.agg_phases == AggregatePhases::One;
+    if is_one || window.processing_time || cx.is_late_output_used() {
         return false;
     }
     if is_fused && matches!(window.window, Window::Session { .. }) {

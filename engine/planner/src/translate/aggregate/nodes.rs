@@ -116,7 +116,7 @@ pub(super) fn main_edge(from: NodeIndex, exchange: &Exchange) -> InputEdge {
     }
 }
 
-fn key_fields(schema: &Schema, keys: &[usize]) -> Vec<Field> {
+pub(super) fn key_fields(schema: &Schema, keys: &[usize]) -> Vec<Field> {
     keys.iter()
         .map(|&key| schema.field(key).clone().with_nullable(true))
         .collect()

@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
-use arrow_schema::Schema;
+use arrow_schema::{DataType, Field, Schema};
 use datafusion::physical_expr::PhysicalExprRef;
-use millstream_graph::{GroupAggregate, Operator};
+use millstream_graph::{Aggregate, GroupAggregate, NodeIndex, Operator, Phase, partial_state};
 
-use super::input::aggregate_inputs;
-use super::nodes::{main_edge, output_fields};
+use super::input::{AggregateInput, aggregate_inputs};
+use super::nodes::{key_fields, main_edge, output_fields};
 use super::{Call, Grouping, Key};
+use crate::logical::AggregatePhases;
 use crate::translate::builder::keyed_exchange;
 use crate::translate::context::{Context, Result};
 use crate::translate::pending::{materialize, resolve};
@@ -41,15 +42,15 @@ pub(super) fn grouped(
     let sides = aggregate_inputs(cx, &input, &keys, calls, Grouping::All)?;
     let first = sides.first().ok_or_else(|| cx.error("an aggregate over nothing"))?;
     let schema = Arc::new(Schema::new(output_fields(cx, first)));
-    let (exchange, parallelism) = keyed_exchange(first.keys.clone());
-    let operator = Operator::GroupAggregate(GroupAggregate {
-        keys: first.keys.clone(),
-        aggregates: first.aggregates.clone(),
-        emission: cx.emission(),
-        state_ttl: cx.pipeline.state_ttl,
-    });
-    let edges = sides.iter().map(|side| main_edge(side.node, &exchange)).collect();
-    let node = cx.add("aggregate", operator, edges, plain_stream(schema.clone()), parallelism);
+    let node = match partial_states(cx, &sides) {
+        Some(partial) => local_and_final(cx, &sides, &partial, schema.clone()),
+        None => {
+            let (exchange, parallelism) = keyed_exchange(first.keys.clone());
+            let operator = Operator::GroupAggregate(group_aggregate(cx, &sides, Phase::Single, first));
+            let edges = sides.iter().map(|side| main_edge(side.node, &exchange)).collect();
+            cx.add("aggregate", operator, edges, plain_stream(schema.clone()), parallelism)
+        }
+    };
 
     let key_infos = keys.iter().map(|key| key.info.clone());
     let call_infos = schema.fields().iter().skip(keys.len()).map(|field| ColumnInfo {
@@ -73,4 +74,75 @@ pub(super) fn grouped(
         columns: columns.collect(),
         pending: Pending::Nothing,
     })
+}
+
+/// Returns true if rows of a side are updated or deleted.
+fn retracts(cx: &Context<'_>, sides: &[AggregateInput]) -> bool {
+    sides.iter().any(|side| cx.builder.has_updates(side.node))
+}
+
+/// Returns the operator of a side, or of all.
+fn group_aggregate(cx: &Context<'_>, sides: &[AggregateInput], phase: Phase, side: &AggregateInput) -> GroupAggregate {
+    GroupAggregate {
+        keys: side.keys.clone(),
+        aggregates: side.aggregates.clone(),
+        emission: cx.emission(),
+        state_ttl: cx.pipeline.state_ttl,
+        phase,
+        retracts: retracts(cx, sides),
+    }
+}
+
+/// Returns the partial state columns of all calls, if the aggregate is to have two phases.
+fn partial_states(cx: &Context<'_>, sides: &[AggregateInput]) -> Option<Vec<DataType>> {
+    if cx.pipeline.agg_phases != AggregatePhases::Two {
+        return None;
+    }
+    let retracts = retracts(cx, sides);
+    // Rows whose group has expired are not taken back; a partial state does not tell them from others.
+    if retracts && cx.pipeline.state_ttl.is_some() {
+        return None;
+    }
+    let calls = &sides.first()?.aggregates;
+    let states = calls.iter().map(|call| partial_state(call, retracts));
+    let mut columns: Vec<DataType> = states.collect::<Option<Vec<_>>>()?.concat();
+    // The number of rows.
+    columns.push(DataType::Int64);
+    (!calls.is_empty()).then_some(columns)
+}
+
+/// Adds a local aggregate per side and the final one, and returns that.
+fn local_and_final(
+    cx: &mut Context<'_>,
+    sides: &[AggregateInput],
+    partial: &[DataType],
+    output: Arc<Schema>,
+) -> NodeIndex {
+    let first = &sides[0];
+    let key_count = first.keys.len();
+    let (exchange, parallelism) = keyed_exchange((0..key_count).collect());
+    let mut edges = Vec::with_capacity(sides.len());
+    for side in sides {
+        let mut fields = key_fields(&cx.schema(side.node), &side.keys);
+        let states = partial.iter().enumerate();
+        fields.extend(states.map(|(at, of)| Field::new(format!("state_{at}"), of.clone(), true)));
+        let operator = Operator::GroupAggregate(GroupAggregate {
+            retracts: cx.builder.has_updates(side.node),
+            ..group_aggregate(cx, sides, Phase::Local, side)
+        });
+        let stream = plain_stream(Arc::new(Schema::new(fields)));
+        let local = cx.add_after(side.node, "local-aggregate", operator, stream);
+        edges.push(main_edge(local, &exchange));
+    }
+    // Conditions were evaluated by the local aggregate; all partial states count.
+    let aggregates = first.aggregates.iter().map(|aggregate| Aggregate {
+        function: aggregate.function.clone(),
+        filter: None,
+    });
+    let operator = Operator::GroupAggregate(GroupAggregate {
+        keys: (0..key_count).collect(),
+        aggregates: aggregates.collect(),
+        ..group_aggregate(cx, sides, Phase::Final, first)
+    });
+    cx.add("aggregate", operator, edges, plain_stream(output), parallelism)
 }

@@ -88,6 +88,8 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
             changes: None,
             distribution: (aggregate.phase != Phase::Local).then(|| (0..aggregate.keys.len()).collect()),
         },
+        // Partial states are no changes.
+        Operator::GroupAggregate(aggregate) if aggregate.phase == Phase::Local => Provided::default(),
         Operator::GroupAggregate(aggregate) => {
             let key: Key = (0..aggregate.keys.len()).collect();
             Provided {

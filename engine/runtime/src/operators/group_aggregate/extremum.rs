@@ -76,6 +76,10 @@ where
         Ok(())
     }
 
+    fn merge(&mut self, states: &[ArrayRef], rows: &Rows<'_>, table: &mut Table, first: usize) -> Result<(), Error> {
+        self.update(states, rows, &[], table, first)
+    }
+
     fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
         let values = slots
             .iter()

@@ -76,6 +76,21 @@ pub(super) trait Function: Send {
         first: usize,
     ) -> Result<(), Error>;
 
+    /// Merges partial states ([`partial_state`](millstream_graph::partial_state)); `states` are their columns, and each
+    /// row counts once.
+    fn merge(
+        &mut self,
+        _states: &[ArrayRef],
+        _rows: &Rows<'_>,
+        _table: &mut Table,
+        _first: usize,
+    ) -> Result<(), Error> {
+        Err(Error::Operator {
+            operator: "aggregate".to_owned(),
+            message: "a function without partial states was planned in two phases".to_owned(),
+        })
+    }
+
     /// Returns the results of some groups.
     fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error>;
 

@@ -11,6 +11,7 @@ mod distinct;
 mod extremum;
 mod function;
 mod function_factory;
+mod local;
 mod number;
 mod partial_state;
 mod sum;
@@ -19,11 +20,11 @@ mod variance;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef};
 use arrow_array::RecordBatch;
 use millstream_connectors::changelog;
-use millstream_graph::{self as graph, ChangelogMode};
+use millstream_graph::{self as graph, ChangelogMode, Phase};
 use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
 use millstream_state::store::{RowFilter, StoredValues};
 
@@ -35,6 +36,8 @@ use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill, expires};
 use super::sort_key::SortKey;
 use super::table::{Argument, TableSpec};
 use crate::Error;
+
+pub(super) use self::local::LocalGroupAggregate;
 
 /// The operator.
 pub(super) type GroupAggregate = Keyed<GroupLogic>;
@@ -68,8 +71,10 @@ pub(super) struct GroupLogic {
     sets: Vec<DistinctSet>,
     /// Layouts of the collections.
     collections: Vec<TableOptions>,
-    /// True if the input is a changelog.
+    /// True if the aggregated rows are a changelog.
     retracts: bool,
+    /// True if the input consists of partial states.
+    is_partial: bool,
     /// The evaluated arguments of the batch whose keys were asked for last.
     arguments: Vec<Argument>,
     /// By slot of the first collection: its index among the distinct slots of the present call.
@@ -91,7 +96,11 @@ const ROWS: usize = 0;
 
 impl GroupLogic {
     fn new(name: &str, node: &graph::GroupAggregate, input: &SchemaRef, max_parallelism: u16) -> Result<Self, Error> {
-        let retracts = changelog::is_changelog(input);
+        let is_partial = node.phase == Phase::Final;
+        let retracts = match is_partial {
+            true => node.retracts,
+            false => changelog::is_changelog(input),
+        };
         let key_fields: Vec<_> = node
             .keys
             .iter()
@@ -153,6 +162,7 @@ impl GroupLogic {
             collections: collections.collect(),
             spec,
             retracts,
+            is_partial,
             arguments: Vec::new(),
             ordinals: Vec::new(),
         })
@@ -198,16 +208,44 @@ impl GroupLogic {
         requests
     }
 
+    /// Merges partial states.
+    fn merge(&mut self, batch: &RecordBatch, groups: &Resolved, table: &mut Table) -> Result<(), Error> {
+        let rows = Rows {
+            slots: &groups.slots,
+            distinct: &groups.distinct,
+            weights: None,
+        };
+        let mut columns = &batch.columns()[self.keys.len()..];
+        for (call, aggregate) in self.calls.iter_mut().zip(&self.spec.aggregates) {
+            let width = graph::partial_state(&aggregate.aggregate, self.retracts).map_or(0, |types| types.len());
+            let (states, rest) = columns.split_at(width.min(columns.len()));
+            columns = rest;
+            call.function.merge(states, &rows, table, call.first)?;
+        }
+        if let (true, Some(counts)) = (self.retracts, columns.first()) {
+            let counts = counts.as_primitive::<Int64Type>().values();
+            for (slot, count) in groups.slots.iter().zip(counts) {
+                add_rows(table, *slot, *count);
+            }
+        }
+        self.end_update(groups, table);
+        Ok(())
+    }
+
     /// Updates the row counts of groups, and marks the groups as changed.
     fn count_rows(&mut self, rows: &Rows<'_>, groups: &Resolved, table: &mut Table) {
+        if self.retracts {
+            rows.for_each(None, |_, slot, weight| add_rows(table, slot, i64::from(weight)));
+        }
+        self.end_update(groups, table);
+    }
+
+    /// Marks groups as changed, and removes those of which nothing is left.
+    fn end_update(&mut self, groups: &Resolved, table: &mut Table) {
         if !self.retracts {
             groups.distinct.iter().for_each(|slot| table.set_changed(*slot));
             return;
         }
-        rows.for_each(None, |_, slot, weight| {
-            let count = i64::from_le_bytes(table.fixed(slot, ROWS));
-            table.set_fixed(slot, ROWS, (count + i64::from(weight)).to_le_bytes());
-        });
         for slot in &groups.distinct {
             table.set_changed(*slot);
             let is_zero = i64::from_le_bytes(table.fixed(*slot, ROWS)) == 0
@@ -222,13 +260,21 @@ impl GroupLogic {
     }
 }
 
+fn add_rows(table: &mut Table, slot: u32, rows: i64) {
+    let count = i64::from_le_bytes(table.fixed(slot, ROWS));
+    table.set_fixed(slot, ROWS, (count + rows).to_le_bytes());
+}
+
 impl KeyedLogic for GroupLogic {
     fn collections(&self) -> Vec<TableOptions> {
         self.collections.clone()
     }
 
     fn keys(&mut self, batch: &RecordBatch) -> Result<Vec<Keys>, Error> {
-        self.arguments = self.spec.arguments(batch)?;
+        self.arguments = match self.is_partial {
+            true => Vec::new(),
+            false => self.spec.arguments(batch)?,
+        };
         for (call, argument) in self.calls.iter().zip(&mut self.arguments) {
             if let Some(order) = &call.order {
                 order.replace_columns(&mut argument.values)?;
@@ -253,6 +299,10 @@ impl KeyedLogic for GroupLogic {
         resolved: &[Resolved],
         tables: &mut [Table],
     ) -> Result<Vec<Refill>, Error> {
+        if self.is_partial {
+            self.merge(batch, &resolved[0], &mut tables[0])?;
+            return Ok(Vec::new());
+        }
         for (ordinal, slot) in resolved[0].distinct.iter().enumerate() {
             let slot = *slot as usize;
             if self.ordinals.len() <= slot {

@@ -10,6 +10,7 @@ use millstream_state::keyed::Table;
 use super::function::{Function, Rows, in_type};
 use super::number::CellType;
 use crate::Error;
+use crate::operators::double::Double;
 
 /// The number of rows, or of values that are not NULL.
 pub(super) struct Count;
@@ -33,6 +34,12 @@ impl Function for Count {
         Ok(())
     }
 
+    fn merge(&mut self, states: &[ArrayRef], rows: &Rows<'_>, table: &mut Table, first: usize) -> Result<(), Error> {
+        let counts = states[0].as_primitive::<Int64Type>();
+        rows.for_each(None, |row, slot, _| merge_count(table, slot, first, counts.value(row)));
+        Ok(())
+    }
+
     fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
         let counts = slots.iter().map(|slot| Int64Type::get(table, *slot, first));
         Ok(Arc::new(Int64Array::from_iter_values(counts)))
@@ -47,6 +54,11 @@ impl Function for Count {
 fn add_count(table: &mut Table, slot: u32, value: usize, weight: i8) {
     let count = Int64Type::get(table, slot, value);
     Int64Type::set(table, slot, value, count + i64::from(weight));
+}
+
+fn merge_count(table: &mut Table, slot: u32, value: usize, count: i64) {
+    let held = Int64Type::get(table, slot, value);
+    Int64Type::set(table, slot, value, held + count);
 }
 
 /// The sum of integers, which wraps, or of decimals, which is NULL if it has more digits than its type. Cells: the
@@ -100,6 +112,23 @@ where
                 (true, _) if held.is_eq(beyond) => beyond,
                 (true, true) => held.add_checked(value).unwrap_or(beyond),
                 (true, false) => held.sub_checked(value).unwrap_or(beyond),
+            };
+            T::set(table, slot, first + 1, sum);
+        });
+        Ok(())
+    }
+
+    fn merge(&mut self, states: &[ArrayRef], rows: &Rows<'_>, table: &mut Table, first: usize) -> Result<(), Error> {
+        let counts = states[0].as_primitive::<Int64Type>();
+        let sums = states[1].as_primitive::<T>();
+        let beyond = T::Native::MAX_TOTAL_ORDER;
+        rows.for_each(None, |row, slot, _| {
+            merge_count(table, slot, first, counts.value(row));
+            let (held, sum) = (T::get(table, slot, first + 1), sums.value(row));
+            let sum = match self.is_decimal() {
+                false => held.add_wrapping(sum),
+                true if held.is_eq(beyond) || sum.is_eq(beyond) => beyond,
+                true => held.add_checked(sum).unwrap_or(beyond),
             };
             T::set(table, slot, first + 1, sum);
         });
@@ -177,6 +206,36 @@ impl FloatCells {
         });
     }
 
+    fn merge(&self, states: &[ArrayRef], rows: &Rows<'_>, table: &mut Table, first: usize) {
+        let integers = |at: usize| states[at].as_primitive::<Int64Type>();
+        let floats = |at: usize| states[at].as_primitive::<Float64Type>();
+        let (counts, high, low) = (integers(0), floats(1), floats(2));
+        let [nans, infinities, negative_infinities] = [3, 4, 5].map(integers);
+        rows.for_each(None, |row, slot, _| {
+            merge_count(table, slot, first, counts.value(row));
+            let sum = Float64Type::get(table, slot, first + SUM);
+            let (high, low) = (high.value(row), low.value(row));
+            let not_finite = [nans, infinities, negative_infinities].map(|counts| counts.value(row));
+            if !self.retracts {
+                let added = match not_finite.map(|count| count > 0) {
+                    [true, ..] | [_, true, true] => f64::NAN,
+                    [_, true, _] => f64::INFINITY,
+                    [_, _, true] => f64::NEG_INFINITY,
+                    _ => high + low,
+                };
+                Float64Type::set(table, slot, first + SUM, sum + added);
+                return;
+            }
+            let total = Double::sum(sum, high);
+            let compensation = Float64Type::get(table, slot, first + COMPENSATION);
+            Float64Type::set(table, slot, first + SUM, total.high);
+            Float64Type::set(table, slot, first + COMPENSATION, compensation + total.low + low);
+            for (cell, count) in [NANS, INFINITIES, NEGATIVE_INFINITIES].into_iter().zip(not_finite) {
+                merge_count(table, slot, first + cell, count);
+            }
+        });
+    }
+
     /// Returns the number of values and their sum.
     fn sum(&self, table: &Table, first: usize, slot: u32) -> (i64, f64) {
         let count = Int64Type::get(table, slot, first);
@@ -240,6 +299,11 @@ impl Function for FloatAggregate {
         let values = in_type(&arguments[0], &DataType::Float64)?;
         self.cells
             .update(values.as_primitive::<Float64Type>(), rows, table, first);
+        Ok(())
+    }
+
+    fn merge(&mut self, states: &[ArrayRef], rows: &Rows<'_>, table: &mut Table, first: usize) -> Result<(), Error> {
+        self.cells.merge(states, rows, table, first);
         Ok(())
     }
 

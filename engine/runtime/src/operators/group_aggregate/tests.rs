@@ -231,6 +231,8 @@ fn make(context: OperatorContext, retracts: bool, mode: &ChangelogMode, emission
         aggregates: aggregates(&input, retracts),
         emission,
         state_ttl: None,
+        phase: Phase::Single,
+        retracts: false,
     };
     let output = output_schema(&node.aggregates, mode);
     Box::new(group_aggregate("test", &node, &input, &output, mode, context).unwrap())
@@ -436,6 +438,8 @@ fn an_aggregate_without_keys_has_one_row_even_without_input() {
                 aggregates: aggregates(&input, false)[..3].to_vec(),
                 emission,
                 state_ttl: None,
+                phase: Phase::Single,
+                retracts: false,
             };
             let fields: Vec<_> = node
                 .aggregates
@@ -468,6 +472,8 @@ fn groups_expire_after_their_time_to_live_in_memory_and_in_the_store() {
             aggregates: aggregates(&input, true)[..3].to_vec(),
             emission: Emission::Changes,
             state_ttl: Some(std::time::Duration::from_secs(40)),
+            phase: Phase::Single,
+            retracts: false,
         };
         let output = output_schema(&node.aggregates, &mode);
         Box::new(group_aggregate("test", &node, &input, &output, &mode, context).unwrap())
@@ -523,6 +529,8 @@ fn the_first_and_last_values_follow_arrival_and_the_earliest_of_equal_values_is_
             ],
             emission: Emission::Changes,
             state_ttl: None,
+            phase: Phase::Single,
+            retracts: false,
         };
         let mode = ChangelogMode::Upsert(vec![0]);
         let output = output_schema(&node.aggregates, &mode);
@@ -551,4 +559,89 @@ fn the_first_and_last_values_follow_arrival_and_the_earliest_of_equal_values_is_
             );
         }
     });
+}
+
+/// Runs rows through the local and the final phase, with restores of the latter.
+fn run_two_phases(steps: &[(Vec<(Row, bool)>, usize)], retracts: bool, memory_bytes: usize) {
+    let input = input_schema(retracts);
+    let all = aggregates(&input, retracts);
+    let places: Vec<usize> = (0..all.len())
+        .filter(|place| graph::partial_state(&all[*place], retracts).is_some())
+        .collect();
+    assert_eq!(places.len(), if retracts { 5 } else { 6 });
+    let node = graph::GroupAggregate {
+        keys: vec![0],
+        aggregates: places.iter().map(|place| all[*place].clone()).collect(),
+        emission: Emission::Changes,
+        state_ttl: None,
+        phase: Phase::Local,
+        retracts,
+    };
+    let mut fields = vec![input.field(0).clone()];
+    let states = node
+        .aggregates
+        .iter()
+        .filter_map(|call| graph::partial_state(call, retracts))
+        .flatten();
+    for (at, of) in states.chain([DataType::Int64]).enumerate() {
+        fields.push(Field::new(format!("state_{at}"), of, true));
+    }
+    let middle = Arc::new(Schema::new(fields));
+    let mut local = LocalGroupAggregate::new(&node, &input, &middle).unwrap();
+    let mode = ChangelogMode::Retract;
+    let new = |context: OperatorContext| -> Box<dyn Operator> {
+        let node = graph::GroupAggregate {
+            phase: Phase::Final,
+            ..node.clone()
+        };
+        let output = output_schema(&node.aggregates, &mode);
+        Box::new(group_aggregate("test", &node, &middle, &output, &mode, context).unwrap())
+    };
+    let mut subtasks = Subtasks::new(&new, &[0], memory_bytes);
+    let mut groups: BTreeMap<Option<i64>, Vec<Option<i64>>> = BTreeMap::new();
+    let mut folded = Folded::default();
+    for (rows, restore) in steps {
+        let mut changes: Vec<(Row, i8)> = Vec::new();
+        for ((key, value), inserts) in rows {
+            let group = groups.entry(*key).or_default();
+            match *inserts || !retracts || group.is_empty() {
+                true => {
+                    group.push(*value);
+                    changes.push(((*key, *value), 1));
+                }
+                false => changes.push(((*key, group.swap_remove(0)), -1)),
+            }
+            if group.is_empty() {
+                groups.remove(key);
+            }
+        }
+        let mut states = Emitted::default();
+        let progress = local.process(0, batch(&changes, retracts), &mut states).unwrap();
+        settle(&mut local, progress, &mut states).unwrap();
+        for states in states.main {
+            subtasks.process(0, &states);
+        }
+        for batch in std::mem::take(&mut subtasks.out.main) {
+            folded.apply(&batch, &mode);
+        }
+        let expected = expected(&groups, retracts).into_iter().map(|line| {
+            let cells: Vec<&str> = line.split(',').collect();
+            let kept = places.iter().map(|place| cells[place + 1]);
+            std::iter::once(cells[0]).chain(kept).collect::<Vec<_>>().join(",")
+        });
+        let mut expected: Vec<String> = expected.collect();
+        expected.sort();
+        assert_eq!(folded.lines(), expected);
+        subtasks.snapshot((*restore > 0).then_some(*restore));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn two_phases_give_the_results_of_one(steps in steps(), retracts: bool, is_small: bool) {
+        let memory_bytes = if is_small { 4 << 10 } else { 1 << 30 };
+        on_own_thread(|| run_two_phases(&steps, retracts, memory_bytes));
+    }
 }

@@ -10,7 +10,7 @@ use super::AggregateSpec;
 use super::accumulator::Accumulator;
 use super::count_distinct::CountDistinct;
 use super::datafusion_accumulator::DataFusionAccumulator;
-use super::numeric_accumulators::{Average, Count, DecimalSum, FoldOperation, Max, Min, NumericAccumulator, Sum};
+use super::numeric_accumulators::{Average, Count, DecimalSum, Max, Min, NumericAccumulator, Sum, extremum};
 use super::weighted::new_weighted;
 use crate::Error;
 
@@ -57,33 +57,5 @@ pub(crate) fn new_accumulator(spec: &AggregateSpec) -> Result<Box<dyn Accumulato
     match own {
         Some(own) => Ok(own),
         None => Ok(Box::new(DataFusionAccumulator::new(function.clone())?)),
-    }
-}
-
-fn extremum<O: FoldOperation + 'static>(result: &DataType) -> Option<Box<dyn Accumulator>> {
-    macro_rules! fold {
-        ($type:ty) => {
-            Some(Box::new(NumericAccumulator::<$type, O>::new(result)))
-        };
-    }
-    match result {
-        DataType::Int8 => fold!(Int8Type),
-        DataType::Int16 => fold!(Int16Type),
-        DataType::Int32 => fold!(Int32Type),
-        DataType::Int64 => fold!(Int64Type),
-        DataType::UInt8 => fold!(UInt8Type),
-        DataType::UInt16 => fold!(UInt16Type),
-        DataType::UInt32 => fold!(UInt32Type),
-        DataType::UInt64 => fold!(UInt64Type),
-        DataType::Float32 => fold!(Float32Type),
-        DataType::Float64 => fold!(Float64Type),
-        DataType::Date32 => fold!(Date32Type),
-        DataType::Date64 => fold!(Date64Type),
-        DataType::Timestamp(TimeUnit::Second, _) => fold!(TimestampSecondType),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => fold!(TimestampMillisecondType),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => fold!(TimestampMicrosecondType),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => fold!(TimestampNanosecondType),
-        DataType::Decimal128(..) => fold!(Decimal128Type),
-        _ => None,
     }
 }

@@ -135,8 +135,9 @@ impl TableSpec {
         }))
     }
 
-    /// Makes the specification of tables of rows that can be taken back. The rows have the columns of `input`, a
-    /// changelog. Fails if a function cannot take rows back.
+    /// Makes the specification of tables of rows that can be taken back, or whose partial states are merged with such.
+    /// The rows have the columns of `input`; if that is no changelog, all are added. Fails if a function cannot take
+    /// rows back.
     pub(super) fn weighted(
         key_fields: Vec<FieldRef>,
         aggregates: &[Aggregate],
@@ -182,9 +183,12 @@ impl TableSpec {
     /// Evaluates the arguments of all aggregates for a batch of input rows.
     pub(super) fn arguments(&self, batch: &RecordBatch) -> Result<Vec<Argument>, Error> {
         let kinds = changelog::kinds(batch).filter(|_| self.is_weighted);
-        let weights: Option<ArrayRef> = kinds.map(|kinds| {
-            let weights = kinds.values().iter().map(|kind| i64::from(kind.signum()));
-            Arc::new(Int64Array::from_iter_values(weights)) as ArrayRef
+        let weights: Option<ArrayRef> = self.is_weighted.then(|| match kinds {
+            Some(kinds) => {
+                let weights = kinds.values().iter().map(|kind| i64::from(kind.signum()));
+                Arc::new(Int64Array::from_iter_values(weights)) as ArrayRef
+            }
+            None => Arc::new(Int64Array::from_value(1, batch.num_rows())),
         });
         self.aggregates
             .iter()

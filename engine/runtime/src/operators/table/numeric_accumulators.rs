@@ -226,6 +226,37 @@ where
     }
 }
 
+/// Makes the accumulator of the minimum or maximum of values of this type; `None` if they are not numbers or times.
+pub(super) fn extremum<O: FoldOperation + 'static>(result: &DataType) -> Option<Box<dyn Accumulator>> {
+    use arrow::datatypes::*;
+
+    macro_rules! fold {
+        ($type:ty) => {
+            Some(Box::new(NumericAccumulator::<$type, O>::new(result)))
+        };
+    }
+    match result {
+        DataType::Int8 => fold!(Int8Type),
+        DataType::Int16 => fold!(Int16Type),
+        DataType::Int32 => fold!(Int32Type),
+        DataType::Int64 => fold!(Int64Type),
+        DataType::UInt8 => fold!(UInt8Type),
+        DataType::UInt16 => fold!(UInt16Type),
+        DataType::UInt32 => fold!(UInt32Type),
+        DataType::UInt64 => fold!(UInt64Type),
+        DataType::Float32 => fold!(Float32Type),
+        DataType::Float64 => fold!(Float64Type),
+        DataType::Date32 => fold!(Date32Type),
+        DataType::Date64 => fold!(Date64Type),
+        DataType::Timestamp(TimeUnit::Second, _) => fold!(TimestampSecondType),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => fold!(TimestampMillisecondType),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => fold!(TimestampMicrosecondType),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => fold!(TimestampNanosecondType),
+        DataType::Decimal128(..) => fold!(Decimal128Type),
+        _ => None,
+    }
+}
+
 /// The number of rows, or of values that are not NULL.
 #[derive(Default)]
 pub(super) struct Count {

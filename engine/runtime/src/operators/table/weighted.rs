@@ -13,7 +13,11 @@ use arrow::array::{
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Float64Type, Int64Type};
 
+use super::numeric_accumulators::{Max, Min, extremum};
 use super::{Accumulator, AggregateSpec, Select};
+use millstream_connectors::changelog;
+use millstream_graph::partial_state;
+
 use crate::Error;
 use crate::operators::collection::{Collection, CollectionResult, in_type};
 use crate::operators::double::Double;
@@ -29,6 +33,21 @@ pub(super) fn new_weighted(spec: &AggregateSpec) -> Result<(Box<dyn Accumulator>
 fn accumulator(spec: &AggregateSpec) -> Option<(Box<dyn Accumulator>, Vec<FieldRef>)> {
     let function = &spec.aggregate.function;
     let name = function.fun().name();
+    // Values that are never taken back need not be kept.
+    let is_append = !changelog::is_changelog(&spec.weighted.as_ref()?.input);
+    if is_append && partial_state(&spec.aggregate, false).is_some() {
+        let extremum = match name {
+            "min" => extremum::<Min>(&spec.result_type),
+            "max" => extremum::<Max>(&spec.result_type),
+            _ => None,
+        };
+        if let Some(extremum) = extremum {
+            return Some((
+                extremum,
+                vec![Arc::new(Field::new(name, spec.result_type.clone(), true))],
+            ));
+        }
+    }
     if let Some(collection) = Collection::of(function) {
         // Without an order, the first value is that of the first row, and the order of rows is not kept.
         let is_first = matches!(name, "first_value" | "last_value");
