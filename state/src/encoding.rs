@@ -98,18 +98,20 @@ impl Codec {
     /// Decodes rows to columns. Fails with [`Error::Corrupt`] for bytes that are not the encoding of a row.
     pub fn decode<'a>(&self, rows: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>, Error> {
         let mut cursors: Vec<&[u8]> = rows.into_iter().collect();
-        let columns = self
-            .types
-            .iter()
-            .map(|data_type| match self.ordered {
-                true => decode::column::<true>(data_type, &mut cursors),
-                false => decode::column::<false>(data_type, &mut cursors),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let columns = self.decode_first(&mut cursors)?;
         if cursors.iter().any(|rest| !rest.is_empty()) {
             return Err(Error::Corrupt("an encoded row has bytes behind its last column".into()));
         }
         Ok(columns)
+    }
+
+    /// Decodes the rows at the beginning of byte strings, which become what follows the rows.
+    pub(crate) fn decode_first(&self, cursors: &mut [&[u8]]) -> Result<Vec<ArrayRef>, Error> {
+        let columns = self.types.iter().map(|data_type| match self.ordered {
+            true => decode::column::<true>(data_type, cursors),
+            false => decode::column::<false>(data_type, cursors),
+        });
+        columns.collect()
     }
 }
 

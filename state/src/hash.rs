@@ -54,6 +54,11 @@ pub fn hash_columns(columns: &[ArrayRef], hashes: &mut Vec<u64>) -> Result<(), E
     Ok(())
 }
 
+/// Returns the hash of a byte string, as that of a row with one binary column.
+pub(crate) fn hash_of_bytes(value: &[u8]) -> u64 {
+    hash_bytes(SEED, value)
+}
+
 fn hash_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<(), Error> {
     macro_rules! integers {
         ($type:ty) => {

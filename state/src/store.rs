@@ -19,6 +19,7 @@ mod read;
 mod restore;
 mod snapshot;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -40,7 +41,10 @@ pub use key::{KeyPrefix, KeyedPrefix};
 pub use queue::REPORT_INTERVAL;
 use queue::{Job, Queue};
 use read::ReadJob;
-pub use read::{PendingRead, PrefixRead, RowFilter, StoreKeys, StoredValues};
+pub use read::{
+    CollectionRead, KeyedPosition, PendingRead, PrefixRead, RowFilter, ScannedRows, StoreKeys, StoredRows,
+    StoredValues, key_after_prefix,
+};
 
 /// The keyed state of one subtask. Dropping it deletes its database; queued work that has not begun is discarded.
 pub struct Store {
@@ -50,31 +54,6 @@ pub struct Store {
     is_changed: bool,
     /// True if a write was queued.
     has_rows: bool,
-}
-
-/// Position of a scan over a keyed collection: the database key of the next row.
-#[derive(Debug, Clone)]
-pub struct KeyedPosition(Vec<u8>);
-
-impl KeyedPosition {
-    fn start(group: u16, collection: u8) -> Self {
-        let [high, low] = group.to_be_bytes();
-        Self(vec![high, low, collection])
-    }
-
-    /// Returns the first position after a collection in a key group.
-    fn end(group: u16, collection: u8) -> Self {
-        match collection.checked_add(1) {
-            Some(next) => Self::start(group, next),
-            None => Self((group + 1).to_be_bytes().to_vec()),
-        }
-    }
-
-    fn group(&self) -> u16 {
-        self.0
-            .first_chunk()
-            .map_or(u16::MAX, |group| u16::from_be_bytes(*group))
-    }
 }
 
 pub(crate) struct StoreInner {
@@ -137,16 +116,21 @@ impl Store {
         self.push(Job::Delete(ranges.collect()))
     }
 
-    /// Queues the deletion of all rows of some keyed collections that are of a generation before `end`.
-    pub fn delete_generations(&mut self, collections: impl Iterator<Item = u8>, end: u32) -> Result<(), Error> {
-        if !self.may_have_rows() {
+    /// Queues the deletion of all rows of some keyed collections that are of one of these generations.
+    pub fn delete_generations(
+        &mut self,
+        collections: impl Iterator<Item = u8>,
+        generations: Range<u32>,
+    ) -> Result<(), Error> {
+        if !self.may_have_rows() || generations.is_empty() {
             return Ok(());
         }
         self.is_changed = true;
         let groups = self.inner.range.start..self.inner.range.end;
+        let (first, end) = (generations.start, generations.end);
         let ranges = collections.flat_map(|collection| {
             let groups = groups.clone().map(KeyGroup);
-            groups.map(move |group| KeyRange::generations_before(group, collection, end))
+            groups.map(move |group| KeyRange::generations(group, collection, first..end))
         });
         let ranges = ranges.collect();
         self.push(Job::Delete(ranges))
@@ -236,8 +220,16 @@ impl Store {
 
     /// Begins to read the first rows of key prefixes. Rows whose write is still queued may be missing. The waker is
     /// called when the read is complete.
-    pub fn read_prefixes(&self, read: PrefixRead, waker: &Waker) -> Result<PendingRead<Vec<StoredValues>>, Error> {
+    pub fn read_prefixes(&self, read: PrefixRead, waker: &Waker) -> Result<PendingRead<Vec<StoredRows>>, Error> {
         let (job, pending) = ReadJob::prefixes(&self.inner, read, waker.clone());
+        self.send_read(job)?;
+        Ok(pending)
+    }
+
+    /// Begins to read rows of a collection in the order of their database keys. Rows whose write is still queued may be
+    /// missing. The waker is called when the read is complete.
+    pub fn read_collection(&self, read: CollectionRead, waker: &Waker) -> Result<PendingRead<ScannedRows>, Error> {
+        let (job, pending) = ReadJob::collection(&self.inner, read, waker.clone());
         self.send_read(job)?;
         Ok(pending)
     }
@@ -253,42 +245,6 @@ impl Store {
             job.run();
         });
         Ok(())
-    }
-
-    /// Calls `visit(key, value)` for rows of a keyed collection, from the position `from` on: at most `rows_max` of
-    /// them and about a megabyte. Returns the position at which the scan continues; `None` at its end. The queue must
-    /// be empty ([`Store::poll_idle`]).
-    pub fn scan_keyed(
-        &self,
-        collection: u8,
-        from: Option<KeyedPosition>,
-        rows_max: usize,
-        visit: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<Option<KeyedPosition>, Error> {
-        let Some(database) = self.inner.opened() else {
-            return Ok(None);
-        };
-        let range = self.inner.range;
-        let mut position = from.unwrap_or_else(|| KeyedPosition::start(range.start, collection));
-        loop {
-            let group = position.group();
-            if group >= range.end {
-                return Ok(None);
-            }
-            let mut visited = 0;
-            let to = KeyedPosition::end(group, collection);
-            let scanned = database.scan_keyed(&position.0, &to.0, rows_max, &mut |key, value| {
-                visited += 1;
-                visit(key, value);
-            });
-            position = match self.inner.note_damage(scanned)? {
-                Some(next) => KeyedPosition(next),
-                None => KeyedPosition::start(group + 1, collection),
-            };
-            if visited > 0 {
-                return Ok(Some(position));
-            }
-        }
     }
 
     /// Returns the key groups and namespaces that have rows, in ascending order. Restores use it.

@@ -66,6 +66,30 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
                 .collect();
             format!("join on [{}] left [{}] right [{}]", on.join(", "), all(0), all(1))
         }
+        Operator::Join(join) => {
+            let input = |input: usize| {
+                let fields = graph
+                    .input_schema(node, input)
+                    .map_or(0, |schema| schema.fields().len());
+                input_types(input, &(0..fields).collect::<Vec<_>>()).join(", ")
+            };
+            let on: Vec<String> = join
+                .on
+                .iter()
+                .map(|(left, right)| format!("({left}, {right})"))
+                .collect();
+            // The form of rows in state depends on the changes of the inputs (their last column), and on the rows whose
+            // matches must be known.
+            format!(
+                "{} {} join{} on [{}] left [{}] right [{}]",
+                if join.bounds.is_some() { "interval" } else { "regular" },
+                join.join_type,
+                if join.filter.is_some() { " with condition" } else { "" },
+                on.join(", "),
+                input(0),
+                input(1)
+            )
+        }
         Operator::WindowTopN(top) => {
             let columns = graph.nodes[node].output.schema.fields().len();
             let by: Vec<String> = top.partition.iter().map(usize::to_string).collect();

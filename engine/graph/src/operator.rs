@@ -26,6 +26,8 @@ pub enum Operator {
     GroupAggregate(GroupAggregate),
     /// Keeps the newest row per primary key of a changelog that was read.
     ChangelogNormalize(ChangelogNormalize),
+    /// Joins two inputs by key, without windows.
+    Join(Join),
     /// Joins rows of equal windows.
     WindowJoin(WindowJoin),
     /// Keeps the first rows of each window.
@@ -42,7 +44,7 @@ impl Operator {
     /// Returns true if the operator keeps state without windows that rows update one by one.
     pub fn updates_state_by_row(&self) -> bool {
         match self {
-            Self::GroupAggregate(_) | Self::ChangelogNormalize(_) | Self::TopN(_) => true,
+            Self::GroupAggregate(_) | Self::ChangelogNormalize(_) | Self::Join(_) | Self::TopN(_) => true,
             Self::Source(_)
             | Self::Calc(_)
             | Self::WindowAssign(_)
@@ -262,6 +264,46 @@ pub enum Phase {
     Local,
     /// Partial states in, results out. Input: the output of the matching `Local` (keys first).
     Final,
+}
+
+/// Joins two inputs by key, without windows. Output: the columns of the left input, then those of the right (for semi
+/// and anti joins: left only), without the kinds of rows. The inputs are distributed by the columns of `on`.
+///
+/// Without `bounds`, this is a regular join: both inputs may be changelogs in retract mode, and the output is the
+/// result over all rows so far. With `bounds`, it is an interval join: both inputs and the output are append-only, and
+/// an outer join emits a row without a match when the watermark has passed its expiry.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// Inner, left, right, full, left semi or left anti.
+    pub join_type: JoinType,
+    /// Pairs of columns (left index, right index) that must be equal. Empty: all rows have the same key.
+    pub on: Vec<(usize, usize)>,
+    /// True if NULL equals NULL in the columns of `on`; otherwise NULL equals nothing.
+    pub nulls_are_equal: bool,
+    /// Residual condition over left columns then right columns.
+    pub filter: Option<PhysicalExprRef>,
+    /// Bounds of the event times of joined rows.
+    pub bounds: Option<TimeBounds>,
+    /// Rows that are emitted.
+    pub emission: Emission,
+    /// Time after which a row of each input is forgotten; `None`: never.
+    pub state_ttl: [Option<Duration>; 2],
+}
+
+/// Bounds of the event times of the rows that an interval join joins. The conditions of the join imply them.
+#[derive(Debug, Clone)]
+pub struct TimeBounds {
+    /// Index of each input's event-time column. Rows with NULL there, and rows behind the watermark, are late.
+    pub time: [usize; 2],
+    /// Index of a timestamp column of each input: the latest event time of the other input's rows that a row can be
+    /// joined with. NULL if there are none.
+    pub expiry: [usize; 2],
+    /// Greatest difference, in microseconds, between the expiry and the event time of a row of each input, if it is
+    /// known.
+    pub retention: [Option<i64>; 2],
+    /// Microseconds by which the output's watermark is behind that of the inputs, because a row is emitted only when
+    /// its match arrives or when it expires.
+    pub watermark_delay: i64,
 }
 
 /// Joins rows of equal windows. Output: the joined columns of the left input, then those of the right (for semi and

@@ -148,6 +148,11 @@ impl TableCodec {
         self.keys.decode(rows)
     }
 
+    /// Decodes the keys at the beginning of byte strings, which become what follows them.
+    pub(crate) fn decode_first_keys(&self, rows: &mut [&[u8]]) -> Result<Vec<ArrayRef>, Error> {
+        self.keys.decode_first(rows)
+    }
+
     pub(crate) fn decode_values<'a>(&self, rows: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>, Error> {
         self.values.decode(rows)
     }

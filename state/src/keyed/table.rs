@@ -13,9 +13,10 @@ use super::flush::FrozenTable;
 use super::layout::{Layout, TableCodec};
 use super::slot_index::SlotIndex;
 use crate::Error;
+use crate::encoding::EncodedRows;
 use crate::hash::hash_columns;
 use crate::key_group::KeyGroup;
-use crate::store::{KeyedPrefix, StoreKeys, StoredValues};
+use crate::store::{KeyedPrefix, StoreKeys, StoredRows, StoredValues, key_after_prefix};
 
 /// The slot has a key.
 const OCCUPIED: u8 = 1;
@@ -137,6 +138,35 @@ impl Table {
     /// Returns true if no key is in memory.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Returns the number of slots, with those that have no key.
+    pub(super) fn slot_count(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// Returns true if a slot has a key.
+    pub(super) fn is_occupied(&self, slot: u32) -> bool {
+        self.flags[slot as usize] & OCCUPIED != 0
+    }
+
+    /// Returns the hash of a slot's key.
+    pub(super) fn hash_of(&self, slot: u32) -> u64 {
+        self.hashes[slot as usize]
+    }
+
+    pub(super) fn codec(&self) -> &TableCodec {
+        &self.codec
+    }
+
+    /// Returns the keys of some slots in the encoding of the store.
+    pub(super) fn encoded_keys(&self, slots: &[u32]) -> Result<EncodedRows, Error> {
+        self.codec.encode_keys(&self.keys(slots)?, slots.len())
+    }
+
+    /// Returns a copy of the rows of some slots.
+    pub(super) fn copy_rows(&self, slots: &[u32]) -> Cells {
+        self.cells.copy_rows(slots)
     }
 
     /// Returns the bytes of the table.
@@ -304,7 +334,7 @@ impl Table {
 
     /// Returns the keys in the store of some slots.
     pub fn store_keys(&self, slots: &[u32]) -> Result<StoreKeys, Error> {
-        let encoded = self.codec.encode_keys(&self.keys(slots)?, slots.len())?;
+        let encoded = self.encoded_keys(slots)?;
         let mut keys = StoreKeys::default();
         for (slot, key) in slots.iter().zip(encoded.iter()) {
             for generation in self.live_generations() {
@@ -324,7 +354,7 @@ impl Table {
         (self.generation.saturating_sub(former)..=self.generation).rev()
     }
 
-    fn prefix(&self, slot: u32, generation: u32) -> KeyedPrefix {
+    pub(super) fn prefix(&self, slot: u32, generation: u32) -> KeyedPrefix {
         KeyedPrefix {
             group: KeyGroup(self.groups[slot as usize]),
             collection: self.options.collection,
@@ -340,7 +370,7 @@ impl Table {
     /// slots of this table: one per slot, or, if rows expire, one per slot and generation ([`Table::prefix_count`]).
     pub fn store_prefixes(&self, slots: &[u32], of: &Self) -> Result<StoreKeys, Error> {
         debug_assert!(of.options.is_ordered && of.options.hashed == self.cells.layout().key_count());
-        let encoded = self.codec.encode_keys(&self.keys(slots)?, slots.len())?;
+        let encoded = self.encoded_keys(slots)?;
         let mut prefixes = StoreKeys::default();
         for (slot, key) in slots.iter().zip(encoded.iter()) {
             for generation in of.live_generations() {
@@ -576,17 +606,22 @@ impl Table {
     /// Removes up to `slots_max` unchanged keys from memory, those first that were not used for some time. All that was
     /// frozen must have been written. Returns the number of removed keys.
     pub fn evict(&mut self, slots_max: usize) -> usize {
+        self.evict_where(slots_max, |_| true).len()
+    }
+
+    /// Evicts keys of which `may_evict` is true, as [`Table::evict`] does. Returns their slots.
+    pub(super) fn evict_where(&mut self, slots_max: usize, may_evict: impl Fn(u32) -> bool) -> Vec<u32> {
         let slots = self.flags.len();
-        let mut evicted = 0;
+        let mut evicted = Vec::new();
         // Two rounds: the first one may only clear the marks.
         for _ in 0..2 * slots {
-            if evicted == slots_max {
+            if evicted.len() == slots_max {
                 break;
             }
             let slot = self.hand;
             self.hand = (self.hand + 1) % slots;
             let flags = self.flags[slot];
-            if flags & OCCUPIED == 0 || flags & (DIRTY | TOUCHED) != 0 {
+            if flags & OCCUPIED == 0 || flags & (DIRTY | TOUCHED) != 0 || !may_evict(slot as u32) {
                 continue;
             }
             if flags & REFERENCED != 0 {
@@ -594,7 +629,7 @@ impl Table {
                 continue;
             }
             self.vacate(slot as u32);
-            evicted += 1;
+            evicted.push(slot as u32);
         }
         self.cells.compact_heap();
         evicted
@@ -607,24 +642,29 @@ impl Table {
 
     /// Returns memory if most slots have no key.
     pub fn shrink_if_sparse(&mut self) {
+        self.shrink();
+    }
+
+    /// Returns memory if most slots have no key: renumbers the slots, and returns the former numbers in the order of
+    /// the new ones.
+    pub(super) fn shrink(&mut self) -> Option<Vec<u32>> {
         if self.len() >= self.hashes.len() / SPARSE_SHARE || self.hashes.len() < SPARSE_SLOTS_MIN {
-            return;
+            return None;
         }
         let used: Vec<u32> = (0..self.flags.len() as u32)
-            .filter(|slot| self.flags[*slot as usize] & OCCUPIED != 0)
+            .filter(|slot| self.is_occupied(*slot))
             .collect();
+        let of = |values: &[u32]| used.iter().map(|slot| values[*slot as usize]).collect();
+        let hashes_of = |values: &[u64]| used.iter().map(|slot| values[*slot as usize]).collect();
         self.cells = self.cells.copy_rows(&used);
-        self.hashes = used.iter().map(|slot| self.hashes[*slot as usize]).collect();
+        self.hashes = hashes_of(&self.hashes);
         self.groups = used.iter().map(|slot| self.groups[*slot as usize]).collect();
         if self.options.is_ordered {
-            self.prefix_hashes = used.iter().map(|slot| self.prefix_hashes[*slot as usize]).collect();
+            self.prefix_hashes = hashes_of(&self.prefix_hashes);
         }
         if self.options.is_expiring {
-            self.generations = used.iter().map(|slot| self.generations[*slot as usize]).collect();
-            self.stored_generations = used
-                .iter()
-                .map(|slot| self.stored_generations[*slot as usize])
-                .collect();
+            self.generations = of(&self.generations);
+            self.stored_generations = of(&self.stored_generations);
         }
         self.flags = used.iter().map(|slot| self.flags[*slot as usize]).collect();
         self.free = Vec::new();
@@ -637,6 +677,7 @@ impl Table {
                 self.dirty.push(slot as u32);
             }
         }
+        Some(used)
     }
 
     /// Removes a key from memory.
@@ -663,13 +704,14 @@ impl Table {
         self.hand = 0;
     }
 
-    /// Adds rows that a scan of the store returned: encoded keys and rows. Returns their slots. Only for a table that
-    /// is never frozen.
-    pub fn load_scanned(&mut self, keys: &StoredValues, values: &StoredValues) -> Result<Vec<u32>, Error> {
-        let columns = self.codec.decode_keys((0..keys.len()).filter_map(|at| keys.get(at)))?;
+    /// Adds rows that a scan of the store returned. Returns their slots. Only for a table that is never frozen.
+    pub fn load_scanned(&mut self, rows: &StoredRows) -> Result<Vec<u32>, Error> {
+        let count = rows.keys.len();
+        let keys = (0..count).filter_map(|at| rows.keys.get(at)).map(key_after_prefix);
+        let columns = self.codec.decode_keys(keys)?;
         let mut resolved = Resolved::default();
-        self.resolve(&columns, keys.len(), &mut resolved)?;
-        self.load(&resolved.slots, values)?;
+        self.resolve(&columns, count, &mut resolved)?;
+        self.load(&resolved.slots, &rows.values)?;
         self.release(&resolved);
         Ok(resolved.slots)
     }

@@ -15,8 +15,7 @@ use arrow_schema::{DataType, Field};
 use super::*;
 use crate::key_group::KeyGroupRange;
 use crate::memory::MemoryBudget;
-use crate::store::StoredValues;
-use crate::store::{Backend, BackendOptions, Store};
+use crate::store::{Backend, BackendOptions, CollectionRead, PendingRead, Store, StoredRows};
 
 const MAX_PARALLELISM: u16 = 16;
 
@@ -134,15 +133,19 @@ impl Stored {
         let mut resolved = Resolved::default();
         self.table.resolve(keys, keys[0].len(), &mut resolved).unwrap();
         let wanted = self.table.store_keys(&resolved.unknown).unwrap();
-        let pending = self.store.read(wanted, Waker::noop()).unwrap();
-        let found = loop {
-            match pending.take() {
-                Some(found) => break found.unwrap(),
-                None => std::thread::yield_now(),
-            }
-        };
+        let found = wait(&self.store.read(wanted, Waker::noop()).unwrap());
         self.table.load(&resolved.unknown, &found).unwrap();
         resolved
+    }
+}
+
+/// Waits for a read.
+fn wait<T>(pending: &PendingRead<T>) -> T {
+    loop {
+        match pending.take() {
+            Some(found) => return found.unwrap(),
+            None => std::thread::yield_now(),
+        }
     }
 }
 
@@ -277,16 +280,17 @@ fn rows_survive_evictions_checkpoints_and_restores() {
             let mut scanned = 0;
             let mut position = None;
             loop {
-                let (mut found_keys, mut values) = (StoredValues::default(), StoredValues::default());
-                position = part
-                    .store
-                    .scan_keyed(7, position, 100, &mut |key, value| {
-                        found_keys.push(Some(key));
-                        values.push(Some(value));
-                    })
-                    .unwrap();
+                let read = CollectionRead {
+                    collection: 7,
+                    generation: None,
+                    from: position.take(),
+                    rows_max: 100,
+                };
+                let pending = part.store.read_collection(read, Waker::noop()).unwrap();
+                let (found, next) = wait(&pending);
                 let mut scratch = new_table();
-                scanned += scratch.load_scanned(&found_keys, &values).unwrap().len();
+                scanned += scratch.load_scanned(&found).unwrap().len();
+                position = next;
                 if position.is_none() {
                     break;
                 }
@@ -333,4 +337,148 @@ fn types_that_state_cannot_hold_are_refused() {
     assert!(Layout::new(&[dictionary], &[]).is_err());
     let nested = DataType::Struct(vec![Field::new("a", DataType::Utf8, true)].into());
     assert!(Layout::new(std::slice::from_ref(&nested), std::slice::from_ref(&nested)).is_ok());
+}
+
+mod rows {
+    use super::*;
+
+    fn rows(identity: Identity) -> Rows {
+        Rows::new(RowsOptions {
+            keys: vec![DataType::Int64],
+            values: vec![DataType::Utf8],
+            collection: 3,
+            max_parallelism: MAX_PARALLELISM,
+            identity,
+            is_expiring: false,
+        })
+        .unwrap()
+    }
+
+    /// Returns the rows that a flush writes: key after the prefix, and value; `None` for deletions.
+    fn written(rows: &mut Rows) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let Some(mut frozen) = rows.freeze(usize::MAX) else {
+            return Vec::new();
+        };
+        let mut written = Vec::new();
+        while let Some(chunk) = crate::store::FlushSource::next_chunk(&mut frozen).unwrap() {
+            for (key, value) in chunk.rows() {
+                let value = value.map(|value| value[1..].to_vec());
+                written.push((crate::store::key_after_prefix(key).to_vec(), value));
+            }
+        }
+        written
+    }
+
+    #[test]
+    fn rows_with_content_are_golden() {
+        let mut rows = rows(Identity::Content);
+        let mut resolved = Resolved::default();
+        rows.resolve(&[integers(&[5])], 1, &mut resolved, false).unwrap();
+        let encoded = rows.encode(&[strings(&[Some("ab")])], 1).unwrap();
+        let slot = resolved.slots[0];
+        assert_eq!(rows.add(slot, encoded.row(0), 2, 0).unwrap().1, 0);
+        rows.release(&resolved);
+        let key = [&[1, 0x80, 0, 0, 0, 0, 0, 0, 5][..], &[1, b'a', b'b', 0, 0]].concat();
+        let value = [&2i64.to_le_bytes()[..], &[0]].concat();
+        assert_eq!(written(&mut rows), [(key.clone(), Some(value))]);
+        // A row whose weight is zero is deleted, unless it was never written.
+        rows.resolve(&[integers(&[5])], 1, &mut resolved, true).unwrap();
+        let (entry, before) = rows.add(slot, encoded.row(0), -2, 0).unwrap();
+        assert_eq!((before, rows.weight(entry), rows.visible(slot)), (2, 0, 0));
+        let other = rows.encode(&[strings(&[None])], 1).unwrap();
+        rows.add(slot, other.row(0), 1, 0).unwrap();
+        rows.add(slot, other.row(0), -1, 0).unwrap();
+        rows.release(&resolved);
+        assert_eq!(written(&mut rows), [(key, None)]);
+        assert_eq!(rows.entries(slot).count(), 0);
+    }
+
+    #[test]
+    fn rows_with_numbers_are_stored_together_by_key() {
+        let mut rows = rows(Identity::Sequence);
+        let mut resolved = Resolved::default();
+        rows.resolve(&[integers(&[7, 8, 7])], 3, &mut resolved, false).unwrap();
+        let encoded = rows.encode(&[strings(&[Some("a"), Some("b"), Some("c")])], 3).unwrap();
+        for (row, slot) in resolved.slots.iter().enumerate() {
+            rows.insert(*slot, encoded.row(row), 0).unwrap();
+        }
+        rows.release(&resolved);
+        let key = |key: u8, number: u64| [&[1, 0x80, 0, 0, 0, 0, 0, 0, key][..], &number.to_be_bytes()].concat();
+        let row = |text: u8| [&3u32.to_le_bytes()[..], &[1, 1, text]].concat();
+        let mut found = written(&mut rows);
+        found.sort();
+        let expected = [
+            (key(7, 0), Some([row(b'a'), row(b'c')].concat())),
+            (key(8, 1), Some(row(b'b'))),
+        ];
+        assert_eq!(found, expected);
+        assert!(written(&mut rows).is_empty());
+        assert_eq!(rows.next_sequence(), 3);
+    }
+
+    #[test]
+    fn an_incomplete_key_takes_its_other_rows_from_the_store() {
+        let mut rows = rows(Identity::Sequence);
+        rows.restore(10, []);
+        let mut resolved = Resolved::default();
+        rows.resolve(&[integers(&[7])], 1, &mut resolved, true).unwrap();
+        let slot = resolved.slots[0];
+        assert_eq!(rows.incomplete(&resolved), [slot]);
+        let encoded = rows.encode(&[strings(&[Some("new")])], 1).unwrap();
+        rows.insert(slot, encoded.row(0), 0).unwrap();
+        // The new row has been written meanwhile, and is found together with one that was not in memory.
+        let mut stored = StoredRows::default();
+        for (number, text) in [(4u64, "old"), (10, "new")] {
+            let row = rows.encode(&[strings(&[Some(text)])], 1).unwrap();
+            stored.keys.push(Some(&number.to_be_bytes()));
+            let length = (row.row(0).len() as u32).to_le_bytes();
+            stored.values.push(Some(&[&length[..], row.row(0)].concat()));
+        }
+        rows.load(&[slot], &[stored]).unwrap();
+        assert!(rows.incomplete(&resolved).is_empty());
+        let columns = rows.decode(rows.entries(slot).collect::<Vec<_>>()).unwrap();
+        let mut found: Vec<&str> = columns[0].as_string::<i32>().iter().flatten().collect();
+        found.sort_unstable();
+        assert_eq!(found, ["new", "old"]);
+        rows.release(&resolved);
+    }
+
+    #[test]
+    fn entries_are_renumbered_after_an_eviction() {
+        let mut rows = rows(Identity::Content);
+        let keys: Vec<i64> = (0..5_000).collect();
+        let mut resolved = Resolved::default();
+        rows.resolve(&[integers(&keys)], keys.len(), &mut resolved, false)
+            .unwrap();
+        let text: Vec<String> = keys.iter().map(|key| format!("a row of key {key}")).collect();
+        let text: ArrayRef = Arc::new(StringArray::from(text));
+        let encoded = rows.encode(&[text], keys.len()).unwrap();
+        for (row, slot) in resolved.slots.iter().enumerate() {
+            rows.add(*slot, encoded.row(row), 1, 0).unwrap();
+        }
+        rows.release(&resolved);
+        assert_eq!(rows.evict(usize::MAX), 0, "changed rows are not evicted");
+        assert_eq!(written(&mut rows).len(), keys.len());
+        let before = rows.size();
+        // The last 500 are changed again, so they stay.
+        rows.resolve(&[integers(&keys[4_500..])], 500, &mut resolved, true)
+            .unwrap();
+        for (row, slot) in resolved.slots.iter().enumerate() {
+            rows.add(*slot, encoded.row(4_500 + row), 1, 0).unwrap();
+        }
+        rows.release(&resolved);
+        assert_eq!(rows.evict(usize::MAX), 4_500);
+        rows.shrink_if_sparse();
+        assert!(rows.size() < before / 2, "{} of {before} bytes", rows.size());
+        rows.resolve(&[integers(&keys[4_990..])], 10, &mut resolved, true)
+            .unwrap();
+        assert!(rows.incomplete(&resolved).is_empty());
+        for (slot, key) in resolved.slots.iter().zip(4_990..) {
+            let entry = rows.first_entry(*slot);
+            assert_eq!(rows.weight(entry), 2);
+            assert_eq!(rows.bytes(entry), encoded.row(key));
+        }
+        rows.release(&resolved);
+        assert_eq!(written(&mut rows).len(), 500);
+    }
 }

@@ -13,8 +13,8 @@ use rocksdb::{
 };
 
 use super::chunk::{WriteChunk, value_of};
-use super::key::{Family, KEYED_PREFIX_BYTES, KeyRange, PREFIX_BYTES};
-use super::read::{PrefixRead, StoreKeys, StoredValues, key_after_prefix};
+use super::key::{Family, KEYED_PREFIX_BYTES, KeyRange, PREFIX_BYTES, successor};
+use super::read::{PrefixRead, StoreKeys, StoredRows, StoredValues};
 use super::{FlushSource, KeyPrefix};
 use crate::{Error, threads};
 
@@ -84,6 +84,13 @@ impl Resources {
         table.set_bloom_filter(10.0, false);
         table.set_whole_key_filtering(true);
         table.set_format_version(5);
+        if family == Family::Keyed {
+            // Lookups by key touch all files, whose whole filters and indexes may be larger than the cache.
+            table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+            table.set_partition_filters(true);
+            table.set_metadata_block_size(4 << 10);
+            table.set_pin_top_level_index_and_filter(true);
+        }
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -117,16 +124,6 @@ impl Resources {
         options.set_disable_auto_compactions(threads::scheduler().is_some());
         options
     }
-}
-
-/// Returns the smallest byte string after all that begin with `prefix`, which is not all `FF`: no key group is `FFFF`.
-fn successor(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while end.pop_if(|byte| *byte == u8::MAX).is_some() {}
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end
 }
 
 fn descriptor(family: Family, options: &[Options; 2]) -> ColumnFamilyDescriptor {
@@ -400,44 +397,53 @@ impl Database {
         Ok(values)
     }
 
-    /// Reads the first rows of a key prefix; see [`super::PrefixRead`].
-    pub(crate) fn first_rows(&self, prefix: &[u8], read: &PrefixRead) -> Result<StoredValues, Error> {
+    /// Reads the first rows of key prefixes; see [`super::PrefixRead`].
+    pub(crate) fn first_rows(&self, read: &PrefixRead) -> Result<Vec<StoredRows>, Error> {
         let mut options = ReadOptions::default();
-        options.set_total_order_seek(true);
-        let end = successor(prefix);
-        options.set_iterate_lower_bound(prefix.to_vec());
-        options.set_iterate_upper_bound(end.clone());
+        // Forwards, the filters of the prefixes' fixed part save most reads of prefixes without rows.
+        options.set_total_order_seek(read.is_reversed);
+        options.set_prefix_same_as_start(!read.is_reversed);
         let mut rows = self.db.raw_iterator_cf_opt(&self.writable(Family::Keyed), options);
-        match read.is_reversed {
-            false => rows.seek(prefix),
-            true => rows.seek_for_prev(&end),
-        }
-        let mut found = StoredValues::default();
-        while let Some((key, value)) = rows.item() {
-            if found.len() == read.rows_max {
-                break;
-            }
-            let value = value_of(value, &self.path)?;
-            if (read.accepts)(value)? {
-                let values: &[u8] = if read.has_values { value } else { &[] };
-                found.push_parts(key.get(prefix.len()..), values);
-            }
+        let mut order: Vec<usize> = (0..read.prefixes.len()).collect();
+        order.sort_unstable_by(|a, b| read.prefixes.key(*a).cmp(read.prefixes.key(*b)));
+        let mut found = Vec::new();
+        found.resize_with(read.prefixes.len(), StoredRows::default);
+        for index in order {
+            let prefix = read.prefixes.key(index);
             match read.is_reversed {
-                false => rows.next(),
-                true => rows.prev(),
+                false => rows.seek(prefix),
+                true => rows.seek_for_prev(successor(prefix)),
             }
+            let found = &mut found[index];
+            while let Some((key, value)) = rows.item().filter(|(key, _)| key.starts_with(prefix)) {
+                if found.keys.len() == read.rows_max {
+                    break;
+                }
+                let value = value_of(value, &self.path)?;
+                if (read.accepts)(value)? {
+                    found.keys.push(key.get(prefix.len()..));
+                    if read.has_values {
+                        found.values.push(Some(value));
+                    }
+                }
+                match read.is_reversed {
+                    false => rows.next(),
+                    true => rows.prev(),
+                }
+            }
+            rows.status().map_err(Error::database(&self.path))?;
         }
-        rows.status().map_err(Error::database(&self.path))?;
         Ok(found)
     }
 
-    /// Visits rows of one collection and key group; see [`super::Store::scan_keyed`].
+    /// Adds the rows from the key `from` to before `to` to `found`, with their whole keys: at most `rows_max` and about
+    /// a megabyte. Returns the key of the next row, if there is one.
     pub(crate) fn scan_keyed(
         &self,
         from: &[u8],
         to: &[u8],
         rows_max: usize,
-        visit: &mut dyn FnMut(&[u8], &[u8]),
+        found: &mut StoredRows,
     ) -> Result<Option<Vec<u8>>, Error> {
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
@@ -451,7 +457,8 @@ impl Database {
             if visited == rows_max || bytes >= SCAN_BYTES_MAX {
                 return Ok(Some(key.to_vec()));
             }
-            visit(key_after_prefix(key), value_of(value, &self.path)?);
+            found.keys.push(Some(key));
+            found.values.push(Some(value_of(value, &self.path)?));
             visited += 1;
             bytes += value.len();
             rows.next();

@@ -27,6 +27,16 @@ impl Family {
     }
 }
 
+/// Returns the smallest byte string after all that begin with `prefix`, which is not all `FF`: no key group is `FFFF`.
+pub(crate) fn successor(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while end.pop_if(|byte| *byte == u8::MAX).is_some() {}
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
+
 /// Bytes before the operator's key.
 pub(crate) const PREFIX_BYTES: usize = 10;
 
@@ -112,8 +122,8 @@ impl KeyRange {
         }
     }
 
-    /// Returns the keys of a collection in a key group, of all generations before `end`.
-    pub(crate) fn generations_before(group: KeyGroup, collection: u8, end: u32) -> Self {
+    /// Returns the keys of some generations of a collection in a key group.
+    pub(crate) fn generations(group: KeyGroup, collection: u8, generations: std::ops::Range<u32>) -> Self {
         let prefix = |generation: u32| {
             let prefix = KeyedPrefix {
                 group,
@@ -125,8 +135,8 @@ impl KeyRange {
         };
         Self {
             family: Family::Keyed,
-            from: prefix(0),
-            to: prefix(end),
+            from: prefix(generations.start),
+            to: prefix(generations.end),
         }
     }
 }

@@ -11,7 +11,7 @@ use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 
 use super::StoreInner;
-use super::key::{KEYED_PREFIX_BYTES, KeyedPrefix};
+use super::key::{KEYED_PREFIX_BYTES, KeyedPrefix, successor};
 use crate::Error;
 
 /// Byte strings in one buffer, some of which may be missing.
@@ -31,7 +31,7 @@ impl StoredValues {
     }
 
     /// Appends the concatenation of two values, or `None` for a missing one.
-    pub(crate) fn push_parts(&mut self, value: Option<&[u8]>, rest: &[u8]) {
+    pub fn push_parts(&mut self, value: Option<&[u8]>, rest: &[u8]) {
         self.bytes.extend_from_slice(value.unwrap_or_default());
         self.bytes.extend_from_slice(rest);
         let mark = if value.is_none() { MISSING } else { 0 };
@@ -54,6 +54,15 @@ impl StoredValues {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before] & !MISSING);
         (end & MISSING == 0).then(|| &self.bytes[start as usize..end as usize])
     }
+}
+
+/// Rows of a keyed collection.
+#[derive(Debug, Default)]
+pub struct StoredRows {
+    /// The part of each row's key after the prefix that was asked for.
+    pub keys: StoredValues,
+    /// The values.
+    pub values: StoredValues,
 }
 
 /// Keys of rows of keyed collections, as in the database.
@@ -98,10 +107,66 @@ pub struct PrefixRead {
     pub is_reversed: bool,
     /// Number of rows to read of each prefix.
     pub rows_max: usize,
-    /// True to return the encoded values of each row, too, after its key.
+    /// True to return the encoded values of each row, too.
     pub has_values: bool,
     /// Returns true for the values of rows that count. Others are skipped.
     pub accepts: RowFilter,
+}
+
+/// A scan over a keyed collection.
+pub struct CollectionRead {
+    /// The collection.
+    pub collection: u8,
+    /// The only generation whose rows are read; `None`: all.
+    pub generation: Option<u32>,
+    /// Position at which the scan continues; `None`: at the beginning.
+    pub from: Option<KeyedPosition>,
+    /// Number of rows to read.
+    pub rows_max: usize,
+}
+
+/// Position of a scan over a keyed collection: the database key of the next row.
+#[derive(Debug, Clone)]
+pub struct KeyedPosition(Vec<u8>);
+
+/// Rows of a scan, with their whole database keys, and the position after them; `None` at the end.
+pub type ScannedRows = (StoredRows, Option<KeyedPosition>);
+
+impl CollectionRead {
+    /// Returns the range of the rows in a key group.
+    fn range(&self, group: u16) -> (Vec<u8>, Vec<u8>) {
+        let [high, low] = group.to_be_bytes();
+        let mut prefix = vec![high, low, self.collection];
+        prefix.extend(self.generation.iter().flat_map(|generation| generation.to_be_bytes()));
+        let end = successor(&prefix);
+        (prefix, end)
+    }
+}
+
+impl StoreInner {
+    /// Reads rows of a collection: those of one key group, or the next one that has some.
+    fn scan(&self, read: CollectionRead) -> Result<ScannedRows, Error> {
+        let mut found = StoredRows::default();
+        let Some(database) = self.opened() else {
+            return Ok((found, None));
+        };
+        let mut position = read.from.as_ref().map(|position| position.0.clone());
+        let first = position.as_ref().and_then(|key| key.first_chunk());
+        let first = first.map_or(self.range.start, |group| u16::from_be_bytes(*group));
+        for group in first..self.range.end {
+            let (start, end) = read.range(group);
+            let from = position.take().unwrap_or(start);
+            let next = self.note_damage(database.scan_keyed(&from, &end, read.rows_max, &mut found))?;
+            let next = match next {
+                None if group + 1 < self.range.end => Some(read.range(group + 1).0),
+                next => next,
+            };
+            if !found.keys.is_empty() {
+                return Ok((found, next.map(KeyedPosition)));
+            }
+        }
+        Ok((found, None))
+    }
 }
 
 /// A read in progress.
@@ -110,8 +175,8 @@ pub struct PendingRead<T = StoredValues> {
 }
 
 impl<T> PendingRead<T> {
-    /// Returns what was read, once the read is complete: the values in the order of the keys, or, for a
-    /// [`PrefixRead`], the rest of each row's key after its prefix (and its values), by prefix.
+    /// Returns what was read, once the read is complete: the values in the order of the keys, or the rows of each
+    /// prefix of a [`PrefixRead`].
     pub fn take(&self) -> Option<Result<T, Error>> {
         self.result.lock().take()
     }
@@ -128,7 +193,8 @@ type Reply<T> = Arc<Mutex<Option<Result<T, Error>>>>;
 
 enum Work {
     Keys(StoreKeys, Reply<StoredValues>),
-    Prefixes(PrefixRead, Reply<Vec<StoredValues>>),
+    Prefixes(PrefixRead, Reply<Vec<StoredRows>>),
+    Collection(CollectionRead, Reply<ScannedRows>),
 }
 
 impl ReadJob {
@@ -142,8 +208,17 @@ impl ReadJob {
         store: &Arc<StoreInner>,
         read: PrefixRead,
         waker: Waker,
-    ) -> (Self, PendingRead<Vec<StoredValues>>) {
+    ) -> (Self, PendingRead<Vec<StoredRows>>) {
         Self::new(store, waker, |reply| Work::Prefixes(read, reply))
+    }
+
+    /// Creates a scan of a collection, which calls `waker` when it is complete.
+    pub(crate) fn collection(
+        store: &Arc<StoreInner>,
+        read: CollectionRead,
+        waker: Waker,
+    ) -> (Self, PendingRead<ScannedRows>) {
+        Self::new(store, waker, |reply| Work::Collection(read, reply))
     }
 
     fn new<T>(store: &Arc<StoreInner>, waker: Waker, work: impl FnOnce(Reply<T>) -> Work) -> (Self, PendingRead<T>) {
@@ -171,15 +246,13 @@ impl ReadJob {
                 *reply.lock() = Some(values);
             }
             Work::Prefixes(read, reply) => {
-                let scan = |prefix: usize| match self.store.opened() {
-                    Some(database) => self
-                        .store
-                        .note_damage(database.first_rows(read.prefixes.key(prefix), &read)),
-                    None => Ok(StoredValues::default()),
+                let rows = match self.store.opened() {
+                    Some(database) => self.store.note_damage(database.first_rows(&read)),
+                    None => Ok((0..read.prefixes.len()).map(|_| StoredRows::default()).collect()),
                 };
-                let rows: Result<Vec<_>, _> = (0..read.prefixes.len()).map(scan).collect();
                 *reply.lock() = Some(rows);
             }
+            Work::Collection(read, reply) => *reply.lock() = Some(self.store.scan(read)),
         }
         // The task may drop its store as soon as it is woken.
         drop(self.store);
@@ -194,7 +267,7 @@ pub(crate) fn run_reader(reads: &Receiver<ReadJob>) {
     }
 }
 
-/// Returns the part of a stored key after its prefix.
-pub(crate) fn key_after_prefix(key: &[u8]) -> &[u8] {
+/// Returns the part of a database key of a keyed collection after the prefix of fixed length.
+pub fn key_after_prefix(key: &[u8]) -> &[u8] {
     key.get(KEYED_PREFIX_BYTES..).unwrap_or_default()
 }

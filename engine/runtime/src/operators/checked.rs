@@ -53,6 +53,7 @@ impl CheckedOperator {
             | graph::Operator::Calc(_)
             | graph::Operator::ChangelogNormalize(_)
             | graph::Operator::GroupAggregate(_)
+            | graph::Operator::Join(_)
             | graph::Operator::TopN(_)
             | graph::Operator::DynamicFilter(_)
             | graph::Operator::WindowAssign(_) => false,

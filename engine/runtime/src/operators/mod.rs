@@ -12,6 +12,7 @@ mod dynamic_filter;
 mod group_aggregate;
 mod hold_back;
 mod inline;
+mod join;
 mod keyed;
 mod keyed_state;
 pub(crate) mod row_kinds;
@@ -128,6 +129,10 @@ fn make(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<B
         }
         graph::Operator::DynamicFilter(filter) => dynamic_filter(name, filter, input),
         graph::Operator::WindowAssign(assign) => Ok(Box::new(WindowAssign::new(assign, output)?)),
+        graph::Operator::Join(join) => {
+            let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;
+            Ok(Box::new(join::join(name, join, [input, right], &node.output, context)?))
+        }
         graph::Operator::WindowJoin(join) => {
             let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;
             Ok(Box::new(WindowJoin::new(name, join, [input, right], output, context)?))

@@ -37,6 +37,9 @@ impl Changes {
 pub(in crate::operators) struct OutputForm {
     pub schema: SchemaRef,
     pub mode: ChangelogMode,
+    /// The columns of all upsert keys, where changes are rows with weights: a removed and an added row that are equal
+    /// in them are an update.
+    pub upsert_key: Option<Vec<usize>>,
     /// See [`KeyedLogic::output_order`](super::KeyedLogic::output_order).
     pub order: Option<Vec<usize>>,
 }
@@ -83,10 +86,21 @@ impl OutputForm {
         rows: usize,
         kinds: Option<Vec<i8>>,
     ) -> Result<RecordBatch, Error> {
-        let mut columns = match &self.order {
+        let columns = match &self.order {
             None => columns,
             Some(order) => order.iter().map(|at| Arc::clone(&columns[*at])).collect(),
         };
+        self.with_kinds(columns, rows, kinds)
+    }
+
+    /// Returns a batch of output columns, with the kinds of the rows unless the output is append-only. Without `kinds`,
+    /// all are insertions.
+    pub(super) fn with_kinds(
+        &self,
+        mut columns: Vec<ArrayRef>,
+        rows: usize,
+        kinds: Option<Vec<i8>>,
+    ) -> Result<RecordBatch, Error> {
         if !self.mode.is_append() {
             let kinds = kinds.unwrap_or_else(|| vec![RowKind::Insert as i8; rows]);
             columns.push(Arc::new(Int8Array::from(kinds)));

@@ -9,28 +9,22 @@ use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
 use millstream_graph::{ChangelogMode, Emission, Port};
 use millstream_state::keyed::{FORMER_GENERATIONS, Resolved, Table};
-use millstream_state::store::{KeyedPosition, PendingRead, PrefixRead, StoredValues};
+use millstream_state::store::{
+    CollectionRead, KeyedPosition, PendingRead, PrefixRead, ScannedRows, StoredRows, StoredValues,
+};
 
 use super::changes::OutputForm;
-use super::{CALL_ROWS_MAX, KeyedLogic, Output, Refill, expires};
+use super::memory::{ensure_memory, write_changes};
+use super::{CALL_ROWS_MAX, KeyedLogic, Output, Refill, generation_length, generation_of};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp};
-use crate::operators::spill::{MemoryGrant, Spill};
+use crate::operators::spill::Spill;
 use crate::operators::{OperatorContext, inline};
 
 /// Version of the inline state: the processing time.
 const INLINE_VERSION: u8 = 1;
-/// Shortest generation: numbers of generations, counted from 1970, have 32 bits.
-const GENERATION_MIN: Duration = Duration::from_secs(1);
-/// Changed rows are written before the next checkpoint once they have this share (one in this many bytes) of the
-/// memory budget, so that there is memory for the copy.
-const DIRTY_SHARE_MAX: usize = 8;
-/// The share of the keys (one in this many) that one eviction removes.
-const EVICT_SHARE: usize = 4;
 /// Rows that one read for requests returns at most, unless one request asks for more.
 const REFILL_READ_ROWS_MAX: usize = 65_536;
-/// Rows that are written at once before an eviction.
-const EVICT_WRITE_ROWS: usize = 65_536;
 
 /// An operator over keyed collections.
 pub(in crate::operators) struct Keyed<L> {
@@ -89,7 +83,7 @@ struct Refilling {
     /// Requests that are open, sorted.
     open: Vec<Refill>,
     /// The requests that are being read: those of one collection and direction.
-    reading: Option<(Vec<Refill>, PendingRead<Vec<StoredValues>>)>,
+    reading: Option<(Vec<Refill>, PendingRead<Vec<StoredRows>>)>,
 }
 
 /// The state of the output at the end of input, for [`Emission::Final`].
@@ -101,6 +95,8 @@ enum Finishing {
     Writing,
     /// The rows are read from the store from this position on.
     Scanning(Option<KeyedPosition>),
+    /// Rows are being read from the store.
+    Reading(PendingRead<ScannedRows>),
     Done,
 }
 
@@ -117,10 +113,6 @@ impl<L: KeyedLogic> Keyed<L> {
         let restored = context.restored_inline.iter().filter(|bytes| !bytes.is_empty());
         let times = restored.map(|bytes| inline::decode::<Timestamp>(bytes, INLINE_VERSION));
         let now = times.collect::<Result<Vec<_>, _>>()?.into_iter().max();
-        let generation_us = state_ttl.filter(|_| expires(state_ttl, emission)).map(|ttl| {
-            let length = (ttl / FORMER_GENERATIONS).max(GENERATION_MIN);
-            i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
-        });
         let tables = logic
             .collections()
             .into_iter()
@@ -129,6 +121,7 @@ impl<L: KeyedLogic> Keyed<L> {
         let form = OutputForm {
             schema,
             mode,
+            upsert_key: None,
             order: logic.output_order(),
         };
         Ok(Self {
@@ -143,7 +136,7 @@ impl<L: KeyedLogic> Keyed<L> {
             call: Call::Idle,
             finishing: Finishing::No,
             final_output: None,
-            generation_us,
+            generation_us: generation_length(state_ttl, emission),
             generation: 0,
             now: now.unwrap_or(Timestamp::MIN),
         })
@@ -189,7 +182,7 @@ impl<L: KeyedLogic> Keyed<L> {
                     self.release();
                 }
                 Call::Memory => {
-                    if !self.ensure_memory()? {
+                    if !ensure_memory(&mut self.tables, &mut self.spill)? {
                         return Ok(Progress::Pending);
                     }
                     self.call = Call::Idle;
@@ -272,7 +265,7 @@ impl<L: KeyedLogic> Keyed<L> {
         let mut collections: Vec<usize> = open.iter().map(|refill| refill.collection).collect();
         collections.dedup();
         for collection in collections {
-            self.write_changes(collection, usize::MAX)?;
+            write_changes(&mut self.tables[collection..=collection], &mut self.spill, usize::MAX)?;
         }
         self.spill.wait_for_store();
         self.call = Call::Refilling(Refilling {
@@ -347,70 +340,6 @@ impl<L: KeyedLogic> Keyed<L> {
         }
     }
 
-    fn size(&self) -> usize {
-        self.tables.iter().map(Table::size).sum()
-    }
-
-    /// Returns true if there is memory for the next batch. Otherwise the waker is called when this is to be called
-    /// again.
-    fn ensure_memory(&mut self) -> Result<bool, Error> {
-        if !self.spill.is_ready()? {
-            return Ok(false);
-        }
-        loop {
-            let held = self.size();
-            let headroom = self.tables.iter().map(|table| table.growth(CALL_ROWS_MAX)).sum();
-            match self.spill.request_memory(held, headroom)? {
-                MemoryGrant::Granted => break,
-                MemoryGrant::Wait => return Ok(false),
-                MemoryGrant::Evict => {}
-            }
-            let mut evicted = 0;
-            for table in &mut self.tables {
-                evicted += table.evict((table.len() / EVICT_SHARE).max(CALL_ROWS_MAX));
-                table.shrink_if_sparse();
-            }
-            if evicted > 0 {
-                metrics::counter!("millstream_state_evictions_total").increment(1);
-                continue;
-            }
-            if !self.write_all_changes(EVICT_WRITE_ROWS)? {
-                // Nothing can be evicted.
-                let held = self.size();
-                self.spill.reservation.force_resize(held);
-                break;
-            }
-            self.spill.wait_for_store();
-            if !self.spill.is_ready()? {
-                return Ok(false);
-            }
-        }
-        let dirty: usize = self.tables.iter().map(Table::dirty_bytes).sum();
-        if dirty > self.spill.memory.limit_bytes() / DIRTY_SHARE_MAX {
-            self.write_all_changes(usize::MAX)?;
-        }
-        Ok(true)
-    }
-
-    /// Queues the writing of changed rows, at most `rows_max` of each collection. Returns false if there are none.
-    fn write_all_changes(&mut self, rows_max: usize) -> Result<bool, Error> {
-        let mut is_changed = false;
-        for collection in 0..self.tables.len() {
-            is_changed |= self.write_changes(collection, rows_max)?;
-        }
-        Ok(is_changed)
-    }
-
-    /// Queues the writing of at most `rows_max` changed rows of a collection. Returns false if there are none.
-    fn write_changes(&mut self, collection: usize, rows_max: usize) -> Result<bool, Error> {
-        let Some(frozen) = self.tables[collection].freeze(rows_max) else {
-            return Ok(false);
-        };
-        let frozen = frozen.charged_to(&self.spill.memory);
-        self.spill.store.write(Box::new(frozen), None)?;
-        Ok(true)
-    }
-
     /// Emits the next output rows at the end of input.
     fn emit_final(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         loop {
@@ -435,24 +364,27 @@ impl<L: KeyedLogic> Keyed<L> {
                     self.finishing = Finishing::Scanning(None);
                 }
                 Finishing::Scanning(position) => {
-                    let (mut keys, mut values) = (StoredValues::default(), StoredValues::default());
-                    let table = &mut self.tables[0];
-                    let collection = table.collection();
-                    let next = self.spill.store.scan_keyed(
-                        collection,
-                        position.take(),
-                        CALL_ROWS_MAX,
-                        &mut |key, value| {
-                            keys.push(Some(key));
-                            values.push(Some(value));
-                        },
-                    )?;
+                    let read = CollectionRead {
+                        collection: self.tables[0].collection(),
+                        generation: None,
+                        from: position.take(),
+                        rows_max: CALL_ROWS_MAX,
+                    };
+                    self.finishing = Finishing::Reading(self.spill.store.read_collection(read, &self.waker)?);
+                    continue;
+                }
+                Finishing::Reading(read) => {
+                    let Some(found) = read.take() else {
+                        return Ok(Progress::Pending);
+                    };
+                    let (rows, next) = found?;
                     self.finishing = match next {
                         None => Finishing::Done,
                         next => Finishing::Scanning(next),
                     };
+                    let table = &mut self.tables[0];
                     table.clear();
-                    let slots = table.load_scanned(&keys, &values)?;
+                    let slots = table.load_scanned(&rows)?;
                     self.final_output = Some(Emitting::rows(&mut self.logic, table, &slots)?);
                 }
             }
@@ -487,18 +419,22 @@ impl Emitting {
     }
 }
 
-/// Returns the first `rows_max` of the rows that several generations have.
-fn first_rows(generations: &[StoredValues], is_reversed: bool, rows_max: usize) -> StoredValues {
-    let rows = generations
-        .iter()
-        .flat_map(|rows| (0..rows.len()).filter_map(|row| rows.get(row)));
-    let mut rows: Vec<&[u8]> = rows.collect();
+/// Returns the first `rows_max` of the rows that several generations have: the key of each, and its values if they were
+/// read.
+fn first_rows(generations: &[StoredRows], is_reversed: bool, rows_max: usize) -> StoredValues {
+    let rows = generations.iter().flat_map(|rows| {
+        let values = move |row| rows.values.get(row).unwrap_or_default();
+        (0..rows.keys.len()).filter_map(move |row| Some((rows.keys.get(row)?, values(row))))
+    });
+    let mut rows: Vec<(&[u8], &[u8])> = rows.collect();
     rows.sort_unstable();
     if is_reversed {
         rows.reverse();
     }
     let mut first = StoredValues::default();
-    rows.iter().take(rows_max).for_each(|row| first.push(Some(row)));
+    rows.iter()
+        .take(rows_max)
+        .for_each(|(key, values)| first.push_parts(Some(key), values));
     first
 }
 
@@ -521,7 +457,7 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
     }
 
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
-        self.write_all_changes(usize::MAX)?;
+        write_changes(&mut self.tables, &mut self.spill, usize::MAX)?;
         self.spill.snapshot(checkpoint, &self.now, INLINE_VERSION)
     }
 
@@ -530,13 +466,13 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         let Some(length) = self.generation_us else {
             return Ok(Progress::Done);
         };
-        let generation = u32::try_from(now / length).unwrap_or(if now < 0 { 0 } else { u32::MAX });
+        let generation = generation_of(now, length);
         if generation > self.generation {
             self.generation = generation;
             self.tables.iter_mut().for_each(|table| table.advance(generation));
             let collections = self.tables.iter().map(Table::collection);
             let oldest = generation.saturating_sub(FORMER_GENERATIONS);
-            self.spill.store.delete_generations(collections, oldest)?;
+            self.spill.store.delete_generations(collections, 0..oldest)?;
         }
         Ok(Progress::Done)
     }
@@ -570,7 +506,7 @@ impl<L: KeyedLogic> Keyed<L> {
     /// Continues the output at the end of input, after all rows were processed.
     fn continue_finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         if matches!(self.finishing, Finishing::Memory(0)) && self.spill.store.may_have_rows() {
-            self.write_all_changes(usize::MAX)?;
+            write_changes(&mut self.tables, &mut self.spill, usize::MAX)?;
             self.spill.wait_for_store();
             self.finishing = Finishing::Writing;
         }

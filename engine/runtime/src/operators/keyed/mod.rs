@@ -13,6 +13,9 @@
 
 mod changes;
 mod driver;
+mod memory;
+mod rows_driver;
+mod weighted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +23,38 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow_array::RecordBatch;
 use millstream_graph::Emission;
-use millstream_state::keyed::{Resolved, Table, TableOptions};
+use millstream_state::keyed::{FORMER_GENERATIONS, Resolved, Table, TableOptions};
 use millstream_state::store::{RowFilter, StoredValues};
 
 use crate::Error;
+use crate::operator::Timestamp;
 
 pub(super) use self::changes::{OutputForm, equal_rows};
 pub(super) use self::driver::Keyed;
+pub(super) use self::rows_driver::{CHANGES_MAX, KeyedRows, RowKeys, RowsForm, RowsLogic, WeightedRows};
 
 /// Number of rows that a [`Refill`] asks for, unless the logic wants others ([`KeyedLogic::refill_rows`]).
 pub(super) const REFILL_ROWS: usize = 32;
 /// Number of input rows that one call handles.
 pub(super) const CALL_ROWS_MAX: usize = 4_096;
+/// Shortest generation: numbers of generations, counted from 1970, have 32 bits.
+const GENERATION_MIN: Duration = Duration::from_secs(1);
 
 /// Returns true if the rows of an operator expire: never in a batch, whose result is that of all rows.
 pub(super) fn expires(state_ttl: Option<Duration>, emission: Emission) -> bool {
     state_ttl.is_some() && emission == Emission::Changes
+}
+
+/// Returns the length of a generation in microseconds; `None` if rows do not expire.
+fn generation_length(state_ttl: Option<Duration>, emission: Emission) -> Option<i64> {
+    let ttl = state_ttl.filter(|_| expires(state_ttl, emission))?;
+    let length = (ttl / FORMER_GENERATIONS).max(GENERATION_MIN);
+    Some(i64::try_from(length.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Returns the generation at a time.
+fn generation_of(now: Timestamp, length: i64) -> u32 {
+    u32::try_from(now / length).unwrap_or(if now < 0 { 0 } else { u32::MAX })
 }
 
 /// Keys of one collection.

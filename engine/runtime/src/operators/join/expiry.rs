@@ -1,0 +1,226 @@
+//! Expiry of the rows of an interval join.
+//!
+//! The planner provides the time until which a row can have matches. Rows are grouped into generations by that time, so
+//! that whole generations are deleted: the range of times that a generation covers is about a quarter of the time that
+//! its rows live, rounded up to a power of two. So a key has few generations at any time, and no row lives much longer
+//! than it needs to.
+
+use std::collections::BTreeMap;
+
+use arrow::array::Array;
+use arrow::buffer::NullBuffer;
+use arrow_array::RecordBatch;
+use millstream_graph::TimeBounds;
+use millstream_state::keyed::Rows;
+use millstream_state::store::StoredValues;
+
+use super::{JoinLogic, Role};
+use crate::Error;
+use crate::operator::Timestamp;
+use crate::operators::keyed::{CHANGES_MAX, WeightedRows};
+use crate::operators::window_aggregate::micros;
+
+const MILLISECOND: i64 = 1_000;
+/// Bits of a generation's number that count the ranges of times; the others tell their length.
+const RANGE_BITS: u32 = 27;
+/// Exponent of the longest range.
+const EXPONENT_MAX: u32 = (1 << (u32::BITS - RANGE_BITS)) - 1;
+
+/// The bounds of a join, and the rows that are about to expire.
+pub(super) struct Expiry {
+    bounds: TimeBounds,
+    /// By input: the generations of its rows, and the first time that is after the expiry of all of them.
+    ends: [BTreeMap<u32, Timestamp>; 2],
+    /// Distance between the watermarks of inputs and output.
+    lag: i64,
+    /// By input: rows of both may expire at one watermark.
+    expired: [ExpiredRows; 2],
+}
+
+/// Rows without a match that were removed from memory.
+#[derive(Default)]
+struct ExpiredRows {
+    slots: Vec<u32>,
+    rows: StoredValues,
+    weights: Vec<i64>,
+    returned: usize,
+}
+
+/// A range of times: its exponent, and its number.
+fn range(time: Timestamp, expiry: Timestamp) -> (u32, i64) {
+    let life_ms = u64::try_from(expiry.saturating_sub(time) / MILLISECOND).unwrap_or(0);
+    let exponent = (u64::BITS - life_ms.leading_zeros()).min(EXPONENT_MAX);
+    (exponent, expiry.div_euclid(length(exponent)))
+}
+
+/// Returns the length of ranges in microseconds.
+fn length(exponent: u32) -> i64 {
+    (1 << exponent.saturating_sub(2)) * MILLISECOND
+}
+
+impl Expiry {
+    pub(super) fn new(bounds: TimeBounds, roles: [Role; 2]) -> Self {
+        // Rows without a match are emitted when their generation expires.
+        let is_late = |side: usize| matches!(roles[side], Role::Outer | Role::Anti);
+        let retention = (0..2)
+            .filter(|side| is_late(*side))
+            .filter_map(|side| bounds.retention[side]);
+        let longest = retention.map(|retention| length(range(0, retention).0)).max();
+        Self {
+            lag: bounds.watermark_delay.saturating_add(longest.unwrap_or(0)),
+            bounds,
+            ends: Default::default(),
+            expired: Default::default(),
+        }
+    }
+
+    /// Returns the rows that are behind the watermark, or have no time.
+    pub(super) fn late_rows(&self, side: usize, batch: &RecordBatch, watermark: Timestamp) -> Result<Vec<u32>, Error> {
+        let column = batch.column(self.bounds.time[side]);
+        let (times, nulls) = micros(column)?;
+        let is_late = |row: &u32| {
+            let row = *row as usize;
+            nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) || times[row] <= watermark
+        };
+        Ok((0..batch.num_rows() as u32).filter(is_late).collect())
+    }
+
+    /// Returns `nulls` with the rows that cannot have matches as invalid, too.
+    pub(super) fn with_unmatchable(
+        &self,
+        side: usize,
+        batch: &RecordBatch,
+        nulls: Option<NullBuffer>,
+    ) -> Option<NullBuffer> {
+        let expiry = batch.column(self.bounds.expiry[side]);
+        let nulls = NullBuffer::union(nulls.as_ref(), expiry.nulls());
+        nulls.filter(|nulls| nulls.null_count() > 0)
+    }
+
+    /// Returns the generation of each row.
+    pub(super) fn generations(&mut self, side: usize, batch: &RecordBatch) -> Result<Vec<u32>, Error> {
+        let (times, _) = micros(batch.column(self.bounds.time[side]))?;
+        let (expiries, _) = micros(batch.column(self.bounds.expiry[side]))?;
+        let mut last = (u32::MAX, i64::MAX, 0);
+        let generations = times.iter().zip(expiries.iter()).map(|(time, expiry)| {
+            let (exponent, number) = range(*time, *expiry);
+            if (last.0, last.1) != (exponent, number) {
+                let generation = (exponent << RANGE_BITS) | (number as u32 & ((1 << RANGE_BITS) - 1));
+                let end = number.saturating_add(1).saturating_mul(length(exponent));
+                let known = self.ends[side].entry(generation).or_insert(end);
+                // Numbers repeat after a long time: the generation then expires with the later range.
+                *known = end.max(*known);
+                last = (exponent, number, generation);
+            }
+            last.2
+        });
+        Ok(generations.collect())
+    }
+
+    /// Returns the generations, by input, all of whose rows have expired, and forgets them.
+    pub(super) fn expired(&mut self, watermark: Timestamp) -> Vec<Vec<u32>> {
+        let first_time = watermark.saturating_add(1);
+        let expired = self.ends.iter_mut().map(|ends| {
+            let expired: Vec<u32> = ends
+                .iter()
+                .filter(|(_, end)| **end <= first_time)
+                .map(|(generation, _)| *generation)
+                .collect();
+            for generation in &expired {
+                ends.remove(generation);
+            }
+            expired
+        });
+        expired.collect()
+    }
+
+    /// Takes a row that is about to be removed from memory, if it has no match.
+    pub(super) fn expire_row(&mut self, side: usize, rows: &Rows, entry: u32) {
+        if rows.is_marked(entry) || rows.weight(entry) <= 0 {
+            return;
+        }
+        let expired = &mut self.expired[side];
+        expired.slots.push(rows.key_of(entry));
+        expired.rows.push(Some(rows.bytes(entry)));
+        expired.weights.push(rows.weight(entry));
+    }
+
+    /// Returns the watermark to forward.
+    pub(super) fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
+        match watermark {
+            crate::operator::WATERMARK_MAX => watermark,
+            watermark => watermark.saturating_sub(self.lag),
+        }
+    }
+
+    /// Returns the generations for the manifest: input, generation, end.
+    pub(super) fn inline(&self) -> Vec<(u8, u32, Timestamp)> {
+        let of = |side: usize| {
+            self.ends[side]
+                .iter()
+                .map(move |(generation, end)| (side as u8, *generation, *end))
+        };
+        of(0).chain(of(1)).collect()
+    }
+
+    /// Adds the generations of a subtask of a checkpoint.
+    pub(super) fn restore(&mut self, inline: Vec<(u8, u32, Timestamp)>) {
+        for (side, generation, end) in inline {
+            if let Some(ends) = self.ends.get_mut(usize::from(side)) {
+                let known = ends.entry(generation).or_insert(end);
+                *known = end.max(*known);
+            }
+        }
+    }
+}
+
+impl JoinLogic {
+    /// Returns the next rows without a match that were removed from memory.
+    pub(super) fn next_expired(&mut self, rows: &[Rows]) -> Result<Option<WeightedRows>, Error> {
+        let Some(expiry) = &mut self.expiry else {
+            return Ok(None);
+        };
+        let Some(side) = (0..2).find(|side| !expiry.expired[*side].weights.is_empty()) else {
+            return Ok(None);
+        };
+        let expired = &mut expiry.expired[side];
+        let end = expired.weights.len().min(expired.returned + CHANGES_MAX);
+        let range = expired.returned..end;
+        expired.returned = end;
+        let keys = rows[side].keys(&expired.slots[range.clone()])?;
+        let values = rows[side].decode_stored(range.clone().filter_map(|at| expired.rows.get(at)))?;
+        let weights = expired.weights[range].to_vec();
+        if expired.returned == expired.weights.len() {
+            *expired = ExpiredRows::default();
+        }
+        let columns = self.sides[side].assemble(keys, values);
+        Ok(Some(self.unmatched_rows(side, columns, weights)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_covers_about_a_quarter_of_the_life_of_its_rows() {
+        for life_ms in [0, 1, 2, 5, 100, 1_000, 59_999, 3_600_000, 86_400_000] {
+            let (exponent, _) = range(0, life_ms * MILLISECOND);
+            let covered = length(exponent) / MILLISECOND;
+            assert!(covered <= (life_ms / 2).max(1), "{life_ms} ms: {covered} ms");
+            assert!(covered * 4 >= life_ms, "{life_ms} ms: {covered} ms");
+        }
+    }
+
+    #[test]
+    fn times_before_1970_have_their_own_ranges() {
+        let (exponent, number) = range(-10_000 * MILLISECOND, -9_999 * MILLISECOND);
+        assert_eq!((length(exponent), number), (MILLISECOND, -9_999));
+    }
+
+    #[test]
+    fn the_longest_range_bounds_the_number_of_bits() {
+        let (exponent, _) = range(i64::MIN, i64::MAX);
+        assert_eq!(exponent, EXPONENT_MAX);
+    }
+}

@@ -1,0 +1,177 @@
+//! One input of a join.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_select::take::take;
+use millstream_connectors::changelog;
+use millstream_state::EncodedRows;
+use millstream_state::keyed::{Identity, Rows, RowsOptions};
+
+use crate::Error;
+use crate::operators::keyed::Keys;
+
+/// The absence of a row.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A column of a row of state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A key column of the collection.
+    Key(usize),
+    /// A column of the stored row.
+    Value(usize),
+}
+
+/// An input: which of its columns are keys, and how its rows are stored.
+pub(super) struct Side {
+    /// Types of the columns, without the kind.
+    types: Vec<DataType>,
+    /// Columns that must equal those of the other input.
+    key: Vec<usize>,
+    /// Columns that are stored with a row.
+    values: Vec<usize>,
+    /// The place of each column in state; empty if rows are only counted.
+    places: Vec<Place>,
+    /// True if the input is a changelog.
+    pub is_changelog: bool,
+    /// The property that distinguishes the stored rows of a key.
+    pub identity: Identity,
+}
+
+impl Side {
+    /// Creates the description of an input. `is_marked`: rows are marked as matched in state; `is_counted`: only the
+    /// number of rows per key matters, not their values.
+    pub(super) fn new(schema: &SchemaRef, key: Vec<usize>, is_marked: bool, is_counted: bool) -> Self {
+        let is_changelog = changelog::is_changelog(schema);
+        let width = schema.fields().len() - usize::from(is_changelog);
+        let types: Vec<DataType> = schema.fields()[..width]
+            .iter()
+            .map(|field| field.data_type().clone())
+            .collect();
+        let mut values = Vec::new();
+        let mut places = Vec::new();
+        for (column, data_type) in types.iter().enumerate().filter(|_| !is_counted) {
+            // Equal keys may be different floats, -0.0 and 0.0, or nested values with such.
+            let at = key.iter().position(|key| *key == column);
+            places.push(
+                match at.filter(|_| !data_type.is_floating() && !data_type.is_nested()) {
+                    Some(at) => Place::Key(at),
+                    None => {
+                        values.push(column);
+                        Place::Value(values.len() - 1)
+                    }
+                },
+            );
+        }
+        let identity = match is_changelog || is_marked || is_counted {
+            true => Identity::Content,
+            false => Identity::Sequence,
+        };
+        Self {
+            types,
+            key,
+            values,
+            places,
+            is_changelog,
+            identity,
+        }
+    }
+
+    /// Returns the settings of the collection of the input's rows.
+    pub(super) fn options(&self, collection: u8, max_parallelism: u16, is_expiring: bool) -> RowsOptions {
+        let types = |columns: &[usize]| columns.iter().map(|column| self.types[*column].clone()).collect();
+        RowsOptions {
+            keys: types(&self.key),
+            values: types(&self.values),
+            collection,
+            max_parallelism,
+            identity: self.identity,
+            is_expiring,
+        }
+    }
+
+    /// Returns the number of columns, without the kind.
+    pub(super) fn width(&self) -> usize {
+        self.types.len()
+    }
+
+    /// Returns the keys of some rows of a batch.
+    pub(super) fn keys(&self, batch: &RecordBatch) -> Keys {
+        Keys {
+            columns: self
+                .key
+                .iter()
+                .map(|column| Arc::clone(batch.column(*column)))
+                .collect(),
+            rows: batch.num_rows(),
+        }
+    }
+
+    /// Returns the rows that have a NULL in a key column as invalid; `None` if there are none.
+    pub(super) fn null_keys(&self, batch: &RecordBatch) -> Option<NullBuffer> {
+        let nulls = self.key.iter().map(|column| batch.column(*column).logical_nulls());
+        let nulls = nulls.fold(None, |nulls, other| NullBuffer::union(nulls.as_ref(), other.as_ref()));
+        nulls.filter(|nulls| nulls.null_count() > 0)
+    }
+
+    /// Returns the rows of a batch as they are stored.
+    pub(super) fn encode(&self, batch: &RecordBatch, rows: &Rows) -> Result<EncodedRows, Error> {
+        let columns: Vec<ArrayRef> = self
+            .values
+            .iter()
+            .map(|column| Arc::clone(batch.column(*column)))
+            .collect();
+        Ok(rows.encode(&columns, batch.num_rows())?)
+    }
+
+    /// Returns the columns of some rows of a batch; all are NULL for [`NONE`].
+    pub(super) fn take(&self, batch: &RecordBatch, rows: &[u32]) -> Result<Vec<ArrayRef>, Error> {
+        let places = UInt32Array::from_iter(rows.iter().map(|row| (*row != NONE).then_some(*row)));
+        let columns = batch.columns()[..self.width()].iter();
+        Ok(columns
+            .map(|column| take(column, &places, None))
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// Returns the columns of some entries; all are NULL for [`NONE`].
+    pub(super) fn gather(&self, rows: &Rows, entries: &[u32]) -> Result<Vec<ArrayRef>, Error> {
+        let known: Vec<u32> = entries.iter().copied().filter(|entry| *entry != NONE).collect();
+        let slots: Vec<u32> = known.iter().map(|entry| rows.key_of(*entry)).collect();
+        let columns = self.assemble(rows.keys(&slots)?, rows.decode(known.iter().copied())?);
+        if known.len() == entries.len() {
+            return Ok(columns);
+        }
+        let mut next = 0;
+        let places = UInt32Array::from_iter(entries.iter().map(|entry| {
+            (*entry != NONE).then(|| {
+                next += 1;
+                next - 1
+            })
+        }));
+        Ok(columns
+            .iter()
+            .map(|column| take(column, &places, None))
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// Returns the input's columns of rows with these key columns and stored columns.
+    pub(super) fn assemble(&self, keys: Vec<ArrayRef>, values: Vec<ArrayRef>) -> Vec<ArrayRef> {
+        let columns = self.places.iter().map(|place| match place {
+            Place::Key(at) => Arc::clone(&keys[*at]),
+            Place::Value(at) => Arc::clone(&values[*at]),
+        });
+        columns.collect()
+    }
+
+    /// Returns columns of NULLs.
+    pub(super) fn nulls(&self, rows: usize) -> Vec<ArrayRef> {
+        let types = self.types.iter();
+        types
+            .map(|data_type| arrow::array::new_null_array(data_type, rows))
+            .collect()
+    }
+}
