@@ -13,7 +13,7 @@ use arrow_schema::Schema;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 use millstream_connectors::changelog::is_changelog;
 use millstream_graph::{
-    Aggregate, Calc, ChangelogMode, Edge, Emission, ErrorPolicy, Exchange, Extreme, GroupAggregate, JobGraph,
+    Aggregate, Calc, ChangelogMode, Edge, Emission, ErrorPolicy, Exchange, Extreme, GroupAggregate, JobGraph, Join,
     NodeIndex, Operator, Parallelism, Phase, Port, RankFunction, Stream, TimeAttribute, TopN, Window, WindowColumns,
 };
 
@@ -134,8 +134,8 @@ fn describe_edge(graph: &JobGraph, edge: &Edge) -> (&'static str, String, &'stat
     let port = match edge.port {
         Port::Main => "",
         Port::Late(input) => match (input, &graph.nodes[edge.from].operator) {
-            (0, Operator::WindowJoin(_)) => "late left rows ",
-            (_, Operator::WindowJoin(_)) => "late right rows ",
+            (0, Operator::WindowJoin(_) | Operator::Join(_)) => "late left rows ",
+            (_, Operator::WindowJoin(_) | Operator::Join(_)) => "late right rows ",
             _ => "late rows ",
         },
         Port::DeadLetters => "dead letters ",
@@ -220,24 +220,16 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             names(input, &normalize.keys),
             retention(normalize.emission, normalize.state_ttl)
         ),
+        Operator::Join(join) => describe_join(join, input, right.unwrap_or(&empty)),
         Operator::WindowJoin(join) => {
             let right = right.unwrap_or(&empty);
-            let mut words = format!(
+            let windows = format!(
                 "{} join windows {} = {}",
                 join.join_type.to_string().to_lowercase(),
                 bounds(&join.left, input),
                 bounds(&join.right, right)
             );
-            for (left_column, right_column) in &join.on {
-                push(
-                    &mut words,
-                    &format!(" on {} = {}", name(input, *left_column), name(right, *right_column)),
-                );
-            }
-            if let Some(filter) = &join.filter {
-                push(&mut words, &format!(" where {}", expression(filter)));
-            }
-            words + " (state)"
+            windows + &describe_condition(&join.on, "=", join.filter.as_ref(), input, right) + " (state)"
         }
         Operator::DynamicFilter(filter) => {
             let (relation, extreme) = match filter.extreme {
@@ -284,6 +276,57 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             policy(sink.on_error)
         ),
     }
+}
+
+fn describe_join(join: &Join, left: &Schema, right: &Schema) -> String {
+    let equal = match join.nulls_are_equal {
+        true => "is not distinct from",
+        false => "=",
+    };
+    let join_type = join.join_type.to_string().to_lowercase();
+    let condition = describe_condition(&join.on, equal, join.filter.as_ref(), left, right);
+    let Some(bounds) = &join.bounds else {
+        let retention = match join.state_ttl {
+            [left, right] if left == right => retention(join.emission, left),
+            [left, right] => format!(
+                "left {}, right {}",
+                retention(join.emission, left),
+                retention(join.emission, right)
+            ),
+        };
+        return format!("{join_type} join{condition} (state: rows of both inputs, {retention})");
+    };
+    let [left_time, right_time] = bounds.time;
+    let [left_expiry, right_expiry] = bounds.expiry;
+    let mut words = format!(
+        "{join_type} interval join of {} and {}{condition} (state: left rows until {}, right rows until {}",
+        name(left, left_time),
+        name(right, right_time),
+        name(left, left_expiry),
+        name(right, right_expiry)
+    );
+    if bounds.watermark_delay > 0 {
+        push(
+            &mut words,
+            &format!("; watermark delayed by {}", duration(bounds.watermark_delay)),
+        );
+    }
+    words + ")"
+}
+
+/// Returns the condition of a join; empty if there is none.
+fn describe_condition(
+    on: &[(usize, usize)],
+    equal: &str,
+    filter: Option<&PhysicalExprRef>,
+    left: &Schema,
+    right: &Schema,
+) -> String {
+    let keys = on
+        .iter()
+        .map(|&(left_key, right_key)| format!(" on {} {equal} {}", name(left, left_key), name(right, right_key)));
+    let filter = filter.map(|filter| format!(" where {}", expression(filter)));
+    keys.chain(filter).collect()
 }
 
 fn describe_calls(calls: &[Aggregate]) -> String {

@@ -217,6 +217,68 @@ impl UserDefinedLogicalNodeCore for StepReference {
     }
 }
 
+/// Rows that the operator above keeps for this time. It replaces the pipeline's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
+pub struct StateTtl {
+    pub input: LogicalPlan,
+    /// Time to live in milliseconds; 0: for ever.
+    pub ttl_ms: u64,
+}
+
+impl StateTtl {
+    /// Returns the time to live that a hint gives the rows of a plan: `Some(None)` is for ever, `None` stands for no
+    /// hint.
+    pub fn of_rows(plan: &LogicalPlan) -> Option<Option<Duration>> {
+        match plan {
+            LogicalPlan::Projection(projection) => Self::of_rows(&projection.input),
+            LogicalPlan::Filter(filter) => Self::of_rows(&filter.input),
+            LogicalPlan::SubqueryAlias(alias) => Self::of_rows(&alias.input),
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any().downcast_ref::<Self>()?;
+                Some(Some(Duration::from_millis(node.ttl_ms)).filter(|ttl| !ttl.is_zero()))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl UserDefinedLogicalNodeCore for StateTtl {
+    fn name(&self) -> &str {
+        "StateTtl"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        self.input.schema()
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        HashSet::new()
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![output_columns.to_vec()])
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "StateTtl: {} ms", self.ttl_ms)
+    }
+
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        match (inputs.pop(), inputs.is_empty()) {
+            (Some(input), true) => Ok(Self { input, ..self.clone() }),
+            _ => plan_err!("rows with a time to live have one input"),
+        }
+    }
+}
+
 /// A window table function. Its columns are those of the input, then `window_start`, `window_end`, `window_time`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WindowTableFunction {

@@ -3,7 +3,7 @@
 use arrow_schema::Schema;
 use millstream_connectors::changelog::is_changelog;
 use millstream_connectors::registry;
-use millstream_graph::{Emission, GroupAggregate, JobGraph, NodeIndex, Operator, Phase, TopN};
+use millstream_graph::{Emission, GroupAggregate, JobGraph, Join, NodeIndex, Operator, Phase, TopN};
 
 /// Returns a note for each operator of a graph whose state has no bound: it grows with each new key for as long as its
 /// input lasts.
@@ -14,39 +14,60 @@ pub fn state_notes(graph: &JobGraph) -> Vec<String> {
 
 fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
     let input = graph.input_schema(node, 0)?;
-    let (emission, state_ttl, kept, remedy) = match &graph.nodes[node].operator {
+    let (emission, kept, remedy) = match &graph.nodes[node].operator {
         Operator::GroupAggregate(aggregate) if aggregate.phase == Phase::Local => return None,
-        Operator::GroupAggregate(aggregate) => (
+        Operator::GroupAggregate(aggregate) if aggregate.state_ttl.is_none() => (
             aggregate.emission,
-            aggregate.state_ttl,
             of_aggregate(aggregate, &input)?,
-            "group by a window",
+            "or group by a window",
         ),
-        Operator::TopN(top) => (
-            top.emission,
-            top.state_ttl,
-            of_top_n(top, &input)?,
-            "rank the rows of each window",
+        Operator::TopN(top) if top.state_ttl.is_none() => {
+            (top.emission, of_top_n(top, &input)?, "or rank the rows of each window")
+        }
+        Operator::Join(join) if join.bounds.is_none() => (
+            join.emission,
+            of_join(graph, node, join)?,
+            "join windows, or bound the event times of the rows that are joined (`l.ts BETWEEN r.ts - INTERVAL '1' HOUR \
+             AND r.ts`)",
         ),
-        // Windows end, and the rows of a normalised table are as many as the table's.
+        // Windows and intervals end, and the rows of a normalised table are as many as the table's.
         Operator::Source(_)
         | Operator::Calc(_)
         | Operator::WindowAssign(_)
         | Operator::WindowAggregate(_)
+        | Operator::GroupAggregate(_)
         | Operator::ChangelogNormalize(_)
+        | Operator::Join(_)
         | Operator::WindowJoin(_)
+        | Operator::TopN(_)
         | Operator::WindowTopN(_)
         | Operator::DynamicFilter(_)
         | Operator::Sink(_) => return None,
     };
-    if emission == Emission::Final || state_ttl.is_some() || is_bounded(graph, node) {
+    if emission == Emission::Final || is_bounded(graph, node) {
         return None;
     }
     Some(format!(
         "`{}` keeps {kept} for ever, so its state grows without bound unless they are few. Bound it with SET \
-         'table.exec.state.ttl' = '1 d' (`state_ttl` in YAML), or {remedy}",
+         'table.exec.state.ttl' = '1 d' (`state_ttl` in YAML), {remedy}",
         graph.nodes[node].id
     ))
+}
+
+/// Returns the inputs all of whose rows a join keeps, if they have no bound. The rows of a changelog are as many as
+/// those of the operator that updates them.
+fn of_join(graph: &JobGraph, node: NodeIndex, join: &Join) -> Option<String> {
+    let is_kept = |input: usize| {
+        let mut edges = graph.inputs(node).filter(|edge| edge.input == input);
+        join.state_ttl[input].is_none() && edges.any(|edge| graph.nodes[edge.from].output.changelog.is_append())
+    };
+    let of = match [is_kept(0), is_kept(1)] {
+        [true, true] => "inputs",
+        [true, false] => "left input",
+        [false, true] => "right input",
+        [false, false] => return None,
+    };
+    Some(format!("all rows of its {of}"))
 }
 
 /// Returns the rows that an aggregate keeps, if they have no bound.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::Literal;
-use millstream_graph::{Aggregate, Calc, JobGraph, Operator, Parallelism, Stream};
+use millstream_graph::{Aggregate, Calc, JobGraph, Join, Operator, Parallelism, Stream};
 
 use super::{describe, sorts};
 
@@ -51,6 +51,22 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
             canonical_calls(&aggregate.aggregates, &mut text);
         }
         Operator::ChangelogNormalize(normalize) => put(&mut text, &format!("{normalize:?}")),
+        Operator::Join(join) => {
+            let Join {
+                join_type,
+                on,
+                nulls_are_equal,
+                filter,
+                bounds,
+                emission,
+                state_ttl,
+            } = join;
+            put(&mut text, &format!("{join_type:?} {on:?} {nulls_are_equal} {bounds:?}"));
+            put(&mut text, &format!("{emission:?} {state_ttl:?}"));
+            if let Some(filter) = filter {
+                literals(filter, &mut text);
+            }
+        }
         Operator::WindowJoin(join) => {
             put(
                 &mut text,
@@ -177,6 +193,7 @@ pub(crate) fn shapes(operator: &Operator) -> String {
         Operator::Calc(calc) => of_calc(calc),
         Operator::WindowAggregate(aggregate) => of_calls(&aggregate.aggregates),
         Operator::GroupAggregate(aggregate) => of_calls(&aggregate.aggregates),
+        Operator::Join(join) => join.filter.iter().cloned().collect(),
         Operator::WindowJoin(join) => join.filter.iter().cloned().collect(),
         Operator::TopN(top) => top.order.iter().map(|sort| sort.expr.clone()).collect(),
         Operator::WindowTopN(top) => top.order.iter().map(|sort| sort.expr.clone()).collect(),

@@ -46,7 +46,8 @@ pub fn mermaid(graph: &JobGraph) -> String {
 fn has_state(operator: &Operator) -> bool {
     match operator {
         Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,
-        Operator::WindowJoin(_)
+        Operator::Join(_)
+        | Operator::WindowJoin(_)
         | Operator::WindowTopN(_)
         | Operator::TopN(_)
         | Operator::GroupAggregate(_)
@@ -92,6 +93,10 @@ fn title(graph: &JobGraph, index: NodeIndex) -> String {
         }
         Operator::GroupAggregate(aggregate) => format!("aggregate{}", columns(&aggregate.keys)),
         Operator::ChangelogNormalize(normalize) => format!("newest row{}", columns(&normalize.keys)),
+        Operator::Join(join) => {
+            let interval = if join.bounds.is_some() { " interval" } else { "" };
+            format!("{}{interval} join", join.join_type.to_string().to_lowercase())
+        }
         Operator::WindowJoin(join) => format!("{} join of windows", join.join_type.to_string().to_lowercase()),
         Operator::TopN(top) => format!("rows {} to {}{}", top.from, top.to, columns(&top.partition)),
         Operator::WindowTopN(top) => format!(

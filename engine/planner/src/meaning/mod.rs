@@ -137,6 +137,8 @@ enum Aspect {
     JoinType,
     On,
     Condition,
+    /// The time at which rows of an interval join expire.
+    Expiry(Side),
     Order,
     Ranks,
     Emission,
@@ -169,6 +171,7 @@ impl Aspect {
             | Self::Time
             | Self::JoinType
             | Self::Condition
+            | Self::Expiry(_)
             | Self::Ranks
             | Self::Emission
             | Self::Union(_) => false,
@@ -205,6 +208,7 @@ impl fmt::Display for Aspect {
             Self::JoinType => ("the kind of join", None),
             Self::On => ("the columns that must be equal", None),
             Self::Condition => ("the condition of the join", None),
+            Self::Expiry(side) => ("the time until which rows are kept", Some(side)),
             Self::Order => ("the ORDER BY", None),
             Self::Ranks => ("the ranks", None),
             Self::Emission => ("the rows that are emitted", None),

@@ -9,16 +9,16 @@ use millstream_connectors::changelog::{KIND_COLUMN, kind_field};
 use millstream_connectors::registry::{self, RowOption};
 use millstream_graph::{
     Calc, ChangelogNormalize, DynamicFilter, Edge, ErrorPolicy, GroupAggregate, JobGraph, Node, NodeIndex, Operator,
-    OperatorId, Phase, Port, Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign, WindowJoin,
-    dead_letter_schema,
+    OperatorId, Phase, Port, Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign, dead_letter_schema,
 };
 
-use super::items::{bounds_item, call_item, column_item, emission_item, time_item, window_item};
+use super::items::{call_item, column_item, emission_item, time_item, window_item};
 use super::symbol::{Item, Symbol};
 use super::{Aspect, Meaning, Side};
 use crate::sql::in_sql;
 
 mod first_rows;
+mod joins;
 
 /// Rows of one source or stateful operator, after the stateless operators since. A union has several branches.
 #[derive(Debug, Clone)]
@@ -85,7 +85,8 @@ impl SymbolicEvaluation<'_> {
             Operator::WindowAggregate(aggregate) => self.aggregated(node, aggregate),
             Operator::GroupAggregate(aggregate) => self.grouped(node, aggregate),
             Operator::ChangelogNormalize(normalize) => self.normalized(node, normalize),
-            Operator::WindowJoin(join) => self.joined(node, join),
+            Operator::Join(join) => self.joined(node, join),
+            Operator::WindowJoin(join) => self.joined_windows(node, join),
             Operator::WindowTopN(top) => self.first_rows(node, top),
             Operator::TopN(top) => self.first_rows_of_all(node, top),
             // The filter drops only rows that the join drops too; its condition is a filter of the query.
@@ -367,61 +368,6 @@ impl SymbolicEvaluation<'_> {
         (!output.changelog.is_append()).then(kind)
     }
 
-    fn joined(&mut self, node: NodeIndex, join: &WindowJoin) -> Rows {
-        let WindowJoin {
-            join_type,
-            joined_columns,
-            left,
-            right,
-            on,
-            filter,
-        } = join;
-        let joined = |input: usize| {
-            let count = joined_columns[input];
-            let mut rows = self.input(node, input);
-            rows.iter_mut().for_each(|branch| branch.columns.truncate(count));
-            let fields = self.input_schema(node, input).fields;
-            (
-                rows,
-                Schema::new(fields.iter().take(count).cloned().collect::<Vec<_>>()),
-            )
-        };
-        let (left_rows, left_schema) = joined(0);
-        let (right_rows, right_schema) = joined(1);
-        let left_symbols = sided(Side::Left, &left_rows, &left_schema);
-        let right_symbols = sided(Side::Right, &right_rows, &right_schema);
-        let mut meaning = Meaning::default();
-        for (side, rows, window) in [(Side::Left, &left_rows, left), (Side::Right, &right_rows, right)] {
-            reads(&mut meaning, side, rows);
-            let width = rows.first().map_or(0, |branch| branch.columns.len());
-            let columns = (0..width).map(|column| of_all(rows, |branch| column_item(&branch.columns, column)));
-            meaning.add(Aspect::Columns(side), columns);
-            meaning.add(
-                Aspect::WindowOf(side),
-                [of_all(rows, |branch| bounds_item(window, &branch.columns))],
-            );
-        }
-        meaning.add(Aspect::JoinType, [Item::new(join_type.to_string().to_lowercase())]);
-        let pairs = on.iter().map(|&(left, right)| {
-            let (left, right) = (column_item(&left_symbols, left), column_item(&right_symbols, right));
-            let text = format!("{} = {}", left.text, right.text);
-            Item::over(text, "=", &[&left, &right])
-        });
-        meaning.add(Aspect::On, pairs);
-        let both: Vec<Symbol> = left_symbols.iter().chain(&right_symbols).cloned().collect();
-        let fields: Vec<_> = left_schema
-            .fields()
-            .iter()
-            .chain(right_schema.fields())
-            .cloned()
-            .collect();
-        let filter = filter
-            .as_ref()
-            .map(|filter| Symbol::over(filter, &both, &Schema::new(fields)));
-        meaning.add(Aspect::Condition, filter.iter().flat_map(Symbol::conjuncts));
-        self.stateful(node, meaning, both.iter().map(Symbol::item).collect())
-    }
-
     /// Returns the rows of a stateful operator. Its columns are identified by position: their definition is part of the
     /// operator's own meaning.
     fn stateful(&mut self, node: NodeIndex, meaning: Meaning, columns: Vec<Item>) -> Rows {
@@ -571,15 +517,4 @@ fn named(name: &str, data_type: &DataType) -> Symbol {
 fn bounds(names: &[&str]) -> Vec<Symbol> {
     let time = DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, None);
     names.iter().map(|name| named(name, &time)).collect()
-}
-
-/// Returns the columns of a side of a join, distinguished from those of the other side.
-fn sided(side: Side, rows: &Rows, schema: &Schema) -> Vec<Symbol> {
-    let columns = schema.fields().iter().enumerate().map(|(index, field)| {
-        let item = of_all(rows, |branch| column_item(&branch.columns, index));
-        let word = if side == Side::Left { "left" } else { "right" };
-        let sided = Item::over(format!("{word} {}", item.text), word, &[&item]);
-        Symbol::named(sided, field.data_type().clone())
-    });
-    columns.collect()
 }

@@ -461,7 +461,9 @@ impl SpecPlanner {
                         match of {
                             LateRows::Aggregate => format!("`{name}` has no late rows: only steps with a window have"),
                             LateRows::Join(_) => {
-                                format!("`{name}` has no join of windows, so no input of one has late rows")
+                                format!(
+                                    "`{name}` has no join of windows or intervals, so no input of one has late rows"
+                                )
                             }
                         },
                     );
@@ -569,7 +571,7 @@ fn late_columns(plan: &LogicalPlan, of: LateRows, location: &Location) -> Option
                 JoinSide::Right => &join.right,
             };
             let columns = late_columns(input, LateRows::Aggregate, location);
-            // Rows that carry their window already are written as they are.
+            // Rows that carry their window already, and those of interval joins, are written as they are.
             Some(columns.unwrap_or_else(|| columns_of(input.schema(), location)))
         }
     }

@@ -256,7 +256,7 @@ fn element(parser: &mut Parser, table: &mut TableDeclaration) -> Result<(), Pars
         parser.expect_keyword_is(Keyword::PRIMARY)?;
         parser.expect_keyword_is(Keyword::KEY)?;
         parser.expect_token(&Token::LParen)?;
-        table.primary_key = named(parser.parse_comma_separated(Parser::parse_identifier)?);
+        table.primary_key = named(parser.parse_comma_separated(key_column)?);
         parser.expect_token(&Token::RParen)?;
         not_enforced(parser)?;
         return Ok(());
@@ -293,6 +293,13 @@ fn element(parser: &mut Parser, table: &mut TableDeclaration) -> Result<(), Pars
         kind,
     });
     Ok(())
+}
+
+/// Parses a column of a key. A string is read as a name, too, and has its position.
+fn key_column(parser: &mut Parser) -> Result<Ident, ParserError> {
+    let span = parser.peek_token_ref().span;
+    let name = parser.parse_identifier()?;
+    Ok(Ident { span, ..name })
 }
 
 fn not_enforced(parser: &mut Parser) -> Result<(), ParserError> {

@@ -2,20 +2,23 @@
 //!
 //! `/*+ OPTIONS('key' = 'value') */` after the name of a table changes its options for this use. It becomes part of the
 //! parsed query, as a call of [`OPTIONS_ARGUMENT`]; before the query is planned, [`declare_hinted_tables`] replaces the
-//! table by a derived one with these options. Hints after `SELECT` choose join algorithms or the retention of state in
-//! Flink, and have no effect here.
+//! table by a derived one with these options. `/*+ STATE_TTL('relation' = '1 d') */` after `SELECT` is for the operator
+//! that reads the relation ([`state_ttl`]). Other hints after `SELECT` choose join algorithms in Flink, and have no
+//! effect here.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, TableAlias,
-    TableFactor, Value, VisitMut, VisitorMut,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
+    TableAlias, TableFactor, Value, VisitMut, VisitorMut,
 };
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location as Place, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::dialect::{FlinkDialect, TABLE_ARGUMENT};
+use super::state_ttl;
 use super::tokens::{line_column, place, start, string};
 use crate::ast::{call, call_parts, text};
 use crate::catalog::{Catalog, OptionDeclaration, TableDeclaration};
@@ -31,7 +34,6 @@ const QUERY_HINTS: &[&str] = &[
     "SHUFFLE_MERGE",
     "NEST_LOOP",
     "LOOKUP",
-    "STATE_TTL",
     "MULTI_JOIN",
 ];
 
@@ -40,6 +42,8 @@ const QUERY_HINTS: &[&str] = &[
 pub(super) struct Hints {
     /// Options of `OPTIONS` hints, by the position of the table's name before the hint.
     tables: HashMap<Place, Vec<OptionDeclaration>>,
+    /// Pairs of `STATE_TTL` hints, by the position of the `SELECT` before the hint.
+    selects: HashMap<Place, Vec<OptionDeclaration>>,
     /// Names and positions of hints without an effect.
     pub without_effect: Vec<(String, Location)>,
     pub errors: Vec<Error>,
@@ -81,11 +85,17 @@ impl Hints {
                     }
                     _ => self.errors.push(error(MISPLACED.into())),
                 },
+                Item::StateTtl(pairs) => match before {
+                    Some(select) if is_select(select) => {
+                        self.selects.entry(select.span.start).or_default().extend(pairs);
+                    }
+                    _ => self.errors.push(error(MISPLACED_TTL.into())),
+                },
                 Item::Other(name) if QUERY_HINTS.contains(&name.as_str()) => {
                     self.without_effect.push((name, start(token)));
                 }
                 Item::Other(name) => {
-                    let known = QUERY_HINTS.iter().copied().chain(["OPTIONS"]);
+                    let known = QUERY_HINTS.iter().copied().chain(["OPTIONS", "STATE_TTL"]);
                     let hint = millstream_proto::spec::did_you_mean(&name, known);
                     self.errors.push(error(format!("unknown hint `{name}`{hint}")));
                 }
@@ -107,7 +117,7 @@ impl Hints {
 
     /// Moves the options of hints into a parsed query.
     pub(super) fn attach(&mut self, parsed: &mut Query) {
-        if self.tables.is_empty() {
+        if self.tables.is_empty() && self.selects.is_empty() {
             return;
         }
         match parsed.visit(&mut Attach(self)) {
@@ -121,15 +131,27 @@ impl Hints {
             location: line_column(name.line, name.column),
             message: MISPLACED.into(),
         });
-        self.errors.into_iter().chain(misplaced).collect()
+        let unread = self.selects.into_keys().map(|select| Error {
+            location: line_column(select.line, select.column),
+            message: MISPLACED_TTL.into(),
+        });
+        self.errors.into_iter().chain(misplaced).chain(unread).collect()
     }
 }
 
 const MISPLACED: &str =
     "an OPTIONS hint belongs directly after the name of a table: `FROM t /*+ OPTIONS('key' = 'value') */ AS a`";
 
+const MISPLACED_TTL: &str = "a STATE_TTL hint belongs directly after SELECT: `SELECT /*+ STATE_TTL('o' = '1 d') */ ... FROM orders AS o JOIN ...`";
+
+fn is_select(token: &TokenWithSpan) -> bool {
+    matches!(&token.token, Token::Word(word) if word.keyword == Keyword::SELECT)
+}
+
 enum Item {
     Options(Vec<OptionDeclaration>),
+    /// Relations with the time to live of their rows.
+    StateTtl(Vec<OptionDeclaration>),
     Other(String),
 }
 
@@ -151,6 +173,10 @@ fn parse(hint: &str, token: &TokenWithSpan) -> Result<Vec<Item>, String> {
         if name == "OPTIONS" {
             items.push(Item::Options(options(&mut parser, start(token)).map_err(|()| {
                 wrong(&"OPTIONS takes pairs such as 'key' = 'value', separated by commas")
+            })?));
+        } else if name == "STATE_TTL" {
+            items.push(Item::StateTtl(options(&mut parser, start(token)).map_err(|()| {
+                wrong(&"STATE_TTL takes pairs such as 'relation' = '1 d', separated by commas")
             })?));
         } else {
             skip_arguments(&mut parser);
@@ -200,6 +226,15 @@ struct Attach<'h>(&'h mut Hints);
 
 impl VisitorMut for Attach<'_> {
     type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        let place = select.select_token.0.span.start;
+        if let Some(pairs) = self.0.selects.remove(&place) {
+            let errors = state_ttl::attach(select, &pairs);
+            self.0.errors.extend(errors);
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         if let TableFactor::Table { name, with_hints, .. } = factor

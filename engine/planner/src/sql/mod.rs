@@ -45,6 +45,7 @@ pub(crate) mod semantics;
 mod settings;
 mod side_output;
 mod sink;
+mod state_ttl;
 mod statement;
 mod statement_parser;
 mod table;

@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryLength, CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr,
-    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableFactor, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinConstraint, JoinOperator, Query, Select,
+    SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, TypedString, UnaryOperator,
+    Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -17,7 +18,7 @@ use super::interval;
 use super::output_names::{name_fields, name_outputs};
 use super::reserved::{is_reserved, reserved};
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
-use super::{local_time, overlaps, temporal};
+use super::{local_time, overlaps, state_ttl, temporal};
 use crate::ast::{call, call_parts, take, text};
 use crate::catalog::Catalog;
 use crate::functions::{self, Functions};
@@ -74,6 +75,7 @@ impl VisitorMut for Rewrite<'_> {
                 self.alias(alias);
             }
         }
+        select.from.iter().for_each(|from| self.common_columns(from));
         name_fields(select);
         name_outputs(select, false);
         name_fields(select);
@@ -108,8 +110,8 @@ impl VisitorMut for Rewrite<'_> {
                 version: Some(_), name, ..
             } => self.errors.push((
                 format!(
-                    "lookup and temporal joins (`{name} FOR SYSTEM_TIME AS OF ...`) are not supported yet: use a window \
-                     join of two windowed tables"
+                    "lookup and temporal joins (`{name} FOR SYSTEM_TIME AS OF ...`) are not supported yet: join all rows of \
+                     `{name}` without it, or those of an interval (`l.ts BETWEEN r.ts AND r.ts + INTERVAL '1' HOUR`)"
                 ),
                 span,
             )),
@@ -302,6 +304,28 @@ impl Rewrite<'_> {
         }
     }
 
+    /// Refuses `USING` and `NATURAL` in joins that fill their left side with NULL: DataFusion takes the common columns
+    /// from there.
+    fn common_columns(&mut self, from: &TableWithJoins) {
+        for join in &from.joins {
+            if let JoinOperator::Right(constraint)
+            | JoinOperator::RightOuter(constraint)
+            | JoinOperator::FullOuter(constraint) = &join.join_operator
+                && matches!(constraint, JoinConstraint::Using(_) | JoinConstraint::Natural)
+            {
+                let message = "USING and NATURAL are not supported in a RIGHT or FULL JOIN: write ON l.k = r.k, and \
+                    COALESCE(l.k, r.k) for the common column";
+                self.errors.push((message.into(), join.relation.span()));
+            }
+        }
+        let factors = std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation));
+        for factor in factors {
+            if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
+                self.common_columns(table_with_joins);
+            }
+        }
+    }
+
     fn set_operations(&mut self, body: &SetExpr) {
         let SetExpr::SetOperation {
             op,
@@ -312,19 +336,22 @@ impl Rewrite<'_> {
         else {
             return;
         };
-        let is_supported = matches!(
-            set_quantifier,
-            SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None
-        );
-        if *op != SetOperator::Union || !is_supported {
+        let is_plain = matches!(set_quantifier, SetQuantifier::Distinct | SetQuantifier::None);
+        let remedy = match (op, set_quantifier) {
+            (SetOperator::Union, SetQuantifier::All) => None,
+            (SetOperator::Union | SetOperator::Intersect | SetOperator::Except, _) if is_plain => None,
+            (SetOperator::Union, _) => Some("combine the rows with UNION or UNION ALL"),
+            (SetOperator::Intersect, _) => Some("write INTERSECT, whose rows are distinct, or EXISTS"),
+            (SetOperator::Except, _) => Some("write EXCEPT, whose rows are distinct, or NOT EXISTS"),
+            (SetOperator::Minus, _) => Some("write EXCEPT"),
+        };
+        if let Some(remedy) = remedy {
             let what = match set_quantifier {
                 SetQuantifier::None => op.to_string(),
                 quantifier => format!("{op} {quantifier}"),
             };
-            self.errors.push((
-                format!("{what} is not supported: combine the rows with UNION or UNION ALL"),
-                right.span(),
-            ));
+            self.errors
+                .push((format!("{what} is not supported: {remedy}"), right.span()));
         }
         self.set_operations(left);
         self.set_operations(right);
@@ -377,8 +404,8 @@ impl Rewrite<'_> {
             // The error was reported when the SELECT was rewritten.
             return;
         }
-        if is_window_function(&lower) {
-            // The relation planner takes window functions in FROM; elsewhere DataFusion refuses them.
+        if is_window_function(&lower) || lower == state_ttl::FUNCTION {
+            // The relation planner takes table functions in FROM; elsewhere DataFusion refuses them.
             return;
         }
         if ident.value.starts_with('$') && self.functions.contains(&lower) {

@@ -406,7 +406,14 @@ fn graphs_of_unusual_queries() {
     check_graph(
         "INSERT INTO out1 SELECT a.price, b.ts FROM bid AS a JOIN bid AS b ON a.auction = b.auction",
         expect![[r#"
-            7:1: a join of streams needs windows: both sides windowed alike (TABLE(TUMBLE(...)) or grouped by a window), and ON l.window_start = r.window_start AND l.window_end = r.window_end AND ...
+            job test (128 key groups)
+            out1/sink: write out1 (print)
+              <- out1/calc-3: select [price@1 as n, ts@3 as t]
+                <- out1/join: inner join on auction@0 = auction@0 (state: rows of both inputs, for ever)
+                  left <- hash(auction) out1/calc: select [auction@0, price@1]
+                    <- bid: read bid (filesystem) columns [auction, price, ts] watermark ts@2 - interval 4s
+                  right <- hash(auction) out1/calc-2: select [auction@0, ts@2]
+                    <- bid (see above)
         "#]],
     );
     check_graph(
@@ -469,7 +476,7 @@ fn scripts_of_the_repository_are_understood() {
     let mut try_plan = |name: String, text: &str| {
         found += 1;
         let mut options = PlanOptions::default();
-        for variable in ["DATA", "OUT", "RATE", "EVENTS", "BROKERS"] {
+        for variable in ["DATA", "OUT", "RATE", "EVENTS", "BROKERS", "SIDE_INPUT"] {
             options.environment.insert(variable.into(), "1000".into());
         }
         let input = crate::Input::Sql { name: "test", text };

@@ -19,8 +19,9 @@ use millstream_graph::sql_type;
 
 use super::dialect::TABLE_ARGUMENT;
 use super::interval::{self, Span};
+use super::state_ttl;
 use crate::ast::not_written;
-use crate::logical::{WindowFunction, WindowTableFunction};
+use crate::logical::{StateTtl, WindowFunction, WindowTableFunction};
 
 /// Plans the window table functions of a query.
 #[derive(Debug)]
@@ -80,7 +81,11 @@ impl RelationPlanner for WindowFunctions {
             }
             other => return Ok(RelationPlanning::Original(Box::new(other))),
         };
-        let plan = window(&name, arguments, context).map_err(|error| placed(error, span))?;
+        let plan = match name.to_string() == state_ttl::FUNCTION {
+            true => with_ttl(arguments, context),
+            false => window(&name, arguments, context),
+        };
+        let plan = plan.map_err(|error| placed(error, span))?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }
@@ -208,8 +213,19 @@ fn by_name(function: &str, names: &[&str], arguments: Vec<FunctionArg>) -> Resul
     Ok(values)
 }
 
+/// Plans the table function of a `STATE_TTL` hint.
+fn with_ttl(arguments: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let (relation, ttl_ms) = state_ttl::arguments(arguments)?;
+    let (input, _) = data(relation, context)?;
+    let node = Arc::new(StateTtl { input, ttl_ms });
+    Ok(LogicalPlan::Extension(Extension { node }))
+}
+
 /// Plans the relation given as `TABLE name [PARTITION BY ...]` or as a subquery. Also returns its partition columns.
-fn data(argument: ast::Expr, context: &mut dyn RelationPlannerContext) -> Result<(LogicalPlan, Vec<ast::Expr>)> {
+pub(super) fn data(
+    argument: ast::Expr,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<(LogicalPlan, Vec<ast::Expr>)> {
     match argument {
         ast::Expr::Function(Function {
             name,

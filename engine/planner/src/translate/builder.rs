@@ -7,10 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use millstream_connectors::{ChangelogSupport, Role};
 use millstream_graph::{
-    ChangelogNormalize, Edge, Emission, ErrorPolicy, Exchange, GroupAggregate, JobGraph, Node, NodeIndex, Operator,
-    OperatorId, Parallelism, Phase, Port, Stream,
+    Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream,
 };
 
 use super::changelog;
@@ -50,36 +48,6 @@ pub(super) struct Owner<'o> {
 }
 
 impl GraphBuilder {
-    /// Returns true if rows that a node reads are updated or deleted.
-    fn reads_updates(&self, node: NodeIndex) -> bool {
-        let mut inputs = self
-            .edges
-            .iter()
-            .filter(|edge| edge.to == node && edge.port == Port::Main);
-        inputs.any(|edge| self.has_updates(edge.from))
-    }
-
-    /// Returns true if the rows of a node are updated or deleted.
-    pub(super) fn has_updates(&self, node: NodeIndex) -> bool {
-        match &self.nodes[node].operator {
-            Operator::Source(source) => changelog::support(&source.table, Role::Source) != ChangelogSupport::Append,
-            Operator::GroupAggregate(GroupAggregate {
-                phase: Phase::Local, ..
-            }) => false,
-            Operator::GroupAggregate(GroupAggregate { emission, .. })
-            | Operator::ChangelogNormalize(ChangelogNormalize { emission, .. }) => *emission == Emission::Changes,
-            Operator::TopN(top) => {
-                top.emission == Emission::Changes && (!top.keeps_first_to_come() || self.reads_updates(node))
-            }
-            Operator::Calc(_) | Operator::WindowAssign(_) => self.reads_updates(node),
-            Operator::WindowAggregate(_)
-            | Operator::WindowJoin(_)
-            | Operator::WindowTopN(_)
-            | Operator::DynamicFilter(_)
-            | Operator::Sink(_) => false,
-        }
-    }
-
     /// Returns the node with this operator and these inputs, which is added if there is none. Its id is `owner/kind`,
     /// or `owner` if `kind` is empty.
     pub(super) fn add(
@@ -147,6 +115,20 @@ impl GraphBuilder {
     pub(super) fn input_of(&self, node: NodeIndex, input: usize) -> Option<NodeIndex> {
         let mut edges = self.edges.iter().filter(|edge| edge.to == node && edge.input == input);
         edges.next().map(|edge| edge.from)
+    }
+
+    /// Returns true if the rows of a node are updated or deleted.
+    pub(super) fn has_updates(&self, node: NodeIndex) -> bool {
+        let mut are_append_only: Vec<bool> = Vec::with_capacity(node + 1);
+        for index in 0..=node {
+            let inputs = [0, 1].map(|input| {
+                let edges = self.edges.iter().filter(|edge| edge.to == index && edge.input == input);
+                let mut edges = edges.filter(|edge| edge.port == Port::Main);
+                edges.all(|edge| are_append_only[edge.from])
+            });
+            are_append_only.push(changelog::is_append_only(&self.nodes[index].operator, inputs));
+        }
+        are_append_only.last() == Some(&false)
     }
 
     pub(super) fn owned_by<'s>(&'s self, owner: &'s str) -> impl Iterator<Item = NodeIndex> + 's {

@@ -4,23 +4,23 @@
 //! need nodes of its own. Every other step is inlined, so that the optimiser sees through it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use arrow_schema::{Field, FieldRef, Schema};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, plan_err};
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::utils::find_aggregate_exprs;
-use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion::physical_expr::expressions::cast;
 use millstream_graph::ErrorPolicy;
 
 use super::context::{Context, Result, Scope, error_at};
+use super::late_columns;
 use super::optimize::Planning;
 use super::projection::project_physical;
 use super::relation::{Attribute, ColumnInfo, Relation, column};
 use crate::error::Error;
-use crate::logical::{CatalogTable, Insert, InsertInput, Pipeline, StepReference, WindowTableFunction};
+use crate::logical::{CatalogTable, Insert, InsertInput, Pipeline, StepReference};
 
 /// A step that is translated once.
 pub(super) struct SharedStep {
@@ -96,7 +96,11 @@ impl<'p> Subplans<'p> {
         keep_all_columns: bool,
     ) -> Result<LogicalPlan, DataFusionError> {
         let plan = inline_steps(plan.clone(), shared)?;
-        let plan = if keep_all_columns { keep_columns(plan)? } else { plan };
+        let plan = if keep_all_columns {
+            late_columns::keep(plan)?
+        } else {
+            plan
+        };
         check_keys(&plan)?;
         let plan = planning.optimize(plan)?;
         plan.apply_with_subqueries(|plan| {
@@ -230,22 +234,4 @@ fn is_stateless(plan: &LogicalPlan) -> bool {
         LogicalPlan::TableScan(_) => true,
         other => step_reference(other).is_some_and(|step| is_stateless(&step.plan)),
     }
-}
-
-/// Makes the window functions of a plan keep every column of their input, so that late rows are complete.
-fn keep_columns(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-    let kept = plan.transform_up(|plan| {
-        let LogicalPlan::Extension(extension) = &plan else {
-            return Ok(Transformed::no(plan));
-        };
-        let Some(function) = extension.node.as_any().downcast_ref::<WindowTableFunction>() else {
-            return Ok(Transformed::no(plan));
-        };
-        let node = Arc::new(WindowTableFunction {
-            keep_all_columns: true,
-            ..function.clone()
-        });
-        Ok(Transformed::yes(LogicalPlan::Extension(Extension { node })))
-    })?;
-    Ok(kept.data)
 }

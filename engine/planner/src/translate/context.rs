@@ -1,12 +1,13 @@
 //! State and helpers that the translators of all kinds of plan nodes share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_schema::Schema;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::{PhysicalExprRef, create_physical_expr};
 use millstream_graph::{Emission, ErrorPolicy, NodeIndex, Operator, Parallelism, Stream};
 
@@ -16,7 +17,7 @@ use super::relation::WindowInfo;
 use super::side_output::LateOutputs;
 use crate::Mode;
 use crate::error::{Error, Location};
-use crate::logical::Pipeline;
+use crate::logical::{Pipeline, StateTtl};
 
 /// A result of translation; the error has a position in the text of the pipeline.
 pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -31,6 +32,8 @@ pub(super) struct Context<'p> {
     pub windows: Vec<WindowInfo>,
     pub late: LateOutputs,
     pub scope: Scope,
+    /// Time to live that a hint gives the rows of the aggregate that is being translated.
+    pub hinted_ttl: Option<Option<Duration>>,
 }
 
 /// The step, insert or table for which nodes are being made.
@@ -81,6 +84,16 @@ impl Context<'_> {
         }
     }
 
+    /// Returns the time after which the aggregate that is being translated deletes its state; `None`: never.
+    pub(super) fn state_ttl(&self) -> Option<Duration> {
+        self.hinted_ttl.unwrap_or(self.pipeline.state_ttl)
+    }
+
+    /// Returns the time after which an operator deletes the state of the rows of this input; `None`: never.
+    pub(super) fn state_ttl_of(&self, input: &LogicalPlan) -> Option<Duration> {
+        StateTtl::of_rows(input).unwrap_or(self.pipeline.state_ttl)
+    }
+
     /// Returns true if an insert writes the late rows of the current step.
     pub(super) fn is_late_output_used(&self) -> bool {
         self.late.steps.contains(&self.scope.owner)
@@ -109,8 +122,8 @@ impl Context<'_> {
         });
         if self.located(has_subquery)? {
             return Err(self.error(
-                "a subquery inside an expression is not supported on a stream: write it as a window join (both sides windowed \
-                 alike, ON window_start and window_end equal)",
+                "this subquery cannot be planned as a join: write it as a join, or as a condition of its own under WHERE, \
+                 combined with others by AND",
             ));
         }
         let context = Default::default();

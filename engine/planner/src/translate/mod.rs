@@ -27,6 +27,7 @@ mod fallibility;
 mod field_hoisting;
 mod filter_push_down;
 mod join;
+mod late_columns;
 mod limit;
 mod local_time;
 mod masked_eval;
@@ -42,6 +43,7 @@ mod sinks;
 mod source;
 mod specialized_expr;
 mod string_case;
+mod subqueries;
 mod top_n;
 mod union;
 mod window;
@@ -79,6 +81,7 @@ pub fn translate(pipeline: &Pipeline, options: &PlanOptions) -> Result<JobGraph,
                 location: Location::Unknown,
                 on_error: ErrorPolicy::default(),
             },
+            hinted_ttl: None,
         },
         sources: Sources::new(subplans.columns_read, options.mode == Mode::Batch),
         shared_steps: subplans.shared_steps,

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, NullEquality};
 use datafusion::error::Result;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -47,6 +47,7 @@ impl Planning {
         config.execution.time_zone = Some("+00:00".to_owned());
         config.optimizer.skip_failed_rules = false;
         config.optimizer.expand_views_at_output = false;
+        config.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         let config = Arc::new(config);
         let now = DateTime::from_timestamp_micros(now_us).unwrap_or(DateTime::UNIX_EPOCH);
         let mut props = ExecutionProps::new().with_query_execution_start_time(now);
@@ -55,6 +56,7 @@ impl Planning {
     }
 
     pub(super) fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let plan = super::subqueries::prepare(plan)?;
         let plan = Analyzer::new().execute_and_check(plan, &self.config, |_, _| {})?;
         let context =
             OptimizerContext::new_with_config_options(self.config.clone()).with_query_execution_start_time(self.now);
@@ -110,6 +112,39 @@ impl OptimizerRule for InfallibleFirst {
         };
         let filter = Filter::new(predicate, filter.input.clone());
         Ok(Transformed::yes(LogicalPlan::Filter(filter)))
+    }
+}
+
+/// Makes equalities of a join's condition its keys.
+///
+/// DataFusion makes keys of `IS NOT DISTINCT FROM`, too, and later loses that NULL equals NULL in them (if inner joins
+/// are reordered) or adds keys for which it does not. The translation finds them in the condition.
+#[derive(Debug, Default)]
+struct EqualityKeys(ExtractEquijoinPredicate);
+
+impl OptimizerRule for EqualityKeys {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match &plan {
+            LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNothing => {}
+            _ => return Ok(Transformed::no(plan)),
+        }
+        let extracted = self.0.rewrite(plan.clone(), config)?;
+        Ok(match &extracted.data {
+            LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNothing => extracted,
+            _ => Transformed::no(plan),
+        })
     }
 }
 
@@ -204,13 +239,13 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(GuardFilteredArguments),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EqualityKeys::default()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateCrossJoin::new()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(FilterPushDown::default()),
         Arc::new(InfallibleFirst),
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EqualityKeys::default()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
     ]

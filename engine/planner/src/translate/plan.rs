@@ -10,11 +10,12 @@ use datafusion::logical_expr::{Distinct, Limit, LogicalPlan};
 use super::common_subplans::{SharedStep, cast_to_schema, step_reference};
 use super::context::{Context, Result, Scope};
 use super::dynamic_filter::DynamicFilters;
+use super::late_columns::{self, CompleteRows};
 use super::pending::{materialize, resolve};
 use super::relation::{Pending, Relation};
 use super::source::Sources;
 use super::{aggregate, join, limit, projection, row_number, union, window};
-use crate::logical::WindowTableFunction;
+use crate::logical::{StateTtl, WindowTableFunction};
 
 /// Translates logical plans into relations over nodes of the graph.
 pub(super) struct Translator<'p> {
@@ -50,10 +51,12 @@ impl Translator<'_> {
             }
             LogicalPlan::Aggregate(node) => {
                 let input = self.plan(&node.input)?;
+                self.cx.hinted_ttl = StateTtl::of_rows(&node.input);
                 aggregate::aggregate(&mut self.cx, &mut self.filters, node, input)
             }
             LogicalPlan::Distinct(Distinct::All(plan)) => {
                 let input = self.plan(plan)?;
+                self.cx.hinted_ttl = StateTtl::of_rows(plan);
                 aggregate::distinct(&mut self.cx, &mut self.filters, plan.schema(), input)
             }
             LogicalPlan::Distinct(Distinct::On(_)) => {
@@ -81,6 +84,13 @@ impl Translator<'_> {
                     let checked = window::checked_window(&self.cx, function.window)?;
                     let input = self.plan(&function.input)?;
                     return window::window_function(&mut self.cx, function, checked, input);
+                }
+                if let Some(rows) = extension.node.as_any().downcast_ref::<StateTtl>() {
+                    return self.plan(&rows.input);
+                }
+                if let Some(rows) = extension.node.as_any().downcast_ref::<CompleteRows>() {
+                    let relation = self.plan(&rows.input)?;
+                    return Ok(late_columns::carry(resolve(&mut self.cx, relation)?));
                 }
                 if let Some(step) = step_reference(plan) {
                     return self.shared_step(&step.name);
@@ -168,7 +178,7 @@ fn unsupported_node(plan: &LogicalPlan) -> String {
         LogicalPlan::EmptyRelation(_) => "a query needs a FROM clause: a pipeline reads a table".to_owned(),
         LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE is not supported over streams".to_owned(),
         LogicalPlan::Unnest(_) => "UNNEST is not supported yet".to_owned(),
-        LogicalPlan::Subquery(_) => "this form of subquery is not supported: write it as a window join".to_owned(),
+        LogicalPlan::Subquery(_) => "this form of subquery is not supported: write it as a join".to_owned(),
         other => format!("{} is not supported in a pipeline", other.display()),
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct LateOutputs {
     pub steps: BTreeSet<String>,
     /// Window aggregates with a port for late rows, by step.
     pub aggregates: HashMap<String, Vec<NodeIndex>>,
-    /// Side outputs of window joins, by step: of the left and the right input of each join.
+    /// Side outputs of window joins and interval joins, by step: of the left and the right input of each join.
     pub joins: HashMap<String, Vec<[Vec<SideOutput>; 2]>>,
     /// Side outputs of the nodes that assign rows to a window, by window: rows without a time.
     pub windows: HashMap<WindowId, Vec<SideOutput>>,

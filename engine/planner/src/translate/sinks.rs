@@ -99,7 +99,7 @@ fn late_of_join(cx: &Context<'_>, step: &str, side: JoinSide) -> Result<Vec<Side
     match joins {
         [sides] => Ok(sides[side as usize].clone()),
         [] => Err(cx.error(format!(
-            "step `{step}` has no window join, so there are no sides of one"
+            "step `{step}` has no window join or interval join, so there are no late rows of its sides"
         ))),
         _ => Err(cx.error(format!(
             "step `{step}` has several joins, so that `late_left` and `late_right` could be of any: make a step of \

@@ -10,7 +10,13 @@ use crate::{Errors, Input, PlanOptions, explain, front_end};
 
 fn plan(script: &str) -> Result<JobGraph, Errors> {
     let mut options = PlanOptions::default();
-    for (name, value) in [("EVENTS", "1000"), ("DATA", "data"), ("OUT", "out"), ("RATE", "1000")] {
+    for (name, value) in [
+        ("EVENTS", "1000"),
+        ("DATA", "data"),
+        ("OUT", "out"),
+        ("RATE", "1000"),
+        ("SIDE_INPUT", "side_input"),
+    ] {
         options.environment.insert(name.to_owned(), value.to_owned());
     }
     let name = "job";

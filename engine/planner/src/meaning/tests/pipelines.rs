@@ -22,7 +22,13 @@ fn a_pipeline_means_the_same_as_itself() {
             }
             let script = std::fs::read_to_string(&path).expect("a text file");
             let mut options = PlanOptions::default();
-            for (name, value) in [("EVENTS", "1000"), ("DATA", "data"), ("OUT", "out"), ("RATE", "1000")] {
+            for (name, value) in [
+                ("EVENTS", "1000"),
+                ("DATA", "data"),
+                ("OUT", "out"),
+                ("RATE", "1000"),
+                ("SIDE_INPUT", "side_input"),
+            ] {
                 options.environment.insert(name.to_owned(), value.to_owned());
             }
             for text in [script.clone(), format!("{tables}{script}")] {
@@ -38,6 +44,7 @@ fn a_pipeline_means_the_same_as_itself() {
                 for node in &old.graph.nodes {
                     let has_meaning = match &node.operator {
                         Operator::Source(_)
+                        | Operator::Join(_)
                         | Operator::WindowJoin(_)
                         | Operator::WindowTopN(_)
                         | Operator::TopN(_)

@@ -41,9 +41,25 @@ INSERT INTO out1 SELECT price, ts FROM bid GROUP BY price;",
 }
 
 #[test]
+fn common_columns_of_outer_joins_are_refused() {
+    check(
+        "INSERT INTO out1 SELECT a.price, b.ts FROM bid AS a FULL JOIN bid AS b USING (auction);
+INSERT INTO out1 SELECT a.price, b.ts FROM (bid AS a NATURAL RIGHT JOIN bid AS b);
+INSERT INTO out1 SELECT price, ts FROM bid EXCEPT ALL SELECT price, ts FROM bid;
+INSERT INTO out1 SELECT price, ts FROM bid MINUS SELECT price, ts FROM bid;",
+        expect![[r#"
+            7:63: USING and NATURAL are not supported in a RIGHT or FULL JOIN: write ON l.k = r.k, and COALESCE(l.k, r.k) for the common column
+            8:73: USING and NATURAL are not supported in a RIGHT or FULL JOIN: write ON l.k = r.k, and COALESCE(l.k, r.k) for the common column
+            9:55: EXCEPT ALL is not supported: write EXCEPT, whose rows are distinct, or NOT EXISTS
+            10:50: MINUS is not supported: write EXCEPT
+        "#]],
+    );
+}
+
+#[test]
 fn what_a_stream_cannot_answer_is_refused() {
     check(
-        "INSERT INTO out1 SELECT price, ts FROM bid INTERSECT SELECT price, ts FROM bid;
+        "INSERT INTO out1 SELECT price, ts FROM bid INTERSECT ALL SELECT price, ts FROM bid;
 INSERT INTO out1 SELECT b.price, b.ts FROM bid AS b JOIN bid FOR SYSTEM_TIME AS OF b.ts AS c ON b.auction = c.auction;
 INSERT INTO out1 SELECT count(*), TUMBLE_START(ts, INTERVAL '1' MINUTE) FROM bid GROUP BY TUMBLE(ts, INTERVAL '2' MINUTE);
 INSERT INTO out1 SELECT count(*), TUMBLE_START(ts, INTERVAL '1' MINUTE) FROM bid;
@@ -55,8 +71,8 @@ INSERT INTO out1 SELECT price, ts + INTERVAL '1' FROM bid;
 INSERT INTO out1 SELECT price, ts FROM bid WHERE url SIMILAR TO '[x';
 SELECT 1;",
         expect![[r#"
-            7:54: INTERSECT is not supported: combine the rows with UNION or UNION ALL
-            8:58: lookup and temporal joins (`bid FOR SYSTEM_TIME AS OF ...`) are not supported yet: use a window join of two windowed tables
+            7:58: INTERSECT ALL is not supported: write INTERSECT, whose rows are distinct, or EXISTS
+            8:58: lookup and temporal joins (`bid FOR SYSTEM_TIME AS OF ...`) are not supported yet: join all rows of `bid` without it, or those of an interval (`l.ts BETWEEN r.ts AND r.ts + INTERVAL '1' HOUR`)
             9:35: `TUMBLE_START(ts, INTERVAL '1' MINUTE)` does not belong to the window in GROUP BY, TUMBLE(ts, INTERVAL '2' MINUTE)
             10:35: TUMBLE_START needs `GROUP BY TUMBLE(...)` in the same SELECT
             11:48: HOP: the size (10000 ms) must be a multiple of the slide (3000 ms)

@@ -87,7 +87,7 @@ fn group_aggregate(cx: &Context<'_>, sides: &[AggregateInput], phase: Phase, sid
         keys: side.keys.clone(),
         aggregates: side.aggregates.clone(),
         emission: cx.emission(),
-        state_ttl: cx.pipeline.state_ttl,
+        state_ttl: cx.state_ttl(),
         phase,
         retracts: retracts(cx, sides),
     }
@@ -100,7 +100,7 @@ fn partial_states(cx: &Context<'_>, sides: &[AggregateInput]) -> Option<Vec<Data
     }
     let retracts = retracts(cx, sides);
     // Rows whose group has expired are not taken back; a partial state does not tell them from others.
-    if retracts && cx.pipeline.state_ttl.is_some() {
+    if retracts && cx.state_ttl().is_some() {
         return None;
     }
     let calls = &sides.first()?.aggregates;

@@ -14,6 +14,8 @@ use self::needs::Need;
 use self::provided::{Key, Provided};
 use crate::error::{Error, Location};
 
+pub(super) use self::provided::is_append_only;
+
 mod needs;
 mod provided;
 mod rewrite;
@@ -109,6 +111,12 @@ impl Pass<'_> {
                     errors.push(error);
                 }
                 mode
+            }
+            Operator::Join(join) => {
+                if let Err(error) = self.check_volatile_condition(node, join) {
+                    errors.push(error);
+                }
+                ChangelogMode::Retract
             }
             Operator::WindowAssign(_) => ChangelogMode::Retract,
             // Their outputs are append-only.

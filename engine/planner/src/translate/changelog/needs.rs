@@ -1,11 +1,13 @@
 //! Changes that nodes need of their inputs, from sinks to sources.
 
 use arrow_schema::Schema;
+use datafusion::logical_expr::JoinType;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use millstream_connectors::{ChangelogSupport, Role};
 use millstream_graph::{
-    Aggregate, Calc, ChangelogMode, Edge, ErrorPolicy, NodeIndex, Operator, Port, Sink, TopN, Window, WindowAggregate,
+    Aggregate, Calc, ChangelogMode, Edge, ErrorPolicy, Join, NodeIndex, Operator, Port, Sink, TopN, Window,
+    WindowAggregate,
 };
 
 use super::provided::{Key, injective_column, sink_key};
@@ -71,6 +73,9 @@ impl Pass<'_> {
                 self.check_retractable(node, from, &aggregate.aggregates)?;
                 Ok(Need::Retract)
             }
+            Operator::Join(Join { bounds: Some(_), .. }) => Err(self.append_only(node, from, "an interval join")),
+            // It keeps all versions that are joined.
+            Operator::Join(_) => Ok(Need::Retract),
             Operator::TopN(top) if top.is_by_arrival => {
                 let message = format!(
                     "rows that are updated or deleted have no order by processing time (PROCTIME): {}. Order them by a \
@@ -118,6 +123,7 @@ impl Pass<'_> {
             ChangelogSupport::Append => {
                 let window = match self.cause(from) {
                     Operator::GroupAggregate(_) => ", or group by a window (TUMBLE, HOP, CUMULATE or SESSION)",
+                    Operator::Join(_) => ", or join windows, or bound the event times of the rows that are joined",
                     _ => "",
                 };
                 let message = format!(
@@ -210,6 +216,20 @@ impl Pass<'_> {
         ))
     }
 
+    /// Checks that a join finds the pairs again whose rows are updated or deleted.
+    pub(super) fn check_volatile_condition(&self, node: NodeIndex, join: &Join) -> Result<(), Error> {
+        let Some(filter) = join.filter.as_ref().filter(|filter| is_volatile(filter)) else {
+            return Ok(());
+        };
+        let message = format!(
+            "`{}` in the condition of a join has another value each time it is evaluated, so the rows that were joined \
+             could not be found again when they are updated: {}. Compute it in a view or subquery, and join that",
+            crate::explain::expression(volatile_call(filter)),
+            self.described_cause(node)
+        );
+        Err(self.error(node, message))
+    }
+
     /// Checks that the calls of an aggregate can take back the values of former rows.
     fn check_retractable(&self, node: NodeIndex, from: NodeIndex, aggregates: &[Aggregate]) -> Result<(), Error> {
         let functions = Functions::all();
@@ -287,7 +307,9 @@ impl Pass<'_> {
         loop {
             let operator = &self.graph.nodes[node].operator;
             let is_passed_on = match operator {
-                Operator::Calc(_) | Operator::ChangelogNormalize(_) | Operator::WindowAssign(_) => true,
+                Operator::Calc(_) | Operator::ChangelogNormalize(_) | Operator::WindowAssign(_) | Operator::Join(_) => {
+                    true
+                }
                 Operator::Source(_)
                 | Operator::WindowAggregate(_)
                 | Operator::GroupAggregate(_)
@@ -311,6 +333,7 @@ impl Pass<'_> {
             Operator::GroupAggregate(aggregate) if aggregate.aggregates.is_empty() => {
                 "it has a GROUP BY, DISTINCT or UNION without a window".to_owned()
             }
+            Operator::Join(join) => format!("it has {}", described_join(join.join_type)),
             Operator::TopN(_) => "it has a ROW_NUMBER() or LIMIT without a window".to_owned(),
             Operator::Source(source) => format!(
                 "it reads the changes of table `{}` ({})",
@@ -319,6 +342,14 @@ impl Pass<'_> {
             ),
             _ => "it has a GROUP BY without a window".to_owned(),
         }
+    }
+}
+
+/// Returns the SQL of a join that updates the rows of append-only inputs.
+fn described_join(join_type: JoinType) -> String {
+    match join_type {
+        JoinType::LeftAnti => "a NOT EXISTS, NOT IN or EXCEPT".to_owned(),
+        other => format!("a {} JOIN without a window", other.to_string().to_uppercase()),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Changes that nodes provide, from sources to sinks.
 
 use arrow_schema::{DataType, Schema};
+use datafusion::logical_expr::JoinType;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::CastExpr;
+use itertools::Itertools;
 use millstream_connectors::{ChangelogSupport, Role};
 use millstream_graph::{
-    Calc, Edge, Emission, Exchange, JobGraph, NodeIndex, Operator, Parallelism, Phase, Port, RankFunction, TopN,
+    Calc, Edge, Emission, Exchange, JobGraph, Join, NodeIndex, Operator, Parallelism, Phase, Port, RankFunction, TopN,
 };
 
 use super::{contains, primary_key, support};
@@ -56,7 +58,7 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
             }
         }
         Operator::Calc(calc) => {
-            let input = of_input(graph, node, provided);
+            let input = of_input(graph, node, 0, provided);
             let schema = graph.input_schema(node, 0);
             let schema = schema.as_deref().cloned().unwrap_or_else(Schema::empty);
             let changes = input.changes.map(|keys| {
@@ -71,7 +73,7 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
         }
         // A row is identified by its key and the end of its window, the last column but one.
         Operator::WindowAssign(_) => {
-            let input = of_input(graph, node, provided);
+            let input = of_input(graph, node, 0, provided);
             let window_end = graph.nodes[node].output.schema.fields().len().saturating_sub(2);
             let in_window = |key: Key| sorted(key.into_iter().chain([window_end]).collect());
             Provided {
@@ -82,7 +84,7 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
         // Its input is append-only, and its columns are those of the input and more.
         Operator::DynamicFilter(_) => Provided {
             changes: None,
-            ..of_input(graph, node, provided)
+            ..of_input(graph, node, 0, provided)
         },
         Operator::WindowAggregate(aggregate) => Provided {
             changes: None,
@@ -105,7 +107,7 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
             }
         }
         Operator::TopN(top) => {
-            let input = of_input(graph, node, provided);
+            let input = of_input(graph, node, 0, provided);
             let columns = graph.input_schema(node, 0).map_or(0, |schema| schema.fields().len());
             let partition = sorted(top.partition.clone());
             let is_append = top.emission == Emission::Final || (input.changes.is_none() && top.keeps_first_to_come());
@@ -118,8 +120,91 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
             changes: None,
             distribution: Some(sorted(top.partition.clone())),
         },
+        Operator::Join(join) => {
+            let inputs = [0, 1].map(|input| of_input(graph, node, input, provided));
+            let left = graph.input_schema(node, 0);
+            joined(join, inputs, left.map_or(0, |schema| schema.fields().len()))
+        }
         Operator::WindowJoin(_) | Operator::Sink(_) => Provided::default(),
     }
+}
+
+/// Returns true if the output of an operator is append-only. `inputs` tells which of its inputs are.
+pub(in crate::translate) fn is_append_only(operator: &Operator, inputs: [bool; 2]) -> bool {
+    match operator {
+        Operator::Source(source) => support(&source.table, Role::Source) == ChangelogSupport::Append,
+        Operator::Calc(_) | Operator::WindowAssign(_) | Operator::DynamicFilter(_) | Operator::Sink(_) => inputs[0],
+        Operator::WindowAggregate(_) | Operator::WindowJoin(_) | Operator::WindowTopN(_) => true,
+        Operator::GroupAggregate(aggregate) => aggregate.emission == Emission::Final || aggregate.phase == Phase::Local,
+        Operator::ChangelogNormalize(normalize) => normalize.emission == Emission::Final,
+        Operator::TopN(top) => top.emission == Emission::Final || (top.keeps_first_to_come() && inputs[0]),
+        Operator::Join(join) => {
+            // Further rows add results, and change none.
+            let is_monotonic = matches!(join.join_type, JoinType::Inner | JoinType::LeftSemi);
+            join.emission == Emission::Final || join.bounds.is_some() || (is_monotonic && inputs == [true, true])
+        }
+    }
+}
+
+/// Returns the properties of the rows of a join whose left input has `width` columns.
+fn joined(join: &Join, inputs: [Provided; 2], width: usize) -> Provided {
+    let on_left = sorted(join.on.iter().map(|pair| pair.0).collect());
+    let on_right = sorted(join.on.iter().map(|pair| pair.1).collect());
+    let moved = |key: &Key| -> Key { key.iter().map(|column| column + width).collect() };
+    let is_append = inputs.each_ref().map(|input| input.changes.is_none());
+    let [left, right] = inputs.map(|input| input.changes.unwrap_or_default());
+    // True if at most one row of a side has a join key.
+    let is_left_unique = left.iter().any(|key| contains(&on_left, key));
+    let is_right_unique = right.iter().any(|key| contains(&on_right, key));
+    let right: Vec<Key> = right.iter().map(moved).collect();
+    let both = || {
+        let pairs = left.iter().flat_map(|key| right.iter().map(move |other| (key, other)));
+        pairs
+            .map(|(key, other)| sorted([key.as_slice(), other].concat()))
+            .collect()
+    };
+    let keys: Vec<Key> = match join.join_type {
+        JoinType::LeftSemi | JoinType::LeftAnti => left,
+        JoinType::Inner if is_left_unique && is_right_unique => left.into_iter().chain(right).collect(),
+        JoinType::Inner | JoinType::Left if is_right_unique => left,
+        JoinType::Inner | JoinType::Right if is_left_unique => right,
+        JoinType::Inner | JoinType::Left | JoinType::Right => both(),
+        // A row of each side without a match may have the same NULLs.
+        _ => Vec::new(),
+    };
+    let keys = match join.join_type {
+        JoinType::Inner => with_equal_columns(keys, join, width),
+        _ => keys,
+    };
+    let distribution = match join.join_type {
+        JoinType::Full => None,
+        JoinType::Right => Some(moved(&on_right)),
+        _ => Some(on_left),
+    };
+    let is_append = is_append_only(&Operator::Join(join.clone()), is_append);
+    Provided {
+        changes: (!is_append).then_some(keys),
+        distribution,
+    }
+}
+
+/// Adds the keys with columns of the other side that are equal.
+fn with_equal_columns(mut keys: Vec<Key>, join: &Join, width: usize) -> Vec<Key> {
+    let pairs = join.on.iter().map(|&(left, right)| (left, right + width));
+    for (left, right) in pairs {
+        let replaced: Vec<Key> = keys
+            .iter()
+            .flat_map(|key| {
+                let replace = |old: usize, new: usize| {
+                    let columns = key.iter().map(|&column| if column == old { new } else { column });
+                    sorted(columns.collect())
+                };
+                [replace(left, right), replace(right, left)]
+            })
+            .collect();
+        keys = keys.into_iter().chain(replaced).unique().take(KEYS_MAX).collect();
+    }
+    keys
 }
 
 /// Returns the keys of the first rows of partitions: the partition with the rank if that is a column, the partition
@@ -149,11 +234,11 @@ fn emitted(emission: Emission, key: &Key) -> Option<Vec<Key>> {
     }
 }
 
-/// Returns the properties of the rows that arrive at the first input of a node.
-fn of_input(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided {
+/// Returns the properties of the rows that arrive at an input of a node.
+fn of_input(graph: &JobGraph, node: NodeIndex, input: usize, provided: &[Provided]) -> Provided {
     let edges: Vec<Provided> = graph
         .inputs(node)
-        .filter(|edge| edge.input == 0)
+        .filter(|edge| edge.input == input)
         .map(|edge| of_edge(graph, edge, provided))
         .collect();
     if let [edge] = edges.as_slice() {
@@ -178,11 +263,11 @@ fn of_edge(graph: &JobGraph, edge: &Edge, provided: &[Provided]) -> Provided {
     let rows = provided[edge.from].clone();
     match &edge.exchange {
         Exchange::Forward => rows,
-        // Changes of a key stay in order if they take one path.
+        // Changes of a key stay in order if they take one path, which the columns of the exchange determine.
         Exchange::Hash(columns) => Provided {
-            changes: rows.changes.map(|mut keys| {
-                keys.retain(|key| contains(key, columns));
-                keys
+            changes: rows.changes.map(|keys| {
+                let keys = keys.into_iter().map(|key| sorted([key.as_slice(), columns].concat()));
+                keys.unique().collect()
             }),
             distribution: Some(sorted(columns.clone())),
         },

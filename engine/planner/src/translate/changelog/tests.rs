@@ -4,6 +4,7 @@
 //! says.
 
 mod errors;
+mod joins;
 mod modes;
 mod notes;
 mod points;

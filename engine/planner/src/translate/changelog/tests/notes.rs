@@ -48,6 +48,37 @@ fn state_without_a_bound_is_noted() {
 }
 
 #[test]
+fn rows_that_a_join_keeps_for_ever_are_noted() {
+    let remedy = "so its state grows without bound unless they are few. Bound it with SET 'table.exec.state.ttl' = '1 d' \
+        (`state_ttl` in YAML), join windows, or bound the event times of the rows that are joined (`l.ts BETWEEN r.ts - \
+        INTERVAL '1' HOUR AND r.ts`)";
+    for (from, kept) in [
+        (
+            "clicks JOIN clicks AS c ON clicks.k = c.i",
+            "all rows of its inputs for ever",
+        ),
+        (
+            "clicks JOIN files ON clicks.k = files.k",
+            "all rows of its inputs for ever",
+        ),
+        (
+            "clicks LEFT JOIN users ON k = id",
+            "all rows of its left input for ever",
+        ),
+        (
+            "orders RIGHT JOIN clicks ON k = id",
+            "all rows of its right input for ever",
+        ),
+    ] {
+        check(
+            &format!("INSERT INTO out SELECT clicks.k FROM {from}"),
+            Mode::Stream,
+            &[&format!("`out/join` keeps {kept}, {remedy}")],
+        );
+    }
+}
+
+#[test]
 fn first_rows_without_a_bound_are_noted() {
     let remedy = REMEDY.replace("group by a window", "rank the rows of each window");
     let ranked = |table: &str, order: &str| {
@@ -87,6 +118,9 @@ fn state_with_a_bound_is_not() {
         "INSERT INTO out SELECT count(*) FROM clicks",
         "INSERT INTO out SELECT count(*) FROM files GROUP BY k",
         "INSERT INTO out SELECT id FROM orders",
+        "INSERT INTO out SELECT orders.id FROM orders JOIN users ON orders.id = users.id",
+        "INSERT INTO out SELECT files.k FROM files LEFT JOIN files AS f ON files.k = f.k",
+        "INSERT INTO out SELECT files.k FROM files JOIN clicks ON files.k = clicks.k AND files.ts = clicks.ts",
         "SET 'table.exec.state.ttl' = '1 h'; INSERT INTO out SELECT count(*) FROM clicks GROUP BY k",
         "INSERT INTO out SELECT count(*) FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '1' MINUTE))
          GROUP BY k, window_start, window_end",

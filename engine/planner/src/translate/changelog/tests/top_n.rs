@@ -83,8 +83,8 @@ fn keys_of_the_input_are_keys_if_they_have_the_partition() {
         &format!("SELECT * FROM ({counts}) QUALIFY DENSE_RANK() OVER (PARTITION BY n ORDER BY i) <= 3"),
         expect![[r#"
             out/sink: write out (cdc) changelog: retract
-              <- out/calc-2: select [..] changelog: retract
-                <- out/top-n: rows 1..=3 by DENSE_RANK of each count(1) order by i@1 ASC (state: all rows, for ever) changelog: retract
+              <- out/calc-2: select [..] changelog: retract, keys (name, i, n)
+                <- out/top-n: rows 1..=3 by DENSE_RANK of each count(1) order by i@1 ASC (state: all rows, for ever) changelog: retract, keys (name, i, count(1))
                   <- hash(count(1)) out/aggregate: aggregate by name, i [count(1)] (state: one row per group, for ever) changelog: retract, keys (name, i)
                     <- hash(name, i) out/calc: select [..]
                       <- clicks: read clicks (append) columns [..] watermark ts@2

@@ -1,0 +1,1 @@
+INSERT INTO counts SELECT k, price, ts FROM clicks WHERE k NOT IN (SELECT k FROM orders WHERE at > TIMESTAMP '2026-01-01 00:00:00');

@@ -1,0 +1,3 @@
+SELECT a.id, b.id, a.category, b.price
+FROM auctions a  JOIN bids b ON a.id = b.auction AND b.ts BETWEEN a.ts - INTERVAL '5' SECOND AND a.ts + INTERVAL '20' SECOND
+AND b.price > 100;

@@ -1,0 +1,8 @@
+-- An interval join: the event times of joined rows are within constant bounds.
+CREATE TABLE result (auction BIGINT, bid BIGINT, category STRING, price BIGINT)
+WITH ('connector' = 'filesystem', 'path' = '${OUT}', 'format' = 'csv');
+
+INSERT INTO result
+SELECT a.id, b.id, a.category, b.price
+FROM auctions a  JOIN bids b ON a.id = b.auction AND b.ts BETWEEN a.ts - INTERVAL '5' SECOND AND a.ts + INTERVAL '20' SECOND
+AND b.price > 100;

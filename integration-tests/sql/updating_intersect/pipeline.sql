@@ -1,0 +1,11 @@
+-- INTERSECT and EXCEPT: NULL equals NULL, and rows are distinct.
+-- key columns: 3
+CREATE TABLE result (channel STRING, bidder BIGINT, query STRING)
+WITH ('connector' = 'print');
+
+INSERT INTO result
+(SELECT channel, bidder, 'intersect' FROM bids WHERE price > 40000
+ INTERSECT SELECT channel, bidder, 'intersect' FROM bids WHERE price < 5000)
+UNION ALL
+(SELECT channel, bidder, 'except' FROM bids WHERE price > 40000
+ EXCEPT SELECT channel, bidder, 'except' FROM bids WHERE price < 5000);

@@ -1,0 +1,4 @@
+SELECT c.auction, c.n, m.high, m.channels
+FROM (SELECT auction, count(*) AS n FROM bids WHERE bidder > 10 GROUP BY auction) c
+JOIN (SELECT auction, max(price) AS high, count(DISTINCT channel) AS channels FROM bids GROUP BY auction) m
+ON c.auction = m.auction;

@@ -1,0 +1,8 @@
+SELECT l.channel, l.n, r.channel, r.m, 'equal'
+FROM (SELECT channel, count(*) AS n FROM bids WHERE price > 50000 GROUP BY channel) l
+FULL JOIN (SELECT channel, count(*) AS m FROM bids WHERE price < 100 OR channel IS NULL GROUP BY channel) r ON l.channel = r.channel
+UNION ALL
+SELECT l.channel, l.n, r.channel, r.m, 'not distinct'
+FROM (SELECT channel, count(*) AS n FROM bids WHERE price > 50000 GROUP BY channel) l
+FULL JOIN (SELECT channel, count(*) AS m FROM bids WHERE price < 100 OR channel IS NULL GROUP BY channel) r
+ON l.channel IS NOT DISTINCT FROM r.channel AND r.m > 1;
