@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 use crate::measure;
 
-/// Queries: stateless ones first, then windows ordered by the size of their state, then updating results. `source` is
-/// the generator alone.
-const QUERIES: [&str; 17] = [
+/// Queries: stateless ones first, then windows ordered by the size of their state, then updating results, then joins.
+/// `source` is the generator alone.
+const QUERIES: [&str; 25] = [
     "source",
     "q0",
     "q1",
@@ -31,6 +31,14 @@ const QUERIES: [&str; 17] = [
     "q15",
     "q16",
     "q17",
+    "q18",
+    "q19",
+    "q3",
+    "q4",
+    "q7",
+    "q9",
+    "q20",
+    "q23",
 ];
 
 /// Runs `queries` (all of them if empty).
