@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Computes the expected rows of every SQL case with DuckDB, an engine that shares no code with ours.
 
-expected.py           writes expected.csv beside each case's duckdb.sql, and QUERY.csv beside nexmark/QUERY.duckdb.sql
+expected.py           writes expected.csv beside each case's duckdb.sql, and QUERY.csv beside nexmark/QUERY.duckdb.sql and
+                      tpch/QUERY.sql
 expected.py --check   only compares; exits 1 and names the cases that differ
 """
 import sys
@@ -45,6 +46,8 @@ def cases():
     for script in sorted((HERE / "nexmark").glob("q*.duckdb.sql")):
         query = script.name.removesuffix(".duckdb.sql")
         yield f"nexmark_{query}", script.with_name(f"{query}.csv"), (script.with_name("tables.duckdb.sql"), script)
+    for script in sorted((HERE / "tpch").glob("q*.sql")):
+        yield f"tpch_{script.stem}", script.with_suffix(".csv"), (script.with_name("tables.duckdb.sql"), script)
 
 
 def main():

@@ -20,6 +20,9 @@ use tokio::task::JoinError;
 /// Interval at which [`join_all`] looks for threads that have ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
+/// Beginning of the names of threads that run tasks and must not wait for a disk.
+pub const SLOT_THREAD_PREFIX: &str = "slot-";
+
 static STARTED: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 static SCHEDULER: OnceLock<Scheduler> = OnceLock::new();
 
@@ -85,6 +88,16 @@ pub fn spawn(
     }
     started.push(builder.spawn(run)?);
     Ok(())
+}
+
+/// Panics in debug builds if the present thread must not wait for a disk.
+pub(crate) fn assert_may_block() {
+    debug_assert!(
+        !thread::current()
+            .name()
+            .is_some_and(|name| name.starts_with(SLOT_THREAD_PREFIX)),
+        "a slot thread reads keyed state from the database"
+    );
 }
 
 /// Waits until all threads that [`spawn`] started have ended, at most for `timeout`. Returns true if they have.

@@ -6,7 +6,7 @@
 
 use arrow_schema::DataType;
 use millstream_graph::{
-    Aggregate, JobGraph, NodeIndex, Operator, Phase, RankFunction, Window, WindowColumns, sql_type,
+    Aggregate, JobGraph, NodeIndex, Operator, Phase, RankFunction, VersionTime, Window, WindowColumns, sql_type,
 };
 use millstream_proto::spec::format_duration_ms;
 
@@ -23,6 +23,12 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
                 field.map_or_else(|| "?".to_string(), |field| field.data_type().to_string())
             })
             .collect()
+    };
+    let all_types = |input: usize| {
+        let fields = graph
+            .input_schema(node, input)
+            .map_or(0, |schema| schema.fields().len());
+        input_types(input, &(0..fields).collect::<Vec<_>>())
     };
     match &graph.nodes[node].operator {
         Operator::WindowAggregate(aggregate) => format!(
@@ -66,29 +72,28 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
                 .collect();
             format!("join on [{}] left [{}] right [{}]", on.join(", "), all(0), all(1))
         }
-        Operator::Join(join) => {
-            let input = |input: usize| {
-                let fields = graph
-                    .input_schema(node, input)
-                    .map_or(0, |schema| schema.fields().len());
-                input_types(input, &(0..fields).collect::<Vec<_>>()).join(", ")
+        // The form of rows in state depends on the changes of the inputs (their last column), and on the rows whose
+        // matches must be known.
+        Operator::Join(join) => format!(
+            "{} {} join{} {}",
+            if join.bounds.is_some() { "interval" } else { "regular" },
+            join.join_type,
+            if join.filter.is_some() { " with condition" } else { "" },
+            joined_form(&join.on, all_types)
+        ),
+        Operator::MultiJoin(join) => {
+            let inputs = join.keys.iter().enumerate().map(|(input, key)| {
+                let by: Vec<String> = key.iter().map(usize::to_string).collect();
+                format!("[{}] by [{}]", all_types(input).join(", "), by.join(", "))
+            });
+            format!("join of {}", inputs.collect::<Vec<_>>().join(" and "))
+        }
+        Operator::TemporalJoin(join) => {
+            let time = match join.time {
+                VersionTime::Event { left, right } => format!("event time ({left}, {right})"),
+                VersionTime::Processing { .. } => "processing time".to_owned(),
             };
-            let on: Vec<String> = join
-                .on
-                .iter()
-                .map(|(left, right)| format!("({left}, {right})"))
-                .collect();
-            // The form of rows in state depends on the changes of the inputs (their last column), and on the rows whose
-            // matches must be known.
-            format!(
-                "{} {} join{} on [{}] left [{}] right [{}]",
-                if join.bounds.is_some() { "interval" } else { "regular" },
-                join.join_type,
-                if join.filter.is_some() { " with condition" } else { "" },
-                on.join(", "),
-                input(0),
-                input(1)
-            )
+            format!("temporal join by {time} {}", joined_form(&join.on, all_types))
         }
         Operator::WindowTopN(top) => {
             let columns = graph.nodes[node].output.schema.fields().len();
@@ -137,6 +142,17 @@ fn reads_changes(graph: &JobGraph, node: NodeIndex) -> bool {
     graph
         .inputs(node)
         .any(|edge| !graph.nodes[edge.from].output.changelog.is_append())
+}
+
+/// Returns the form of a join's condition and inputs in signatures.
+fn joined_form(on: &[(usize, usize)], types: impl Fn(usize) -> Vec<String>) -> String {
+    let on: Vec<String> = on.iter().map(|(left, right)| format!("({left}, {right})")).collect();
+    format!(
+        "on [{}] left [{}] right [{}]",
+        on.join(", "),
+        types(0).join(", "),
+        types(1).join(", ")
+    )
 }
 
 /// Returns the form of aggregate calls in signatures.

@@ -26,9 +26,9 @@ mod partial_state;
 
 pub use millstream_connectors::sql_type;
 pub use operator::{
-    Aggregate, Calc, ChangelogNormalize, DynamicFilter, Emission, ErrorPolicy, Extreme, GroupAggregate, Join, Operator,
-    Phase, RankFunction, Sink, Source, TimeAttribute, TimeBounds, TopN, Watermark, Window, WindowAggregate,
-    WindowAssign, WindowJoin, WindowTopN,
+    Aggregate, Calc, ChangelogNormalize, DynamicFilter, Emission, ErrorPolicy, Extreme, GroupAggregate, Join,
+    MultiJoin, Operator, Phase, RankFunction, Sink, Source, TemporalJoin, TimeAttribute, TimeBounds, TopN, VersionTime,
+    Watermark, Window, WindowAggregate, WindowAssign, WindowJoin, WindowTopN,
 };
 pub use partial_state::partial_state;
 

@@ -28,6 +28,10 @@ pub enum Operator {
     ChangelogNormalize(ChangelogNormalize),
     /// Joins two inputs by key, without windows.
     Join(Join),
+    /// Joins several inputs by one key, without windows.
+    MultiJoin(MultiJoin),
+    /// Joins rows with the version of a table that is valid at their time.
+    TemporalJoin(TemporalJoin),
     /// Joins rows of equal windows.
     WindowJoin(WindowJoin),
     /// Keeps the first rows of each window.
@@ -44,12 +48,14 @@ impl Operator {
     /// Returns true if the operator keeps state without windows that rows update one by one.
     pub fn updates_state_by_row(&self) -> bool {
         match self {
-            Self::GroupAggregate(_) | Self::ChangelogNormalize(_) | Self::Join(_) | Self::TopN(_) => true,
+            Self::GroupAggregate(_) | Self::ChangelogNormalize(_) | Self::TopN(_) | Self::MultiJoin(_) => true,
+            Self::Join(join) => join.bounds.is_none(),
             Self::Source(_)
             | Self::Calc(_)
             | Self::WindowAssign(_)
             | Self::WindowAggregate(_)
             | Self::WindowJoin(_)
+            | Self::TemporalJoin(_)
             | Self::WindowTopN(_)
             | Self::DynamicFilter(_)
             | Self::Sink(_) => false,
@@ -304,6 +310,59 @@ pub struct TimeBounds {
     /// Microseconds by which the output's watermark is behind that of the inputs, because a row is emitted only when
     /// its match arrives or when it expires.
     pub watermark_delay: i64,
+}
+
+/// Joins two or more inputs by one key, without windows and without intermediate results: an inner join, as a chain of
+/// [`Join`]s would compute it. Each input may be a changelog in retract mode. The inputs are distributed by their keys.
+#[derive(Debug, Clone)]
+pub struct MultiJoin {
+    /// By input: indices of the columns that must equal those of the other inputs. NULL equals nothing.
+    pub keys: Vec<Vec<usize>>,
+    /// Residual condition over the columns of all inputs, without the kinds of rows.
+    pub filter: Option<PhysicalExprRef>,
+    /// Output columns: input, and index there.
+    pub output: Vec<(usize, usize)>,
+    /// Rows that are emitted.
+    pub emission: Emission,
+    /// Time after which a row is forgotten; `None`: never.
+    pub state_ttl: Option<Duration>,
+}
+
+/// Joins each row of the left input with the rows of the right one that are valid at a time. Output: the columns of the
+/// left input, then those of the right, without the kinds of rows. The inputs are distributed by the columns of `on`. The
+/// left input and the output are append-only.
+#[derive(Debug, Clone)]
+pub struct TemporalJoin {
+    /// True if left rows that are joined with no row are emitted, with NULLs (a left outer join).
+    pub is_outer: bool,
+    /// Pairs of columns (left index, right index) that must be equal. NULL equals nothing.
+    pub on: Vec<(usize, usize)>,
+    /// Residual condition over left columns then right columns.
+    pub filter: Option<PhysicalExprRef>,
+    /// The rows that are valid.
+    pub time: VersionTime,
+    /// `Final` in a batch, where the watermark reaches all times at once.
+    pub emission: Emission,
+}
+
+/// The rows that a [`TemporalJoin`] joins a row with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VersionTime {
+    /// The version of the right row at the event time of the left row: the one with the greatest event time that is not
+    /// later. The right columns of `on` are a key of the right input, which may be a changelog in retract mode; a deletion
+    /// is a version, too. Rows wait until the watermark has reached their time. Rows of both inputs that are behind the
+    /// watermark, or have no time, are late.
+    Event {
+        /// Index of the left input's event-time column.
+        left: usize,
+        /// Index of the right input's event-time column.
+        right: usize,
+    },
+    /// The rows that the right input has when a left row arrives. It may be a changelog in retract mode.
+    Processing {
+        /// True if left rows wait for the end of the right input.
+        waits_for_end: bool,
+    },
 }
 
 /// Joins rows of equal windows. Output: the joined columns of the left input, then those of the right (for semi and

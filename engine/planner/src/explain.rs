@@ -14,7 +14,8 @@ use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 use millstream_connectors::changelog::is_changelog;
 use millstream_graph::{
     Aggregate, Calc, ChangelogMode, Edge, Emission, ErrorPolicy, Exchange, Extreme, GroupAggregate, JobGraph, Join,
-    NodeIndex, Operator, Parallelism, Phase, Port, RankFunction, Stream, TimeAttribute, TopN, Window, WindowColumns,
+    MultiJoin, NodeIndex, Operator, Parallelism, Phase, Port, RankFunction, Stream, TemporalJoin, TimeAttribute, TopN,
+    VersionTime, Window, WindowColumns,
 };
 
 pub(crate) use canonical::{canonical, content_fingerprint, exact, fingerprint, shapes};
@@ -117,12 +118,13 @@ fn write_node(
 }
 
 /// Returns the join input of an edge, its exchange and its rows; each is empty or followed by a space.
-fn describe_edge(graph: &JobGraph, edge: &Edge) -> (&'static str, String, &'static str) {
-    let several = graph.inputs(edge.to).any(|edge| edge.input > 0);
-    let side = match (several, edge.input) {
-        (false, _) => "",
-        (true, 0) => "left ",
-        (true, _) => "right ",
+fn describe_edge(graph: &JobGraph, edge: &Edge) -> (String, String, &'static str) {
+    let last = graph.inputs(edge.to).map(|edge| edge.input).max();
+    let side = match (last, edge.input) {
+        (None | Some(0), _) => String::new(),
+        (Some(1), 0) => "left ".to_owned(),
+        (Some(1), _) => "right ".to_owned(),
+        (Some(_), input) => format!("input {} ", input + 1),
     };
     let exchange = match &edge.exchange {
         Exchange::Forward => String::new(),
@@ -134,8 +136,8 @@ fn describe_edge(graph: &JobGraph, edge: &Edge) -> (&'static str, String, &'stat
     let port = match edge.port {
         Port::Main => "",
         Port::Late(input) => match (input, &graph.nodes[edge.from].operator) {
-            (0, Operator::WindowJoin(_) | Operator::Join(_)) => "late left rows ",
-            (_, Operator::WindowJoin(_) | Operator::Join(_)) => "late right rows ",
+            (0, Operator::WindowJoin(_) | Operator::Join(_) | Operator::TemporalJoin(_)) => "late left rows ",
+            (_, Operator::WindowJoin(_) | Operator::Join(_) | Operator::TemporalJoin(_)) => "late right rows ",
             _ => "late rows ",
         },
         Port::DeadLetters => "dead letters ",
@@ -221,6 +223,8 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             retention(normalize.emission, normalize.state_ttl)
         ),
         Operator::Join(join) => describe_join(join, input, right.unwrap_or(&empty)),
+        Operator::MultiJoin(join) => describe_multi_join(join),
+        Operator::TemporalJoin(join) => describe_temporal_join(join, input, right.unwrap_or(&empty)),
         Operator::WindowJoin(join) => {
             let right = right.unwrap_or(&empty);
             let windows = format!(
@@ -312,6 +316,41 @@ fn describe_join(join: &Join, left: &Schema, right: &Schema) -> String {
         );
     }
     words + ")"
+}
+
+fn describe_multi_join(join: &MultiJoin) -> String {
+    let filter = join
+        .filter
+        .as_ref()
+        .map(|filter| format!(" where {}", expression(filter)));
+    format!(
+        "inner join of {} inputs by one key{} (state: rows of the inputs, {})",
+        join.keys.len(),
+        filter.unwrap_or_default(),
+        retention(join.emission, join.state_ttl)
+    )
+}
+
+fn describe_temporal_join(join: &TemporalJoin, left: &Schema, right: &Schema) -> String {
+    let join_type = if join.is_outer { "left" } else { "inner" };
+    let condition = describe_condition(&join.on, "=", join.filter.as_ref(), left, right);
+    let valid = match join.time {
+        VersionTime::Event {
+            left: time,
+            right: from,
+        } => format!(
+            "as of {}{condition} (state: left rows until the watermark passes them, versions of right rows by {}",
+            name(left, time),
+            name(right, from)
+        ),
+        VersionTime::Processing { waits_for_end: true } => format!(
+            "as of processing time{condition} (state: left rows until the right input has ended, all right rows"
+        ),
+        VersionTime::Processing { waits_for_end: false } => {
+            format!("as of processing time{condition} (state: all right rows")
+        }
+    };
+    format!("{join_type} temporal join {valid})")
 }
 
 /// Returns the condition of a join; empty if there is none.

@@ -1,9 +1,11 @@
 //! Notes about state that grows without bound: the operators that keep it, and how to bound it.
 
+use std::time::Duration;
+
 use arrow_schema::Schema;
 use millstream_connectors::changelog::is_changelog;
 use millstream_connectors::registry;
-use millstream_graph::{Emission, GroupAggregate, JobGraph, Join, NodeIndex, Operator, Phase, TopN};
+use millstream_graph::{Emission, GroupAggregate, JobGraph, NodeIndex, Operator, Phase, TopN};
 
 /// Returns a note for each operator of a graph whose state has no bound: it grows with each new key for as long as its
 /// input lasts.
@@ -24,13 +26,19 @@ fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
         Operator::TopN(top) if top.state_ttl.is_none() => {
             (top.emission, of_top_n(top, &input)?, "or rank the rows of each window")
         }
-        Operator::Join(join) if join.bounds.is_none() => (
+        Operator::MultiJoin(join) => (
             join.emission,
-            of_join(graph, node, join)?,
+            of_join(graph, node, &vec![join.state_ttl; join.keys.len()])?,
             "join windows, or bound the event times of the rows that are joined (`l.ts BETWEEN r.ts - INTERVAL '1' HOUR \
              AND r.ts`)",
         ),
-        // Windows and intervals end, and the rows of a normalised table are as many as the table's.
+        Operator::Join(join) if join.bounds.is_none() => (
+            join.emission,
+            of_join(graph, node, &join.state_ttl)?,
+            "join windows, or bound the event times of the rows that are joined (`l.ts BETWEEN r.ts - INTERVAL '1' HOUR \
+             AND r.ts`)",
+        ),
+        // Windows and intervals end, and the rows of a normalised or versioned table are as many as the table's.
         Operator::Source(_)
         | Operator::Calc(_)
         | Operator::WindowAssign(_)
@@ -38,6 +46,7 @@ fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
         | Operator::GroupAggregate(_)
         | Operator::ChangelogNormalize(_)
         | Operator::Join(_)
+        | Operator::TemporalJoin(_)
         | Operator::WindowJoin(_)
         | Operator::TopN(_)
         | Operator::WindowTopN(_)
@@ -54,20 +63,22 @@ fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
     ))
 }
 
-/// Returns the inputs all of whose rows a join keeps, if they have no bound. The rows of a changelog are as many as
-/// those of the operator that updates them.
-fn of_join(graph: &JobGraph, node: NodeIndex, join: &Join) -> Option<String> {
+/// Returns the inputs all of whose rows a join keeps, if they have no bound. The rows of a changelog are as many as those
+/// of the operator that updates them.
+fn of_join(graph: &JobGraph, node: NodeIndex, state_ttl: &[Option<Duration>]) -> Option<String> {
     let is_kept = |input: usize| {
         let mut edges = graph.inputs(node).filter(|edge| edge.input == input);
-        join.state_ttl[input].is_none() && edges.any(|edge| graph.nodes[edge.from].output.changelog.is_append())
+        state_ttl[input].is_none() && edges.any(|edge| graph.nodes[edge.from].output.changelog.is_append())
     };
-    let of = match [is_kept(0), is_kept(1)] {
-        [true, true] => "inputs",
-        [true, false] => "left input",
-        [false, true] => "right input",
-        [false, false] => return None,
+    let kept: Vec<bool> = (0..state_ttl.len()).map(is_kept).collect();
+    let of = match kept.as_slice() {
+        [true, false] => "its left input",
+        [false, true] => "its right input",
+        kept if !kept.contains(&true) => return None,
+        kept if kept.contains(&false) => "some of its inputs",
+        _ => "its inputs",
     };
-    Some(format!("all rows of its {of}"))
+    Some(format!("all rows of {of}"))
 }
 
 /// Returns the rows that an aggregate keeps, if they have no bound.

@@ -37,6 +37,14 @@ pub(crate) struct Inputs {
     recording: Option<u64>,
 }
 
+/// What a task reads from its inputs.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    Element(Element),
+    /// All channels of the input have ended. Other inputs may continue.
+    InputEnd,
+}
+
 /// The channel state that was recorded for an unaligned checkpoint.
 #[derive(Debug)]
 pub(crate) enum RecordingResult {
@@ -50,6 +58,7 @@ pub(crate) struct Input {
     channel: Receiver,
     origin: Origin,
     input: usize,
+    has_ended: bool,
     /// Elements that were taken out of the channel and not read yet. Restored channel state comes first.
     buffered: VecDeque<Element>,
     buffered_bytes: usize,
@@ -72,6 +81,7 @@ impl Input {
             channel,
             origin,
             input,
+            has_ended: false,
             buffered_bytes: restored.iter().map(batch_bytes).sum(),
             buffered: restored.into_iter().map(Element::Batch).collect(),
             record: Recording::None,
@@ -244,7 +254,7 @@ impl Inputs {
 
     /// Reads one element and delivers the elements that result from merging it with the other channels: none, one or
     /// several, each with the operator's input. Returns false if there was none to read.
-    pub(crate) fn read(&mut self, now: Timestamp, mut deliver: impl FnMut(usize, Element)) -> bool {
+    pub(crate) fn read(&mut self, now: Timestamp, mut receive: impl FnMut(usize, Delivery)) -> bool {
         let (count, recording) = (self.channels.len(), self.recording);
         let found = (0..count).find_map(|offset| {
             let index = (self.next + offset) % count;
@@ -257,6 +267,7 @@ impl Inputs {
             return false;
         };
         self.next = (index + 1) % count;
+        let mut deliver = |input: usize, element: Element| receive(input, Delivery::Element(element));
         match element {
             Element::Batch(batch) => {
                 let change = self.merge.on_rows(index);
@@ -272,6 +283,13 @@ impl Inputs {
             Element::End => {
                 deliver_change(self.merge.on_end(index), &mut deliver);
                 let aligned = self.alignment.on_end(index);
+                let input = self.channels[index].input;
+                self.channels[index].has_ended = true;
+                let mut of_input = self.channels.iter().filter(|channel| channel.input == input);
+                if of_input.all(|channel| channel.has_ended) {
+                    receive(input, Delivery::InputEnd);
+                }
+                let mut deliver = |input: usize, element: Element| receive(input, Delivery::Element(element));
                 self.on_aligned(aligned, now, &mut deliver);
                 if self.alignment.all_ended() {
                     deliver(0, Element::End);
@@ -339,10 +357,10 @@ mod tests {
         Element::Batch(RecordBatch::try_from_iter([("n", column)]).expect("one column"))
     }
 
-    fn number(element: &Element) -> Option<i64> {
-        match element {
-            Element::Batch(batch) => Some(number_of(batch)),
-            _ => None,
+    fn number(delivery: &Delivery) -> Option<i64> {
+        match delivery {
+            Delivery::Element(Element::Batch(batch)) => Some(number_of(batch)),
+            Delivery::Element(_) | Delivery::InputEnd => None,
         }
     }
 
@@ -399,7 +417,7 @@ mod tests {
                 if choice % 3 != 0 || step > 200 {
                     inputs.read(0, |_, element| match number(&element) {
                         Some(number) => read[(number / 1_000) as usize].push(number % 1_000),
-                        None => aligned |= matches!(element, Element::Barrier(_)),
+                        None => aligned |= matches!(element, Delivery::Element(Element::Barrier(_))),
                     });
                 }
                 if aligned {

@@ -115,6 +115,11 @@ pub trait Operator: Send {
     /// checkpoints could lack them.
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error>;
 
+    /// Processes the end of one input, after its last row; others may continue. After a restore it may be called again.
+    fn on_input_end(&mut self, _input: usize, _out: &mut dyn Collector) -> Result<Progress, Error> {
+        Ok(Progress::Done)
+    }
+
     /// Emits the remaining rows at the end of all inputs, after the final watermark was processed.
     fn finish(&mut self, _out: &mut dyn Collector) -> Result<Progress, Error> {
         Ok(Progress::Done)

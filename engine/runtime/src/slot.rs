@@ -320,11 +320,15 @@ pub(crate) fn start(
             runtime.spawn(run.instrument(span));
             Ok(())
         }
-        (SlotParker::Thread(parker), _) => threads::spawn(format!("slot-{index}"), Some(STACK_BYTES), move || {
-            let _logged = span.entered();
-            let result = slot.run(&parker);
-            slot.end(result);
-        }),
+        (SlotParker::Thread(parker), _) => threads::spawn(
+            format!("{}{index}", threads::SLOT_THREAD_PREFIX),
+            Some(STACK_BYTES),
+            move || {
+                let _logged = span.entered();
+                let result = slot.run(&parker);
+                slot.end(result);
+            },
+        ),
         (SlotParker::Task(_), None) => Err(std::io::Error::other("a slot without a thread needs a scheduler")),
     }
 }

@@ -114,6 +114,8 @@ pub(crate) enum Call {
     Point,
     /// Take the stage's part of a checkpoint.
     Snapshot(Barrier),
+    /// Process the end of one input.
+    InputEnd(usize),
     /// Emit the remaining rows at the end of input.
     Finish,
     /// Forward an element to everything downstream.
@@ -180,6 +182,11 @@ impl Stage {
                 self.calls.push_back(Call::Forward(Element::End));
             }
         }
+    }
+
+    /// Queues the end of one input of the stage's operator.
+    pub(crate) fn accept_input_end(&mut self, input: usize) {
+        self.calls.push_back(Call::InputEnd(input));
     }
 
     /// Returns true if the stage is a sink that has not accepted the last batch.

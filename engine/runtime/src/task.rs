@@ -31,7 +31,7 @@ use crate::command::Command;
 use crate::counters::{JobCounters, OperatorCounters, add};
 use crate::element::{Barrier, BarrierNumber, Element, batch_bytes};
 use crate::exchange::OutputEdge;
-use crate::inputs::Inputs;
+use crate::inputs::{Delivery, Inputs};
 use crate::operator::{Progress, Timestamp};
 use crate::sink_stage::SinkStage;
 use crate::snapshot::{RecordedState, SnapshotPart, Work};
@@ -333,11 +333,14 @@ impl Task {
         if let Some(inputs) = &mut self.inputs {
             let stage = &mut self.stages[0];
             let entered = &mut self.entered;
-            let found = inputs.read(now, |input, element| {
-                if let Element::Barrier(barrier) = element {
-                    *entered = barrier.number;
+            let found = inputs.read(now, |input, delivery| match delivery {
+                Delivery::Element(element) => {
+                    if let Element::Barrier(barrier) = element {
+                        *entered = barrier.number;
+                    }
+                    stage.accept(input, element);
                 }
-                stage.accept(input, element);
+                Delivery::InputEnd => stage.accept_input_end(input),
             });
             let aligned_us = inputs.take_alignment_us();
             if aligned_us > 0 {
@@ -532,6 +535,7 @@ impl Task {
                             stage.counters.set_watermark(watermark);
                             operator.on_watermark(watermark, &mut output)?
                         }
+                        Some(Call::InputEnd(input)) => operator.on_input_end(input, &mut output)?,
                         Some(Call::Point) => operator.on_point(&mut output)?,
                         Some(Call::Finish) => operator.finish(&mut output)?,
                         Some(Call::Forward(mut element)) => {
@@ -594,7 +598,7 @@ fn run_sink(
             output.forward(&element);
             *ended = matches!(element, Element::End);
         }
-        Some(Call::Time | Call::Flush | Call::Point | Call::Finish | Call::Snapshot(_)) | None => {}
+        Some(Call::Time | Call::Flush | Call::InputEnd(_) | Call::Point | Call::Finish | Call::Snapshot(_)) | None => {}
     }
     Ok(Progress::Done)
 }

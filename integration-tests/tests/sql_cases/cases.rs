@@ -1,4 +1,4 @@
-//! The cases: the folders of `sql/`, and the queries of the Nexmark benchmark.
+//! The cases: the folders of `sql/`, and the queries of the Nexmark and TPC-H benchmarks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,7 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn cases() -> Result<Vec<Case>, String> {
     let mut cases = folders()?;
     cases.extend(nexmark()?);
+    cases.extend(tpch()?);
     if let Ok(only) = std::env::var("SQL_CASE") {
         cases.retain(|case| match only.strip_suffix('*') {
             Some(prefix) => case.name.starts_with(prefix),
@@ -117,6 +118,30 @@ fn nexmark() -> Result<Vec<Case>, String> {
             },
             script: tables.clone() + &statements.replace(BLACKHOLE, CHANGELOG_FILES),
             expected: root().join("nexmark").join(query).with_extension("csv"),
+        });
+    }
+    Ok(cases)
+}
+
+/// Returns the queries of TPC-H, over tables that are read as streams.
+fn tpch() -> Result<Vec<Case>, String> {
+    let folder = root().join("tpch");
+    let tables = read(&folder.join("tables.sql"))?;
+    let mut cases = Vec::new();
+    for path in entries(&folder)? {
+        let query = stem(&path);
+        let is_sql = path.extension().is_some_and(|extension| extension == "sql");
+        if !is_sql || query.starts_with("tables") {
+            continue;
+        }
+        cases.push(Case {
+            name: format!("tpch_{query}"),
+            result: Outcome::Changes,
+            script: format!(
+                "{tables}CREATE TABLE result WITH ({CHANGELOG_FILES}) AS\n{};\n",
+                read(&path)?
+            ),
+            expected: path.with_extension("csv"),
         });
     }
     Ok(cases)

@@ -1,5 +1,5 @@
 //! SQL cases: each folder of `sql/` holds a pipeline and the rows it must give, computed by DuckDB. The queries of the
-//! Nexmark benchmark are cases, too, named `nexmark_q0` and so on.
+//! Nexmark and TPC-H benchmarks are cases, too, named `nexmark_q0`, `tpch_q1` and so on.
 //!
 //! Every case runs four ways with the real binary: whole; at parallelism 2 with checkpoints in the middle; killed with
 //! SIGKILL after some checkpoints and resumed at parallelism 3; as a batch. All must give the expected rows.
@@ -28,9 +28,9 @@ mod changelog;
 const WORKERS: usize = 4;
 
 /// Rows per second of the slow runs: about a second and a half for the larger input.
-const SLOW: &str = "1600";
+const SLOW: u32 = 1_600;
 /// A rate above that of any run.
-const FAST: &str = "10000000";
+const FAST: u32 = 10_000_000;
 
 /// Setting of runs with consistency points.
 const POINTS: &str = "SET 'consistency.interval' = '60 ms';\n";
@@ -130,11 +130,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn command(&self, rate: &str, arguments: &[&str]) -> Result<Command, String> {
+    fn command(&self, rate: u32, arguments: &[&str]) -> Result<Command, String> {
         let script = (self.settings.to_owned() + &self.case.script(self.output))
             .replace("${DATA}", &cases::root().join("data").display().to_string())
             .replace("${OUT}", &self.output().display().to_string())
-            .replace("${RATE}", rate);
+            .replace("${RATE}", &rate.to_string())
+            .replace("${RATE/2}", &(rate / 2).to_string())
+            .replace("${RATE/8}", &(rate / 8).to_string());
         let file = self.folder.path().join("case.sql");
         fs::write(&file, script).map_err(|e| e.to_string())?;
         let mut command = Command::new(millstream_integration_tests::engine());
@@ -156,7 +158,7 @@ impl<'a> Run<'a> {
         file.map_err(|e| e.to_string())
     }
 
-    fn finish(&self, rate: &str, arguments: &[&str]) -> Result<(), String> {
+    fn finish(&self, rate: u32, arguments: &[&str]) -> Result<(), String> {
         let output = self
             .command(rate, arguments)?
             .output()

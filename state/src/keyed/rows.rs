@@ -86,6 +86,8 @@ pub struct Rows {
     dirty: Vec<u32>,
     /// Entries whose weight became zero in the present call.
     gone: Vec<u32>,
+    /// Keys whose last entry has expired.
+    emptied: Vec<u32>,
     /// Entries by key and row, for [`Identity::Content`].
     index: SlotIndex,
     heap: Vec<u8>,
@@ -113,7 +115,7 @@ struct KeyState {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    /// Hash of key and row, or the sequence number.
+    /// Hash of key and row, or the sequence number: that of the first row that is stored with this one.
     tag: u64,
     weight: i64,
     position: usize,
@@ -152,6 +154,7 @@ impl Rows {
             free: Vec::new(),
             dirty: Vec::new(),
             gone: Vec::new(),
+            emptied: Vec::new(),
             index: SlotIndex::default(),
             heap: Vec::new(),
             garbage: 0,
@@ -317,16 +320,11 @@ impl Rows {
                 if first >= self.states[slot as usize].since {
                     return Ok(());
                 }
-                let mut rest = value;
-                while !rest.is_empty() {
-                    let (length, bytes) = rest.split_first_chunk::<4>().ok_or_else(corrupt)?;
-                    let length = u32::from_le_bytes(*length) as usize;
-                    let row = bytes.get(..length).ok_or_else(corrupt)?;
+                for row in chunk_rows(value)? {
                     let entry = self.push(slot, first, row, generation)?;
                     self.set_weight(entry, 1);
                     self.entries[entry as usize].flags |= STORED;
                     self.states[slot as usize].has_counts = false;
-                    rest = &bytes[length..];
                 }
             }
         }
@@ -397,6 +395,14 @@ impl Rows {
         }
         self.set_dirty(entry);
         Ok((entry, before))
+    }
+
+    /// Removes a row of a complete key ([`Identity::Content`]).
+    pub fn remove_row(&mut self, entry: u32) {
+        debug_assert_eq!(self.options.identity, Identity::Content);
+        self.set_weight(entry, 0);
+        self.gone.push(entry);
+        self.set_dirty(entry);
     }
 
     fn tag(&self, slot: u32, row: &[u8]) -> u64 {
@@ -675,6 +681,7 @@ impl Rows {
                 chunk.extend_from_slice(self.bytes(*number));
                 let entry = &mut self.entries[*number as usize];
                 entry.flags = (entry.flags & !DIRTY) | STORED;
+                entry.tag = tag;
                 rows += 1;
                 at += 1;
             }
@@ -758,17 +765,36 @@ impl Rows {
     }
 
     /// Removes the rows of expired generations from memory, and calls `visit` for each before. They are no longer
-    /// looked for in the store. Must not be called between [`Rows::resolve`] and [`Rows::release`].
+    /// looked for in the store. Keys remain until [`Rows::forget_empty_keys`]. Must not be called between
+    /// [`Rows::resolve`] and [`Rows::release`].
     pub fn expire(&mut self, is_expired: impl Fn(u32) -> bool, mut visit: impl FnMut(&Self, u32)) {
         for number in 0..self.entries.len() as u32 {
             let Entry { flags, generation, .. } = self.entries[number as usize];
             if flags & OCCUPIED != 0 && is_expired(generation) {
                 visit(self, number);
                 self.remove(number);
+                let key = self.entries[number as usize].key;
+                if self.states[key as usize].first == NONE {
+                    self.emptied.push(key);
+                }
             }
         }
         self.live.retain(|generation| !is_expired(*generation));
         self.compact_heap();
+    }
+
+    /// Removes keys from memory all of whose rows have expired. Must not be called between [`Rows::resolve`] and
+    /// [`Rows::release`].
+    pub fn forget_empty_keys(&mut self) {
+        if self.emptied.is_empty() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.emptied) {
+            if self.states[slot as usize].first == NONE && self.keys.is_occupied(slot) {
+                self.keys.vacate(slot);
+            }
+        }
+        self.shrink_if_sparse();
     }
 
     /// Returns true if the store has, or will have, an entry.
@@ -776,15 +802,21 @@ impl Rows {
         self.entries[entry as usize].flags & STORED != 0
     }
 
-    /// Returns the database key of an entry that is stored, of a collection with [`Identity::Content`].
+    /// Returns the database key under which an entry is stored.
     pub fn stored_key(&self, entry: u32) -> Result<Vec<u8>, Error> {
         let Entry {
-            key, stored_generation, ..
+            tag,
+            key,
+            stored_generation,
+            ..
         } = self.entries[entry as usize];
         let encoded = self.keys.encoded_keys(&[key])?;
         let mut stored = StoreKeys::default();
         stored.push(self.prefix(key, stored_generation), encoded.row(0));
-        Ok([stored.key(0), self.bytes(entry)].concat())
+        Ok(match self.options.identity {
+            Identity::Content => [stored.key(0), self.bytes(entry)].concat(),
+            Identity::Sequence => [stored.key(0), &tag.to_be_bytes()].concat(),
+        })
     }
 
     /// Returns up to `keys_max` keys in memory, from the slot `from` on, and the slot after the last one that was
@@ -810,6 +842,7 @@ impl Rows {
         self.free = Vec::new();
         self.dirty = Vec::new();
         self.gone = Vec::new();
+        self.emptied = Vec::new();
         self.index = SlotIndex::default();
         self.heap = Vec::new();
         self.garbage = 0;
@@ -853,6 +886,35 @@ impl Rows {
         let keys = self.keys.codec().decode_first_keys(&mut rows)?;
         Ok((keys, self.codec.decode(rows)?, weights))
     }
+
+    /// Returns stored rows ([`Identity::Sequence`]): their key columns, and their columns. They are given as whole
+    /// database keys with values.
+    pub fn decode_chunks(&self, stored: &[(&[u8], &[u8])]) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>), Error> {
+        let mut keys = Vec::new();
+        let mut rows = Vec::new();
+        for (key, chunk) in stored {
+            for row in chunk_rows(chunk)? {
+                keys.push(key_after_prefix(key));
+                rows.push(row);
+            }
+        }
+        let keys = self.keys.codec().decode_first_keys(&mut keys)?;
+        Ok((keys, self.codec.decode(rows)?))
+    }
+}
+
+/// Returns the rows that are stored together.
+fn chunk_rows(mut chunk: &[u8]) -> Result<Vec<&[u8]>, Error> {
+    let mut rows = Vec::new();
+    while !chunk.is_empty() {
+        let (length, rest) = chunk.split_first_chunk::<4>().ok_or_else(corrupt)?;
+        let (row, rest) = rest
+            .split_at_checked(u32::from_le_bytes(*length) as usize)
+            .ok_or_else(corrupt)?;
+        rows.push(row);
+        chunk = rest;
+    }
+    Ok(rows)
 }
 
 fn decode_weight(value: &[u8]) -> Result<(i64, bool), Error> {

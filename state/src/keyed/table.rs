@@ -681,7 +681,7 @@ impl Table {
     }
 
     /// Removes a key from memory.
-    fn vacate(&mut self, slot: u32) {
+    pub(super) fn vacate(&mut self, slot: u32) {
         let hashes = &self.hashes;
         self.index.remove(slot, |slot| hashes[slot as usize]);
         self.cells.clear_row(slot as usize);

@@ -481,4 +481,37 @@ mod rows {
         rows.release(&resolved);
         assert_eq!(written(&mut rows).len(), 500);
     }
+
+    #[test]
+    fn expired_rows_leave_no_keys_in_memory() {
+        let mut rows = Rows::new(RowsOptions {
+            keys: vec![DataType::Int64],
+            values: vec![DataType::Utf8],
+            collection: 3,
+            max_parallelism: MAX_PARALLELISM,
+            identity: Identity::Sequence,
+            is_expiring: true,
+        })
+        .unwrap();
+        let mut resolved = Resolved::default();
+        rows.resolve(&[integers(&[1, 2, 2])], 3, &mut resolved, false).unwrap();
+        let encoded = rows.encode(&[strings(&[Some("a"), Some("b"), Some("c")])], 3).unwrap();
+        for (row, generation) in [(0, 1), (1, 1), (2, 2)] {
+            rows.insert(resolved.slots[row], encoded.row(row), generation).unwrap();
+        }
+        rows.release(&resolved);
+        let mut seen = Vec::new();
+        rows.expire(
+            |generation| generation == 1,
+            |rows, entry| seen.push(rows.bytes(entry).to_vec()),
+        );
+        assert_eq!(seen, [encoded.row(0), encoded.row(1)]);
+        assert_eq!(rows.len(), 2);
+        rows.forget_empty_keys();
+        assert_eq!(rows.len(), 1);
+        rows.resolve(&[integers(&[1, 2])], 2, &mut resolved, false).unwrap();
+        let counts = resolved.slots.iter().map(|slot| rows.entries(*slot).count());
+        assert_eq!(counts.collect::<Vec<_>>(), [0, 1]);
+        rows.release(&resolved);
+    }
 }

@@ -374,6 +374,7 @@ impl Database {
 
     /// Reads rows of keyed collections; see [`super::Store::read`].
     pub(crate) fn get_keyed(&self, keys: &StoreKeys) -> Result<StoredValues, Error> {
+        threads::assert_may_block();
         let family = self.writable(Family::Keyed);
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_unstable_by(|a, b| keys.key(*a).cmp(keys.key(*b)));
@@ -399,6 +400,7 @@ impl Database {
 
     /// Reads the first rows of key prefixes; see [`super::PrefixRead`].
     pub(crate) fn first_rows(&self, read: &PrefixRead) -> Result<Vec<StoredRows>, Error> {
+        threads::assert_may_block();
         let mut options = ReadOptions::default();
         // Forwards, the filters of the prefixes' fixed part save most reads of prefixes without rows.
         options.set_total_order_seek(read.is_reversed);
@@ -445,6 +447,7 @@ impl Database {
         rows_max: usize,
         found: &mut StoredRows,
     ) -> Result<Option<Vec<u8>>, Error> {
+        threads::assert_may_block();
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
         options.set_iterate_upper_bound(to.to_vec());

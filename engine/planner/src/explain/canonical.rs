@@ -5,7 +5,7 @@ use std::fmt::Write;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::Literal;
-use millstream_graph::{Aggregate, Calc, JobGraph, Join, Operator, Parallelism, Stream};
+use millstream_graph::{Aggregate, Calc, JobGraph, Join, MultiJoin, Operator, Parallelism, Stream, TemporalJoin};
 
 use super::{describe, sorts};
 
@@ -63,6 +63,32 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
             } = join;
             put(&mut text, &format!("{join_type:?} {on:?} {nulls_are_equal} {bounds:?}"));
             put(&mut text, &format!("{emission:?} {state_ttl:?}"));
+            if let Some(filter) = filter {
+                literals(filter, &mut text);
+            }
+        }
+        Operator::MultiJoin(join) => {
+            let MultiJoin {
+                keys,
+                filter,
+                output,
+                emission,
+                state_ttl,
+            } = join;
+            put(&mut text, &format!("{keys:?} {output:?} {emission:?} {state_ttl:?}"));
+            if let Some(filter) = filter {
+                literals(filter, &mut text);
+            }
+        }
+        Operator::TemporalJoin(join) => {
+            let TemporalJoin {
+                is_outer,
+                on,
+                filter,
+                time,
+                emission,
+            } = join;
+            put(&mut text, &format!("{is_outer} {on:?} {time:?} {emission:?}"));
             if let Some(filter) = filter {
                 literals(filter, &mut text);
             }
@@ -194,6 +220,8 @@ pub(crate) fn shapes(operator: &Operator) -> String {
         Operator::WindowAggregate(aggregate) => of_calls(&aggregate.aggregates),
         Operator::GroupAggregate(aggregate) => of_calls(&aggregate.aggregates),
         Operator::Join(join) => join.filter.iter().cloned().collect(),
+        Operator::MultiJoin(join) => join.filter.iter().cloned().collect(),
+        Operator::TemporalJoin(join) => join.filter.iter().cloned().collect(),
         Operator::WindowJoin(join) => join.filter.iter().cloned().collect(),
         Operator::TopN(top) => top.order.iter().map(|sort| sort.expr.clone()).collect(),
         Operator::WindowTopN(top) => top.order.iter().map(|sort| sort.expr.clone()).collect(),

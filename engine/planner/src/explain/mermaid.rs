@@ -47,6 +47,8 @@ fn has_state(operator: &Operator) -> bool {
     match operator {
         Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,
         Operator::Join(_)
+        | Operator::MultiJoin(_)
+        | Operator::TemporalJoin(_)
         | Operator::WindowJoin(_)
         | Operator::WindowTopN(_)
         | Operator::TopN(_)
@@ -97,6 +99,8 @@ fn title(graph: &JobGraph, index: NodeIndex) -> String {
             let interval = if join.bounds.is_some() { " interval" } else { "" };
             format!("{}{interval} join", join.join_type.to_string().to_lowercase())
         }
+        Operator::MultiJoin(join) => format!("inner join of {} inputs", join.keys.len()),
+        Operator::TemporalJoin(join) => format!("{} temporal join", if join.is_outer { "left" } else { "inner" }),
         Operator::WindowJoin(join) => format!("{} join of windows", join.join_type.to_string().to_lowercase()),
         Operator::TopN(top) => format!("rows {} to {}{}", top.from, top.to, columns(&top.partition)),
         Operator::WindowTopN(top) => format!(

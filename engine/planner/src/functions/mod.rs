@@ -8,6 +8,7 @@
 use datafusion::logical_expr::{Expr, Operator, ScalarUDF};
 
 mod arrays;
+mod as_of;
 mod builtin;
 mod casts;
 mod civil;
@@ -30,6 +31,7 @@ mod text;
 mod time;
 mod value_text;
 
+pub(crate) use as_of::AS_OF;
 pub(crate) use builtin::PartialState;
 pub(crate) use casts::can_convert;
 pub(crate) use clock::{batch_value, local_value};

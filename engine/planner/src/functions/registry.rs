@@ -9,8 +9,8 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use super::builtin::{self, PartialState};
 use super::scalar::{Fallibility, LocalTime, Scalar};
 use super::{
-    arrays, casts, clock, comparable, decimals, encodings, format, json, maps, numbers, pattern, rewrites, rounding,
-    strings, text, time, value_text,
+    arrays, as_of, casts, clock, comparable, decimals, encodings, format, json, maps, numbers, pattern, rewrites,
+    rounding, strings, text, time, value_text,
 };
 
 /// Names that the SQL planner knows without a function.
@@ -65,6 +65,7 @@ pub(crate) struct Functions {
 fn own_scalars() -> Vec<Scalar> {
     [
         arrays::all(),
+        as_of::all(),
         casts::all(),
         clock::all(),
         text::all(),

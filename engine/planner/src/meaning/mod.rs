@@ -153,6 +153,8 @@ enum Side {
     Only,
     Left,
     Right,
+    /// One of several, numbered from 0.
+    Numbered(usize),
 }
 
 impl Aspect {
@@ -219,6 +221,7 @@ impl fmt::Display for Aspect {
             None | Some(Side::Only) => f.write_str(words),
             Some(Side::Left) => write!(f, "{words} (left input)"),
             Some(Side::Right) => write!(f, "{words} (right input)"),
+            Some(Side::Numbered(input)) => write!(f, "{words} (input {})", input + 1),
         }
     }
 }

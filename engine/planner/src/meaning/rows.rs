@@ -86,6 +86,8 @@ impl SymbolicEvaluation<'_> {
             Operator::GroupAggregate(aggregate) => self.grouped(node, aggregate),
             Operator::ChangelogNormalize(normalize) => self.normalized(node, normalize),
             Operator::Join(join) => self.joined(node, join),
+            Operator::MultiJoin(join) => self.joined_inputs(node, join),
+            Operator::TemporalJoin(join) => self.joined_versions(node, join),
             Operator::WindowJoin(join) => self.joined_windows(node, join),
             Operator::WindowTopN(top) => self.first_rows(node, top),
             Operator::TopN(top) => self.first_rows_of_all(node, top),

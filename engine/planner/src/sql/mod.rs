@@ -15,6 +15,7 @@ use crate::catalog::{self, Catalog};
 
 mod aggregate_arguments;
 mod alter;
+mod as_of;
 mod casts;
 mod conversion;
 mod ddl;

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
+use super::as_of;
 use super::dialect::TABLE_ARGUMENT;
 use super::first_rows::first_rows;
 use super::group_windows::{self, SpannedError};
@@ -80,6 +81,9 @@ impl VisitorMut for Rewrite<'_> {
         name_outputs(select, false);
         name_fields(select);
         name_outputs(select, false);
+        if let Err(error) = as_of::rewrite(select) {
+            self.errors.push(error);
+        }
         if let Err(error) = group_windows::rewrite(select) {
             self.errors.push(error);
         }
@@ -108,16 +112,11 @@ impl VisitorMut for Rewrite<'_> {
             )),
             TableFactor::Table {
                 version: Some(_), name, ..
-            } => self.errors.push((
-                format!(
-                    "lookup and temporal joins (`{name} FOR SYSTEM_TIME AS OF ...`) are not supported yet: join all rows of \
-                     `{name}` without it, or those of an interval (`l.ts BETWEEN r.ts AND r.ts + INTERVAL '1' HOUR`)"
-                ),
+            } => self.errors.push((as_of::unsupported(&name.to_string()), span)),
+            TableFactor::UNNEST { .. } => self.errors.push((
+                "UNNEST is not supported yet: take elements with `array[1]`".into(),
                 span,
             )),
-            TableFactor::UNNEST { .. } => self
-                .errors
-                .push(("UNNEST is not supported yet: take elements with `array[1]`".into(), span)),
             _ => {}
         }
         ControlFlow::Continue(())

@@ -7,11 +7,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use millstream_connectors::registry;
 use millstream_graph::{
     Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream,
 };
 
-use super::changelog;
+use super::{changelog, multi_join};
 use crate::error::{Error, Location};
 use crate::explain;
 
@@ -131,6 +132,26 @@ impl GraphBuilder {
         are_append_only.last() == Some(&false)
     }
 
+    /// Returns true if all sources of a node's rows end.
+    pub(super) fn is_bounded(&self, node: NodeIndex) -> bool {
+        let mut above = vec![false; node + 1];
+        above[node] = true;
+        for index in (0..=node).rev() {
+            if above[index] {
+                let edges = self.edges.iter().filter(|edge| edge.to == index);
+                edges.for_each(|edge| above[edge.from] = true);
+            }
+        }
+        let mut sources = self.nodes.iter().zip(above).filter(|(_, above)| *above);
+        sources.all(|(node, _)| match &node.operator {
+            Operator::Source(source) => {
+                let connector = registry::find(source.table.connector());
+                connector.is_some_and(|connector| connector.is_bounded(&source.table))
+            }
+            _ => true,
+        })
+    }
+
     pub(super) fn owned_by<'s>(&'s self, owner: &'s str) -> impl Iterator<Item = NodeIndex> + 's {
         (0..self.nodes.len()).filter(move |&node| self.owners[node] == owner)
     }
@@ -152,11 +173,12 @@ impl GraphBuilder {
     /// Returns the graph of all nodes that a sink needs, with the changelogs of its edges. Without an operator that
     /// holds changes back, it has no consistency points.
     pub(super) fn finish(
-        self,
+        mut self,
         name: &str,
         max_parallelism: u16,
         consistency_interval: Option<Duration>,
     ) -> Result<JobGraph, Vec<Error>> {
+        multi_join::merge(&mut self.nodes, &mut self.edges);
         let mut needed = vec![false; self.nodes.len()];
         for (index, node) in self.nodes.iter().enumerate() {
             needed[index] = matches!(node.operator, Operator::Sink(_));

@@ -31,6 +31,7 @@ mod late_columns;
 mod limit;
 mod local_time;
 mod masked_eval;
+mod multi_join;
 mod optimize;
 mod pending;
 mod plan;

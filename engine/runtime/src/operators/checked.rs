@@ -55,6 +55,8 @@ impl CheckedOperator {
             | graph::Operator::GroupAggregate(_)
             | graph::Operator::Join(_)
             | graph::Operator::TopN(_)
+            | graph::Operator::MultiJoin(_)
+            | graph::Operator::TemporalJoin(_)
             | graph::Operator::DynamicFilter(_)
             | graph::Operator::WindowAssign(_) => false,
         };
@@ -173,6 +175,10 @@ impl Operator for CheckedOperator {
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
         self.assert_is_done();
         self.operator.snapshot(checkpoint)
+    }
+
+    fn on_input_end(&mut self, input: usize, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.deliver(0, out, |operator, out| operator.on_input_end(input, out))
     }
 
     fn on_point(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {

@@ -15,11 +15,13 @@ mod inline;
 mod join;
 mod keyed;
 mod keyed_state;
+mod multi_join;
 pub(crate) mod row_kinds;
 mod session;
 mod sort_key;
 mod spill;
 mod table;
+mod temporal_join;
 #[cfg(test)]
 mod testing;
 mod top_n;
@@ -132,6 +134,12 @@ fn make(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<B
         graph::Operator::Join(join) => {
             let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;
             Ok(Box::new(join::join(name, join, [input, right], &node.output, context)?))
+        }
+        graph::Operator::MultiJoin(join) => Ok(Box::new(multi_join::multi_join(join, inputs, &node.output, context)?)),
+        graph::Operator::TemporalJoin(join) => {
+            let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;
+            let operator = temporal_join::temporal_join(join, [input, right], output, context)?;
+            Ok(Box::new(operator))
         }
         graph::Operator::WindowJoin(join) => {
             let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;

@@ -232,6 +232,13 @@ impl<'a> Subtasks<'a> {
         }
     }
 
+    pub(super) fn input_end(&mut self, input: usize) {
+        for operator in &mut self.operators {
+            let progress = operator.on_input_end(input, &mut self.out).unwrap();
+            settle(operator.as_mut(), progress, &mut self.out).unwrap();
+        }
+    }
+
     /// Takes a snapshot. If `restore_at` is given, restores it at that parallelism.
     pub(super) fn snapshot(&mut self, restore_at: Option<usize>) {
         static CHECKPOINT: AtomicU64 = AtomicU64::new(1);

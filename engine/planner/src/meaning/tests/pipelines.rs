@@ -45,6 +45,8 @@ fn a_pipeline_means_the_same_as_itself() {
                     let has_meaning = match &node.operator {
                         Operator::Source(_)
                         | Operator::Join(_)
+                        | Operator::MultiJoin(_)
+                        | Operator::TemporalJoin(_)
                         | Operator::WindowJoin(_)
                         | Operator::WindowTopN(_)
                         | Operator::TopN(_)

@@ -112,6 +112,8 @@ impl Pass<'_> {
                 }
                 mode
             }
+            // Its condition is that of joins, which were checked.
+            Operator::MultiJoin(_) => ChangelogMode::Retract,
             Operator::Join(join) => {
                 if let Err(error) = self.check_volatile_condition(node, join) {
                     errors.push(error);
@@ -122,6 +124,7 @@ impl Pass<'_> {
             // Their outputs are append-only.
             Operator::WindowAggregate(_)
             | Operator::WindowJoin(_)
+            | Operator::TemporalJoin(_)
             | Operator::WindowTopN(_)
             | Operator::DynamicFilter(_)
             | Operator::Sink(_) => ChangelogMode::Append,

@@ -74,8 +74,8 @@ impl Pass<'_> {
                 Ok(Need::Retract)
             }
             Operator::Join(Join { bounds: Some(_), .. }) => Err(self.append_only(node, from, "an interval join")),
-            // It keeps all versions that are joined.
-            Operator::Join(_) => Ok(Need::Retract),
+            // They keep all versions that are joined.
+            Operator::Join(_) | Operator::MultiJoin(_) | Operator::TemporalJoin(_) => Ok(Need::Retract),
             Operator::TopN(top) if top.is_by_arrival => {
                 let message = format!(
                     "rows that are updated or deleted have no order by processing time (PROCTIME): {}. Order them by a \
@@ -123,7 +123,9 @@ impl Pass<'_> {
             ChangelogSupport::Append => {
                 let window = match self.cause(from) {
                     Operator::GroupAggregate(_) => ", or group by a window (TUMBLE, HOP, CUMULATE or SESSION)",
-                    Operator::Join(_) => ", or join windows, or bound the event times of the rows that are joined",
+                    Operator::Join(_) | Operator::MultiJoin(_) => {
+                        ", or join windows, or bound the event times of the rows that are joined"
+                    }
                     _ => "",
                 };
                 let message = format!(
@@ -307,13 +309,16 @@ impl Pass<'_> {
         loop {
             let operator = &self.graph.nodes[node].operator;
             let is_passed_on = match operator {
-                Operator::Calc(_) | Operator::ChangelogNormalize(_) | Operator::WindowAssign(_) | Operator::Join(_) => {
-                    true
-                }
+                Operator::Calc(_)
+                | Operator::ChangelogNormalize(_)
+                | Operator::WindowAssign(_)
+                | Operator::Join(_)
+                | Operator::MultiJoin(_) => true,
                 Operator::Source(_)
                 | Operator::WindowAggregate(_)
                 | Operator::GroupAggregate(_)
                 | Operator::WindowJoin(_)
+                | Operator::TemporalJoin(_)
                 | Operator::WindowTopN(_)
                 | Operator::TopN(_)
                 | Operator::DynamicFilter(_)
@@ -333,6 +338,7 @@ impl Pass<'_> {
             Operator::GroupAggregate(aggregate) if aggregate.aggregates.is_empty() => {
                 "it has a GROUP BY, DISTINCT or UNION without a window".to_owned()
             }
+            Operator::MultiJoin(_) => format!("it has {}", described_join(JoinType::Inner)),
             Operator::Join(join) => format!("it has {}", described_join(join.join_type)),
             Operator::TopN(_) => "it has a ROW_NUMBER() or LIMIT without a window".to_owned(),
             Operator::Source(source) => format!(

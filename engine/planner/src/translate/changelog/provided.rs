@@ -7,7 +7,8 @@ use datafusion::physical_expr::expressions::CastExpr;
 use itertools::Itertools;
 use millstream_connectors::{ChangelogSupport, Role};
 use millstream_graph::{
-    Calc, Edge, Emission, Exchange, JobGraph, Join, NodeIndex, Operator, Parallelism, Phase, Port, RankFunction, TopN,
+    Calc, Edge, Emission, Exchange, JobGraph, Join, MultiJoin, NodeIndex, Operator, Parallelism, Phase, Port,
+    RankFunction, TopN,
 };
 
 use super::{contains, primary_key, support};
@@ -125,6 +126,15 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
             let left = graph.input_schema(node, 0);
             joined(join, inputs, left.map_or(0, |schema| schema.fields().len()))
         }
+        Operator::MultiJoin(join) => {
+            let inputs = (0..join.keys.len()).map(|input| of_input(graph, node, input, provided));
+            multi_joined(join, inputs.collect())
+        }
+        // The left input and the output are append-only.
+        Operator::TemporalJoin(join) => Provided {
+            changes: None,
+            distribution: Some(sorted(join.on.iter().map(|pair| pair.0).collect())),
+        },
         Operator::WindowJoin(_) | Operator::Sink(_) => Provided::default(),
     }
 }
@@ -134,10 +144,14 @@ pub(in crate::translate) fn is_append_only(operator: &Operator, inputs: [bool; 2
     match operator {
         Operator::Source(source) => support(&source.table, Role::Source) == ChangelogSupport::Append,
         Operator::Calc(_) | Operator::WindowAssign(_) | Operator::DynamicFilter(_) | Operator::Sink(_) => inputs[0],
-        Operator::WindowAggregate(_) | Operator::WindowJoin(_) | Operator::WindowTopN(_) => true,
+        Operator::WindowAggregate(_)
+        | Operator::WindowJoin(_)
+        | Operator::WindowTopN(_)
+        | Operator::TemporalJoin(_) => true,
         Operator::GroupAggregate(aggregate) => aggregate.emission == Emission::Final || aggregate.phase == Phase::Local,
         Operator::ChangelogNormalize(normalize) => normalize.emission == Emission::Final,
         Operator::TopN(top) => top.emission == Emission::Final || (top.keeps_first_to_come() && inputs[0]),
+        Operator::MultiJoin(join) => join.emission == Emission::Final || inputs == [true, true],
         Operator::Join(join) => {
             // Further rows add results, and change none.
             let is_monotonic = matches!(join.join_type, JoinType::Inner | JoinType::LeftSemi);
@@ -184,6 +198,62 @@ fn joined(join: &Join, inputs: [Provided; 2], width: usize) -> Provided {
     let is_append = is_append_only(&Operator::Join(join.clone()), is_append);
     Provided {
         changes: (!is_append).then_some(keys),
+        distribution,
+    }
+}
+
+/// Returns the properties of the rows of a join of several inputs.
+fn multi_joined(join: &MultiJoin, inputs: Vec<Provided>) -> Provided {
+    // Equal columns of other inputs identify rows, too.
+    let output = |input: usize, column: usize| -> Option<usize> {
+        let is_output = |place: (usize, usize)| join.output.iter().position(|output| *output == place);
+        let key = join.keys[input].iter().position(|key| *key == column);
+        let equal = key.into_iter().flat_map(|key| {
+            join.keys
+                .iter()
+                .enumerate()
+                .map(move |(other, keys)| (other, keys[key]))
+        });
+        is_output((input, column)).or_else(|| equal.filter_map(is_output).next())
+    };
+    let mapped = |input: usize, key: &Key| -> Option<Key> {
+        let columns: Option<Key> = key.iter().map(|column| output(input, *column)).collect();
+        columns.map(sorted)
+    };
+    let distribution = (0..join.keys.len()).find_map(|input| {
+        let columns: Option<Key> = join.keys[input].iter().map(|column| output(input, *column)).collect();
+        columns.map(sorted)
+    });
+    let is_append = join.emission == Emission::Final || inputs.iter().all(|input| input.changes.is_none());
+    if is_append {
+        return Provided {
+            changes: None,
+            distribution,
+        };
+    }
+    let of_inputs: Vec<Vec<Key>> = inputs
+        .into_iter()
+        .map(|input| input.changes.unwrap_or_default())
+        .collect();
+    // At most one row of such an input has a join key.
+    let is_unique = |input: usize| {
+        of_inputs[input]
+            .iter()
+            .any(|key| contains(&sorted(join.keys[input].clone()), key))
+    };
+    let others: Vec<usize> = (0..of_inputs.len()).filter(|input| !is_unique(*input)).collect();
+    let keys_of = |input: usize| of_inputs[input].iter().filter_map(move |key| mapped(input, key));
+    let keys: Vec<Key> = match others.as_slice() {
+        [] => (0..of_inputs.len()).flat_map(keys_of).collect(),
+        others => others.iter().fold(vec![Vec::new()], |keys: Vec<Key>, input| {
+            let extended = keys
+                .iter()
+                .flat_map(|key| keys_of(*input).map(move |other| sorted([key.as_slice(), &other].concat())));
+            extended.take(KEYS_MAX).collect()
+        }),
+    };
+    Provided {
+        changes: Some(keys.into_iter().unique().collect()),
         distribution,
     }
 }

@@ -106,10 +106,14 @@ pub(super) fn add_kinds(graph: &mut JobGraph, modes: &[ChangelogMode], provided:
                 top.prefers_last &= !has_changes;
             }
             // They append the kinds of their rows themselves.
-            Operator::GroupAggregate(_) | Operator::ChangelogNormalize(_) | Operator::Join(_) => {}
+            Operator::GroupAggregate(_)
+            | Operator::ChangelogNormalize(_)
+            | Operator::Join(_)
+            | Operator::MultiJoin(_) => {}
             Operator::WindowAssign(_)
             | Operator::WindowAggregate(_)
             | Operator::WindowJoin(_)
+            | Operator::TemporalJoin(_)
             | Operator::WindowTopN(_)
             | Operator::DynamicFilter(_)
             | Operator::Sink(_) => {}

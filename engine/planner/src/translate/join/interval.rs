@@ -158,7 +158,7 @@ fn upper_bound(
 
 /// Returns true if the rows of a relation are never updated. The first rows of a partition lose their event time in any
 /// case.
-fn is_append_only(cx: &Context<'_>, relation: &Relation) -> bool {
+pub(super) fn is_append_only(cx: &Context<'_>, relation: &Relation) -> bool {
     let is_ranked = matches!(relation.pending, Pending::Rank(_));
     !is_ranked
         && relation

@@ -3,6 +3,7 @@
 //! The condition determines the operator. If it contains the equality of the bounds of both sides' windows, rows are
 //! forgotten once their common window is complete ([`window`]). If it bounds the event times of both sides
 //! ([`interval`]), rows are forgotten once the watermark has passed the last row that they can be joined with.
+//! With `FOR SYSTEM_TIME AS OF`, rows are joined with those that the other side has when they arrive ([`version`]).
 //! Otherwise the join is a regular one, which keeps all rows of both sides, and whose result is updated.
 //!
 //! Further equalities become the hash keys; all other conditions are a filter over the pairs.
@@ -15,7 +16,7 @@ use datafusion::logical_expr::{Expr, Join as LogicalJoin, Operator as BinaryOper
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::utils::{conjunction_opt, split_conjunction};
-use millstream_graph::{Join, NodeIndex, Operator, Port, TimeBounds, WindowJoin};
+use millstream_graph::{Join, NodeIndex, Operator, Port, TemporalJoin, TimeBounds, VersionTime, WindowJoin};
 
 use self::interval::Bounds;
 use self::side::{PreparedSide, Side};
@@ -31,6 +32,7 @@ use super::side_output::SideOutput;
 
 mod interval;
 mod side;
+mod version;
 mod window;
 
 /// The rows that a join combines, besides those that meet the condition.
@@ -39,6 +41,8 @@ enum Kind {
     Window(WindowId, WindowId),
     /// Rows whose event times are within these bounds.
     Interval(Bounds),
+    /// Rows with the version that is valid at their time.
+    Version(VersionTime),
     /// All rows.
     Regular,
 }
@@ -51,7 +55,7 @@ pub(super) fn join(
     left: Relation,
     right: Relation,
 ) -> Result<Relation> {
-    let mut condition = condition(cx, join)?;
+    let (as_of, mut condition) = version::take(condition(cx, join)?);
     let nulls_are_equal = join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty();
     let (left_on, right_on): (Vec<&Expr>, Vec<&Expr>) = join.on.iter().map(|(left, right)| (left, right)).unzip();
     let mut left = JoinInput {
@@ -79,11 +83,16 @@ pub(super) fn join(
         false => window::common(cx, &left, &right),
     };
     let kind = match windows {
+        _ if as_of.is_some() => Kind::Regular,
         Some((left, right)) => Kind::Window(left, right),
         None => match interval::bounds(cx, &left, &right, condition.as_ref())? {
             Some(bounds) => Kind::Interval(bounds),
             None => Kind::Regular,
         },
+    };
+    let kind = match &as_of {
+        Some(time) => Kind::Version(version::version_time(cx, join.join_type, time, &left, &right)?),
+        None => kind,
     };
     if let (true, Kind::Interval(_) | Kind::Regular) = (join.on.is_empty(), &kind) {
         let distinct = take_not_distinct(condition.take(), left.relation.columns.len());
@@ -115,7 +124,7 @@ fn joined(
                 right.prepare_timed(cx, right_expiry)?,
             )
         }
-        Kind::Regular => (left.prepare(cx)?, right.prepare(cx)?),
+        Kind::Version(_) | Kind::Regular => (left.prepare(cx)?, right.prepare(cx)?),
     };
     let mut on: Vec<(usize, usize)> = Vec::new();
     for index in 0..left.keys.len() {
@@ -123,7 +132,7 @@ fn joined(
             Kind::Window(of_left, of_right) => {
                 window::are_bounds((left.attributes[index], of_left), (right.attributes[index], of_right))
             }
-            Kind::Interval(_) | Kind::Regular => false,
+            Kind::Interval(_) | Kind::Version(_) | Kind::Regular => false,
         };
         let pair = (left.keys[index], right.keys[index]);
         if !is_bound && !on.contains(&pair) {
@@ -185,6 +194,20 @@ fn joined(
                 state_ttl: [None, None],
             };
             (true, Operator::Join(operator))
+        }
+        Kind::Version(time) => {
+            // The operator emits left rows before the watermark passes their time.
+            infos[width..]
+                .iter_mut()
+                .for_each(|info| info.attribute = Attribute::None);
+            let operator = TemporalJoin {
+                is_outer: join.join_type == JoinType::Left,
+                on,
+                filter,
+                time,
+                emission: cx.emission(),
+            };
+            (false, Operator::TemporalJoin(operator))
         }
         Kind::Regular => {
             // The operator emits rows of any age.

@@ -262,6 +262,10 @@ impl Operator for HoldBack {
         self.collect(out, |operator, out| operator.flush(out))
     }
 
+    fn on_input_end(&mut self, input: usize, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.collect(out, |operator, out| operator.on_input_end(input, out))
+    }
+
     fn on_point(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
         self.emit(out)
     }

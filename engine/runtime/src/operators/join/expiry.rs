@@ -1,34 +1,28 @@
 //! Expiry of the rows of an interval join.
 //!
 //! The planner provides the time until which a row can have matches. Rows are grouped into generations by that time, so
-//! that whole generations are deleted: the range of times that a generation covers is about a quarter of the time that
-//! its rows live, rounded up to a power of two. So a key has few generations at any time, and no row lives much longer
-//! than it needs to.
+//! that whole generations are deleted ([`TimeRange`]). In a batch, where the watermark does not advance, all rows are of
+//! one generation.
 
 use std::collections::BTreeMap;
 
 use arrow::array::Array;
 use arrow::buffer::NullBuffer;
 use arrow_array::RecordBatch;
-use millstream_graph::TimeBounds;
+use millstream_graph::{Emission, TimeBounds};
 use millstream_state::keyed::Rows;
 use millstream_state::store::StoredValues;
 
 use super::{JoinLogic, Role};
 use crate::Error;
 use crate::operator::Timestamp;
-use crate::operators::keyed::{CHANGES_MAX, WeightedRows};
+use crate::operators::keyed::{CHANGES_MAX, TimeRange, WeightedRows};
 use crate::operators::window_aggregate::micros;
-
-const MILLISECOND: i64 = 1_000;
-/// Bits of a generation's number that count the ranges of times; the others tell their length.
-const RANGE_BITS: u32 = 27;
-/// Exponent of the longest range.
-const EXPONENT_MAX: u32 = (1 << (u32::BITS - RANGE_BITS)) - 1;
 
 /// The bounds of a join, and the rows that are about to expire.
 pub(super) struct Expiry {
     bounds: TimeBounds,
+    emission: Emission,
     /// By input: the generations of its rows, and the first time that is after the expiry of all of them.
     ends: [BTreeMap<u32, Timestamp>; 2],
     /// Distance between the watermarks of inputs and output.
@@ -46,29 +40,18 @@ struct ExpiredRows {
     returned: usize,
 }
 
-/// A range of times: its exponent, and its number.
-fn range(time: Timestamp, expiry: Timestamp) -> (u32, i64) {
-    let life_ms = u64::try_from(expiry.saturating_sub(time) / MILLISECOND).unwrap_or(0);
-    let exponent = (u64::BITS - life_ms.leading_zeros()).min(EXPONENT_MAX);
-    (exponent, expiry.div_euclid(length(exponent)))
-}
-
-/// Returns the length of ranges in microseconds.
-fn length(exponent: u32) -> i64 {
-    (1 << exponent.saturating_sub(2)) * MILLISECOND
-}
-
 impl Expiry {
-    pub(super) fn new(bounds: TimeBounds, roles: [Role; 2]) -> Self {
+    pub(super) fn new(bounds: TimeBounds, roles: [Role; 2], emission: Emission) -> Self {
         // Rows without a match are emitted when their generation expires.
         let is_late = |side: usize| matches!(roles[side], Role::Outer | Role::Anti);
         let retention = (0..2)
             .filter(|side| is_late(*side))
             .filter_map(|side| bounds.retention[side]);
-        let longest = retention.map(|retention| length(range(0, retention).0)).max();
+        let longest = retention.map(|retention| TimeRange::new(0, retention).length()).max();
         Self {
             lag: bounds.watermark_delay.saturating_add(longest.unwrap_or(0)),
             bounds,
+            emission,
             ends: Default::default(),
             expired: Default::default(),
         }
@@ -99,20 +82,22 @@ impl Expiry {
 
     /// Returns the generation of each row.
     pub(super) fn generations(&mut self, side: usize, batch: &RecordBatch) -> Result<Vec<u32>, Error> {
+        if self.emission == Emission::Final {
+            self.ends[side].insert(0, Timestamp::MAX);
+            return Ok(vec![0; batch.num_rows()]);
+        }
         let (times, _) = micros(batch.column(self.bounds.time[side]))?;
         let (expiries, _) = micros(batch.column(self.bounds.expiry[side]))?;
-        let mut last = (u32::MAX, i64::MAX, 0);
+        let mut last = None;
         let generations = times.iter().zip(expiries.iter()).map(|(time, expiry)| {
-            let (exponent, number) = range(*time, *expiry);
-            if (last.0, last.1) != (exponent, number) {
-                let generation = (exponent << RANGE_BITS) | (number as u32 & ((1 << RANGE_BITS) - 1));
-                let end = number.saturating_add(1).saturating_mul(length(exponent));
-                let known = self.ends[side].entry(generation).or_insert(end);
-                // Numbers repeat after a long time: the generation then expires with the later range.
-                *known = end.max(*known);
-                last = (exponent, number, generation);
+            let range = TimeRange::new(*time, *expiry);
+            if last != Some(range) {
+                last = Some(range);
+                // Where a number repeats, the generation expires with the later range.
+                let end = self.ends[side].entry(range.generation()).or_insert(range.end());
+                *end = range.end().max(*end);
             }
-            last.2
+            range.generation()
         });
         Ok(generations.collect())
     }
@@ -193,34 +178,7 @@ impl JoinLogic {
         if expired.returned == expired.weights.len() {
             *expired = ExpiredRows::default();
         }
-        let columns = self.sides[side].assemble(keys, values);
+        let columns = self.sides[side].assemble(&keys, &values);
         Ok(Some(self.unmatched_rows(side, columns, weights)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_generation_covers_about_a_quarter_of_the_life_of_its_rows() {
-        for life_ms in [0, 1, 2, 5, 100, 1_000, 59_999, 3_600_000, 86_400_000] {
-            let (exponent, _) = range(0, life_ms * MILLISECOND);
-            let covered = length(exponent) / MILLISECOND;
-            assert!(covered <= (life_ms / 2).max(1), "{life_ms} ms: {covered} ms");
-            assert!(covered * 4 >= life_ms, "{life_ms} ms: {covered} ms");
-        }
-    }
-
-    #[test]
-    fn times_before_1970_have_their_own_ranges() {
-        let (exponent, number) = range(-10_000 * MILLISECOND, -9_999 * MILLISECOND);
-        assert_eq!((length(exponent), number), (MILLISECOND, -9_999));
-    }
-
-    #[test]
-    fn the_longest_range_bounds_the_number_of_bits() {
-        let (exponent, _) = range(i64::MIN, i64::MAX);
-        assert_eq!(exponent, EXPONENT_MAX);
     }
 }

@@ -15,7 +15,6 @@ mod pairs;
 mod side;
 mod unmatched;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -29,7 +28,7 @@ use millstream_state::keyed::{Identity, Resolved, Rows, RowsOptions};
 
 use self::expiry::Expiry;
 use self::pairs::{Change, Condition, Pairs};
-use self::side::Side;
+pub(super) use self::side::{NONE, Side};
 use super::OperatorContext;
 use super::keyed::{KeyedRows, OutputForm, RowKeys, RowsForm, RowsLogic, WeightedRows, expires};
 use crate::Error;
@@ -151,7 +150,10 @@ impl JoinLogic {
                 schema: Arc::new(Schema::new([fields(inputs[0]), fields(inputs[1])].concat())),
             }),
             is_deferred: node.emission == Emission::Final && node.bounds.is_none() && roles != [Role::Pairs; 2],
-            expiry: node.bounds.clone().map(|bounds| Expiry::new(bounds, roles)),
+            expiry: node
+                .bounds
+                .clone()
+                .map(|bounds| Expiry::new(bounds, roles, node.emission)),
             state_ttl,
             max_parallelism,
             batch: None,
@@ -231,7 +233,7 @@ impl JoinLogic {
         Ok(arrow_select::take::take_record_batch(batch, &kept)?)
     }
 
-    /// Stores the rows of a batch. Returns the entry of each, and the change of the number of times that it is visible.
+    /// Stores the rows of a batch, as [`Side::store`] does.
     fn store(
         &mut self,
         side: usize,
@@ -239,37 +241,15 @@ impl JoinLogic {
         slots: &[u32],
         rows: &mut Rows,
         generation: u32,
-        mut visit: impl FnMut(&mut Rows, usize, u32, i64, i64),
+        visit: impl FnMut(&mut Rows, usize, u32, i64, i64),
     ) -> Result<(), Error> {
-        let encoded = self.sides[side].encode(batch, rows)?;
-        let kinds = changelog::kinds(batch).filter(|_| self.sides[side].is_changelog);
         let generations = match &mut self.expiry {
             Some(expiry) => expiry.generations(side, batch)?,
             None => Vec::new(),
         };
-        let mut unmatched = 0;
-        for (row, slot) in slots.iter().enumerate() {
-            let generation = generations.get(row).copied().unwrap_or(generation);
-            if self.sides[side].identity == Identity::Sequence {
-                let entry = rows.insert(*slot, encoded.row(row), generation)?;
-                visit(rows, row, entry, 0, 1);
-                continue;
-            }
-            let weight = kinds.map_or(1, |kinds| i64::from(kinds.value(row).signum()));
-            let (entry, before) = rows.add(*slot, encoded.row(row), weight, generation)?;
-            if self.state_ttl[side].is_some() && before + weight < 0 {
-                // The row that is taken back has expired.
-                rows.add(*slot, encoded.row(row), -weight, generation)?;
-                unmatched += 1;
-                visit(rows, row, entry, before, before);
-                continue;
-            }
-            visit(rows, row, entry, before, before + weight);
-        }
-        if unmatched > 0 {
-            metrics::counter!("millstream_unmatched_retractions_total").increment(unmatched);
-        }
-        Ok(())
+        let generation = |row: usize| generations.get(row).copied().unwrap_or(generation);
+        let forgets = self.state_ttl[side].is_some();
+        self.sides[side].store(batch, slots, rows, generation, forgets, visit)
     }
 
     /// Returns the next changes among those that were made.
@@ -364,23 +344,13 @@ impl RowsLogic for JoinLogic {
         if self.roles != [Role::Pairs; 2] {
             return self.apply_each(&batch, resolved, rows, generation);
         }
-        let mut weights = vec![0; slots.len()];
-        let mut places: HashMap<u32, usize> = HashMap::new();
-        let is_netted = self.sides[input].is_changelog;
-        self.store(
-            input,
-            &batch,
-            slots,
-            &mut rows[input],
-            generation,
-            |_, row, entry, before, after| {
-                let place = match is_netted {
-                    true => *places.entry(entry).or_insert(row),
-                    false => row,
-                };
-                weights[place] += after.max(0) - before.max(0);
-            },
-        )?;
+        let generations = match &mut self.expiry {
+            Some(expiry) => expiry.generations(input, &batch)?,
+            None => Vec::new(),
+        };
+        let generation = |row: usize| generations.get(row).copied().unwrap_or(generation);
+        let forgets = self.state_ttl[input].is_some();
+        let weights = self.sides[input].store_net(&batch, slots, &mut rows[input], generation, forgets)?;
         self.pairs = Some(Pairs::new(resolved[1 - input].slots.clone(), weights));
         Ok(())
     }
@@ -435,7 +405,7 @@ impl RowsLogic for JoinLogic {
     fn expire_stored(&mut self, collection: usize, rows: &Rows, stored: &[(&[u8], &[u8])]) -> Result<(), Error> {
         let (keys, values, weights) = rows.decode_unmarked(stored)?;
         if !weights.is_empty() {
-            let columns = self.sides[collection].assemble(keys, values);
+            let columns = self.sides[collection].assemble(&keys, &values);
             let rows = self.unmatched_rows(collection, columns, weights);
             self.ready.push(rows);
         }
@@ -453,7 +423,7 @@ impl RowsLogic for JoinLogic {
         self.expiry.as_ref().map(Expiry::inline).unwrap_or_default()
     }
 
-    fn restore(&mut self, inline: Vec<(u8, u32, Timestamp)>) {
+    fn restore(&mut self, inline: Vec<(u8, u32, Timestamp)>, _watermark: Timestamp) {
         if let Some(expiry) = &mut self.expiry {
             expiry.restore(inline);
         }

@@ -7,8 +7,7 @@ use arrow_select::filter::{filter, filter_record_batch};
 use datafusion::physical_expr::PhysicalExprRef;
 use millstream_state::keyed::Rows;
 
-use super::JoinLogic;
-use super::side::NONE;
+use super::{JoinLogic, NONE};
 use crate::Error;
 use crate::operators::keyed::{CHANGES_MAX, WeightedRows};
 

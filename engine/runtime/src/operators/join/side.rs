@@ -1,5 +1,6 @@
 //! One input of a join.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
@@ -15,7 +16,7 @@ use crate::Error;
 use crate::operators::keyed::Keys;
 
 /// The absence of a row.
-pub(super) const NONE: u32 = u32::MAX;
+pub(in crate::operators) const NONE: u32 = u32::MAX;
 
 /// A column of a row of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +28,13 @@ enum Place {
 }
 
 /// An input: which of its columns are keys, and how its rows are stored.
-pub(super) struct Side {
+pub(in crate::operators) struct Side {
     /// Types of the columns, without the kind.
     types: Vec<DataType>,
     /// Columns that must equal those of the other input.
     key: Vec<usize>,
+    /// Types of the columns that are stored before those of the row.
+    leading: Vec<DataType>,
     /// Columns that are stored with a row.
     values: Vec<usize>,
     /// The place of each column in state; empty if rows are only counted.
@@ -45,7 +48,7 @@ pub(super) struct Side {
 impl Side {
     /// Creates the description of an input. `is_marked`: rows are marked as matched in state; `is_counted`: only the
     /// number of rows per key matters, not their values.
-    pub(super) fn new(schema: &SchemaRef, key: Vec<usize>, is_marked: bool, is_counted: bool) -> Self {
+    pub(in crate::operators) fn new(schema: &SchemaRef, key: Vec<usize>, is_marked: bool, is_counted: bool) -> Self {
         let is_changelog = changelog::is_changelog(schema);
         let width = schema.fields().len() - usize::from(is_changelog);
         let types: Vec<DataType> = schema.fields()[..width]
@@ -74,6 +77,7 @@ impl Side {
         Self {
             types,
             key,
+            leading: Vec::new(),
             values,
             places,
             is_changelog,
@@ -81,12 +85,18 @@ impl Side {
         }
     }
 
+    /// Adds columns that are stored before those of a row.
+    pub(in crate::operators) fn with_leading(self, leading: Vec<DataType>) -> Self {
+        Self { leading, ..self }
+    }
+
     /// Returns the settings of the collection of the input's rows.
-    pub(super) fn options(&self, collection: u8, max_parallelism: u16, is_expiring: bool) -> RowsOptions {
-        let types = |columns: &[usize]| columns.iter().map(|column| self.types[*column].clone()).collect();
+    pub(in crate::operators) fn options(&self, collection: u8, max_parallelism: u16, is_expiring: bool) -> RowsOptions {
+        let types =
+            |columns: &[usize]| -> Vec<DataType> { columns.iter().map(|column| self.types[*column].clone()).collect() };
         RowsOptions {
             keys: types(&self.key),
-            values: types(&self.values),
+            values: [self.leading.clone(), types(&self.values)].concat(),
             collection,
             max_parallelism,
             identity: self.identity,
@@ -95,12 +105,12 @@ impl Side {
     }
 
     /// Returns the number of columns, without the kind.
-    pub(super) fn width(&self) -> usize {
+    pub(in crate::operators) fn width(&self) -> usize {
         self.types.len()
     }
 
     /// Returns the keys of some rows of a batch.
-    pub(super) fn keys(&self, batch: &RecordBatch) -> Keys {
+    pub(in crate::operators) fn keys(&self, batch: &RecordBatch) -> Keys {
         Keys {
             columns: self
                 .key
@@ -112,24 +122,93 @@ impl Side {
     }
 
     /// Returns the rows that have a NULL in a key column as invalid; `None` if there are none.
-    pub(super) fn null_keys(&self, batch: &RecordBatch) -> Option<NullBuffer> {
+    pub(in crate::operators) fn null_keys(&self, batch: &RecordBatch) -> Option<NullBuffer> {
         let nulls = self.key.iter().map(|column| batch.column(*column).logical_nulls());
         let nulls = nulls.fold(None, |nulls, other| NullBuffer::union(nulls.as_ref(), other.as_ref()));
         nulls.filter(|nulls| nulls.null_count() > 0)
     }
 
-    /// Returns the rows of a batch as they are stored.
-    pub(super) fn encode(&self, batch: &RecordBatch, rows: &Rows) -> Result<EncodedRows, Error> {
-        let columns: Vec<ArrayRef> = self
-            .values
-            .iter()
-            .map(|column| Arc::clone(batch.column(*column)))
-            .collect();
+    /// Returns the rows of a batch as they are stored, after the leading columns.
+    pub(in crate::operators) fn encode(
+        &self,
+        batch: &RecordBatch,
+        rows: &Rows,
+        leading: Vec<ArrayRef>,
+    ) -> Result<EncodedRows, Error> {
+        debug_assert_eq!(leading.len(), self.leading.len());
+        let mut columns = leading;
+        columns.extend(self.values.iter().map(|column| Arc::clone(batch.column(*column))));
         Ok(rows.encode(&columns, batch.num_rows())?)
     }
 
+    /// Stores the rows of a batch. `visit` gets the row, its entry, and its weight before and after. With `forgets`, a
+    /// deletion without its row is ignored, because the row has expired.
+    pub(in crate::operators) fn store(
+        &self,
+        batch: &RecordBatch,
+        slots: &[u32],
+        rows: &mut Rows,
+        generation: impl Fn(usize) -> u32,
+        forgets: bool,
+        mut visit: impl FnMut(&mut Rows, usize, u32, i64, i64),
+    ) -> Result<(), Error> {
+        let encoded = self.encode(batch, rows, Vec::new())?;
+        let kinds = changelog::kinds(batch).filter(|_| self.is_changelog);
+        let mut unmatched = 0;
+        for (row, slot) in slots.iter().enumerate() {
+            let generation = generation(row);
+            if self.identity == Identity::Sequence {
+                let entry = rows.insert(*slot, encoded.row(row), generation)?;
+                visit(rows, row, entry, 0, 1);
+                continue;
+            }
+            let weight = kinds.map_or(1, |kinds| i64::from(kinds.value(row).signum()));
+            let (entry, before) = rows.add(*slot, encoded.row(row), weight, generation)?;
+            if forgets && before + weight < 0 {
+                rows.add(*slot, encoded.row(row), -weight, generation)?;
+                unmatched += 1;
+                visit(rows, row, entry, before, before);
+                continue;
+            }
+            visit(rows, row, entry, before, before + weight);
+        }
+        if unmatched > 0 {
+            metrics::counter!("millstream_unmatched_retractions_total").increment(unmatched);
+        }
+        Ok(())
+    }
+
+    /// Stores the rows of a batch as [`Side::store`] does. Returns how often each row is added to or removed from the
+    /// visible ones: that of equal rows is the first one's.
+    pub(in crate::operators) fn store_net(
+        &self,
+        batch: &RecordBatch,
+        slots: &[u32],
+        rows: &mut Rows,
+        generation: impl Fn(usize) -> u32,
+        forgets: bool,
+    ) -> Result<Vec<i64>, Error> {
+        let mut weights = vec![0; slots.len()];
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        self.store(
+            batch,
+            slots,
+            rows,
+            generation,
+            forgets,
+            |_, row, entry, before, after| {
+                let place = match self.is_changelog {
+                    true => *places.entry(entry).or_insert(row),
+                    false => row,
+                };
+                weights[place] += after.max(0) - before.max(0);
+            },
+        )?;
+        Ok(weights)
+    }
+
     /// Returns the columns of some rows of a batch; all are NULL for [`NONE`].
-    pub(super) fn take(&self, batch: &RecordBatch, rows: &[u32]) -> Result<Vec<ArrayRef>, Error> {
+    pub(in crate::operators) fn take(&self, batch: &RecordBatch, rows: &[u32]) -> Result<Vec<ArrayRef>, Error> {
         let places = UInt32Array::from_iter(rows.iter().map(|row| (*row != NONE).then_some(*row)));
         let columns = batch.columns()[..self.width()].iter();
         Ok(columns
@@ -138,10 +217,10 @@ impl Side {
     }
 
     /// Returns the columns of some entries; all are NULL for [`NONE`].
-    pub(super) fn gather(&self, rows: &Rows, entries: &[u32]) -> Result<Vec<ArrayRef>, Error> {
+    pub(in crate::operators) fn gather(&self, rows: &Rows, entries: &[u32]) -> Result<Vec<ArrayRef>, Error> {
         let known: Vec<u32> = entries.iter().copied().filter(|entry| *entry != NONE).collect();
         let slots: Vec<u32> = known.iter().map(|entry| rows.key_of(*entry)).collect();
-        let columns = self.assemble(rows.keys(&slots)?, rows.decode(known.iter().copied())?);
+        let columns = self.assemble(&rows.keys(&slots)?, &rows.decode(known.iter().copied())?);
         if known.len() == entries.len() {
             return Ok(columns);
         }
@@ -159,16 +238,16 @@ impl Side {
     }
 
     /// Returns the input's columns of rows with these key columns and stored columns.
-    pub(super) fn assemble(&self, keys: Vec<ArrayRef>, values: Vec<ArrayRef>) -> Vec<ArrayRef> {
+    pub(in crate::operators) fn assemble(&self, keys: &[ArrayRef], values: &[ArrayRef]) -> Vec<ArrayRef> {
         let columns = self.places.iter().map(|place| match place {
             Place::Key(at) => Arc::clone(&keys[*at]),
-            Place::Value(at) => Arc::clone(&values[*at]),
+            Place::Value(at) => Arc::clone(&values[self.leading.len() + *at]),
         });
         columns.collect()
     }
 
     /// Returns columns of NULLs.
-    pub(super) fn nulls(&self, rows: usize) -> Vec<ArrayRef> {
+    pub(in crate::operators) fn nulls(&self, rows: usize) -> Vec<ArrayRef> {
         let types = self.types.iter();
         types
             .map(|data_type| arrow::array::new_null_array(data_type, rows))

@@ -12,8 +12,7 @@ use arrow_array::RecordBatch;
 use millstream_state::keyed::{Resolved, Rows};
 
 use super::pairs::Change;
-use super::side::NONE;
-use super::{JoinLogic, Role};
+use super::{JoinLogic, NONE, Role};
 use crate::Error;
 
 impl JoinLogic {

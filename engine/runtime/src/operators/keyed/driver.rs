@@ -423,8 +423,15 @@ impl Emitting {
 /// read.
 fn first_rows(generations: &[StoredRows], is_reversed: bool, rows_max: usize) -> StoredValues {
     let rows = generations.iter().flat_map(|rows| {
-        let values = move |row| rows.values.get(row).unwrap_or_default();
-        (0..rows.keys.len()).filter_map(move |row| Some((rows.keys.get(row)?, values(row))))
+        let has_values = !rows.values.is_empty();
+        let values = move |row| {
+            if has_values {
+                rows.values.get(row)
+            } else {
+                Some(&[][..])
+            }
+        };
+        (0..rows.keys.len()).filter_map(move |row| Some((rows.keys.get(row)?, values(row)?)))
     });
     let mut rows: Vec<(&[u8], &[u8])> = rows.collect();
     rows.sort_unstable();

@@ -15,6 +15,7 @@ mod changes;
 mod driver;
 mod memory;
 mod rows_driver;
+mod time_range;
 mod weighted;
 
 use std::sync::Arc;
@@ -31,7 +32,8 @@ use crate::operator::Timestamp;
 
 pub(super) use self::changes::{OutputForm, equal_rows};
 pub(super) use self::driver::Keyed;
-pub(super) use self::rows_driver::{CHANGES_MAX, KeyedRows, RowKeys, RowsForm, RowsLogic, WeightedRows};
+pub(super) use self::rows_driver::{CHANGES_MAX, DUE, KeyedRows, RowKeys, RowsForm, RowsLogic, WeightedRows};
+pub(super) use self::time_range::TimeRange;
 
 /// Number of rows that a [`Refill`] asks for, unless the logic wants others ([`KeyedLogic::refill_rows`]).
 pub(super) const REFILL_ROWS: usize = 32;

@@ -25,6 +25,9 @@ const INLINE_VERSION: u8 = 2;
 /// Number of changes that logic returns at once, about.
 pub(in crate::operators) const CHANGES_MAX: usize = 4_096;
 
+/// The input of expired rows that are processed again ([`RowsLogic::due_rows`]).
+pub(in crate::operators) const DUE: usize = 2;
+
 /// Keys of a collection.
 pub(in crate::operators) struct RowKeys {
     /// The keys.
@@ -90,11 +93,22 @@ pub(in crate::operators) trait RowsLogic: Send {
     /// Returns the watermark to forward for a watermark of the inputs.
     fn output_watermark(&self, watermark: Timestamp) -> Timestamp;
 
-    /// Returns state that is stored in the manifest: generations of event time, by collection, and when they expire.
+    /// Returns the generations that expire at the end of an input, by collection.
+    fn on_input_end(&mut self, _input: usize) -> Vec<Vec<u32>> {
+        Vec::new()
+    }
+
+    /// Returns the expired rows that are to be processed now, as rows of the input [`DUE`].
+    fn due_rows(&mut self, _rows: &[Rows]) -> Result<Vec<RecordBatch>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Returns state that is stored in the manifest: generations of event time, and times that belong to them.
     fn inline(&self) -> Vec<(u8, u32, Timestamp)>;
 
-    /// Restores what [`RowsLogic::inline`] returned; called for each subtask of the checkpoint.
-    fn restore(&mut self, inline: Vec<(u8, u32, Timestamp)>);
+    /// Restores what [`RowsLogic::inline`] returned; called for each subtask of the checkpoint. `watermark` is that of the
+    /// checkpoint.
+    fn restore(&mut self, inline: Vec<(u8, u32, Timestamp)>, watermark: Timestamp);
 }
 
 /// An operator over collections with many rows per key.
@@ -198,7 +212,7 @@ impl<L: RowsLogic> KeyedRows<L> {
             for (rows, (next_sequence, live)) in rows.iter_mut().zip(inline.collections) {
                 rows.restore(next_sequence, live);
             }
-            logic.restore(inline.logic);
+            logic.restore(inline.logic, inline.watermark);
         }
         Ok(Self {
             resolved: rows.iter().map(|_| Resolved::default()).collect(),
@@ -230,6 +244,8 @@ impl<L: RowsLogic> KeyedRows<L> {
         loop {
             match &mut self.call {
                 Call::Idle => {
+                    self.queue_due_rows()?;
+                    self.rows.iter_mut().for_each(Rows::forget_empty_keys);
                     if let Some((input, batch)) = self.queue.pop_front() {
                         let keys = self.logic.keys(input, &batch)?;
                         self.begin(Work::Batch(input, batch), keys)?;
@@ -299,6 +315,22 @@ impl<L: RowsLogic> KeyedRows<L> {
         }
     }
 
+    fn queue(&mut self, input: usize, batch: &RecordBatch) {
+        let mut start = 0;
+        while start < batch.num_rows() {
+            let rows = CALL_ROWS_MAX.min(batch.num_rows() - start);
+            self.queue.push_back((input, batch.slice(start, rows)));
+            start += rows;
+        }
+    }
+
+    fn queue_due_rows(&mut self) -> Result<(), Error> {
+        for batch in self.logic.due_rows(&self.rows)? {
+            self.queue(DUE, &batch);
+        }
+        Ok(())
+    }
+
     /// Finds keys, and begins to read the rows that are needed and not in memory.
     fn begin(&mut self, work: Work, keys: Vec<RowKeys>) -> Result<(), Error> {
         let may_have_rows = self.spill.store.may_have_rows();
@@ -342,10 +374,9 @@ impl<L: RowsLogic> KeyedRows<L> {
         Ok(true)
     }
 
-    /// Removes what has expired by event time from memory, and notes what must be read and deleted in the store.
+    /// Removes expired generations, by collection, from memory, and notes what must be read and deleted in the store.
     /// Returns false if nothing has expired.
-    fn expire(&mut self, watermark: Timestamp) -> Result<bool, Error> {
-        let expired = self.logic.expired(watermark);
+    fn expire(&mut self, expired: Vec<Vec<u32>>) -> Result<bool, Error> {
         if expired.iter().all(Vec::is_empty) {
             return Ok(false);
         }
@@ -386,6 +417,14 @@ impl<L: RowsLogic> KeyedRows<L> {
                 }));
         }
         Ok(true)
+    }
+
+    fn expire_and_advance(&mut self, expired: Vec<Vec<u32>>, out: &mut dyn Collector) -> Result<Progress, Error> {
+        if !self.expire(expired)? {
+            return Ok(Progress::Done);
+        }
+        self.call = Call::Emitting;
+        self.advance(out)
     }
 
     /// Continues with the first of the expired generations. Returns false while the store carries out what is queued.
@@ -515,12 +554,7 @@ impl<L: RowsLogic> Operator for KeyedRows<L> {
                 rest
             }
         };
-        let mut start = 0;
-        while start < batch.num_rows() {
-            let rows = CALL_ROWS_MAX.min(batch.num_rows() - start);
-            self.queue.push_back((input, batch.slice(start, rows)));
-            start += rows;
-        }
+        self.queue(input, &batch);
         self.advance(out)
     }
 
@@ -530,11 +564,13 @@ impl<L: RowsLogic> Operator for KeyedRows<L> {
 
     fn on_watermark(&mut self, watermark: Timestamp, out: &mut dyn Collector) -> Result<Progress, Error> {
         self.watermark = self.watermark.max(watermark);
-        if !self.expire(watermark)? {
-            return Ok(Progress::Done);
-        }
-        self.call = Call::Emitting;
-        self.advance(out)
+        let expired = self.logic.expired(watermark);
+        self.expire_and_advance(expired, out)
+    }
+
+    fn on_input_end(&mut self, input: usize, out: &mut dyn Collector) -> Result<Progress, Error> {
+        let expired = self.logic.on_input_end(input);
+        self.expire_and_advance(expired, out)
     }
 
     fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
@@ -567,6 +603,7 @@ impl<L: RowsLogic> Operator for KeyedRows<L> {
                 self.generations[at] = generation;
                 let oldest = generation.saturating_sub(FORMER_GENERATIONS);
                 rows.expire(|generation| generation < oldest, |_, _| {});
+                rows.forget_empty_keys();
                 let collection = std::iter::once(rows.collection());
                 self.spill.store.delete_generations(collection, 0..oldest)?;
             }

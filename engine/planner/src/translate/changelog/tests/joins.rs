@@ -564,3 +564,97 @@ fn subqueries_that_are_no_joins_are_refused() {
         "#]],
     );
 }
+
+#[test]
+fn inner_joins_by_one_key_are_one_operator() {
+    check(
+        "SELECT a.name, c.name FROM clicks a JOIN clicks b ON a.k = b.k JOIN clicks c ON c.k = b.k AND a.price < c.price",
+        expect![[r#"
+            out/sink: write out (cdc)
+              <- out/calc-4: select [..]
+                <- out/join-2: inner join of 3 inputs by one key where price@2 < price@6 (state: rows of the inputs, for ever)
+                  input 1 <- hash(k) out/calc: select [..]
+                    <- clicks: read clicks (append) columns [..] watermark ts@3
+                  input 2 <- hash(k) out/calc-2: select [..]
+                    <- clicks (see above)
+                  input 3 <- hash(k) out/calc (see above)
+        "#]],
+    );
+    // The key columns are in another order, and a side is an aggregate.
+    check(
+        "SELECT x.name, y.name FROM (SELECT a.name, a.k, a.i FROM clicks a JOIN clicks b ON a.k = b.k AND a.i = b.i) x
+         JOIN (SELECT i, k, max(name) AS name FROM clicks GROUP BY i, k) y ON x.i = y.i AND y.k = x.k",
+        expect![[r#"
+            out/sink: write out (cdc) changelog: retract
+              <- out/calc-5: select [..] changelog: retract
+                <- out/join-2: inner join of 3 inputs by one key (state: rows of the inputs, for ever) changelog: retract
+                  input 1 <- hash(i, k) out/calc: select [..]
+                    <- clicks: read clicks (append) columns [..] watermark ts@3
+                  input 2 <- hash(i, k) out/calc-2: select [..]
+                    <- clicks (see above)
+                  input 3 <- hash(i, k) out/aggregate: aggregate by i, k [max(name@2)] (state: one row per group, for ever) changelog: retract, keys (i, k)
+                    <- hash(i, k) out/calc-3: select [..]
+                      <- clicks (see above)
+        "#]],
+    );
+}
+
+#[test]
+fn joins_by_different_keys_remain_several_operators() {
+    check(
+        "SELECT a.name, c.name FROM clicks a JOIN clicks b ON a.k = b.k JOIN clicks c ON c.name = b.name",
+        expect![[r#"
+            out/sink: write out (cdc)
+              <- out/calc-4: select [..]
+                <- out/join-2: inner join on name@1 = name@0 (state: rows of both inputs, for ever)
+                  left <- hash(name) out/calc-2: select [..]
+                    <- out/join: inner join on k@0 = k@0 (state: rows of both inputs, for ever)
+                      left <- hash(k) out/calc: select [..]
+                        <- clicks: read clicks (append) columns [..] watermark ts@2
+                      right <- hash(k) out/calc (see above)
+                  right <- hash(name) out/calc-3: select [..]
+                    <- clicks (see above)
+        "#]],
+    );
+    // The result of the first join is used twice.
+    check(
+        "WITH x AS (SELECT a.name, a.k FROM clicks a JOIN clicks b ON a.k = b.k)
+         SELECT x.name, c.name FROM x JOIN clicks c ON c.k = x.k UNION ALL SELECT name, name FROM x",
+        expect![[r#"
+            out/sink: write out (cdc)
+              <- out/calc-4: select [..]
+                <- out/join-2: inner join on k@1 = k@0 (state: rows of both inputs, for ever)
+                  left <- hash(k) out/calc-3: select [..]
+                    <- out/join: inner join on k@0 = k@0 (state: rows of both inputs, for ever)
+                      left <- hash(k) out/calc: select [..]
+                        <- clicks: read clicks (append) columns [..] watermark ts@2
+                      right <- hash(k) out/calc-2: select [..]
+                        <- clicks (see above)
+                  right <- hash(k) out/calc (see above)
+              <- out/calc-5: select [..]
+                <- out/join (see above)
+        "#]],
+    );
+}
+
+#[test]
+fn the_keys_of_a_join_of_several_inputs_are_those_of_its_inputs() {
+    check_keyed(
+        "name STRING, n BIGINT, s BIGINT",
+        "name",
+        "SELECT a.name, a.n, b.s FROM counts a JOIN sums b ON a.name = b.name JOIN sums c ON a.name = c.name",
+        expect![[r#"
+            out/sink: write out (upsert) changelog: retract
+              <- out/calc-3: select [..] changelog: retract, keys (name)
+                <- out/join-2: inner join of 3 inputs by one key (state: rows of the inputs, for ever) changelog: retract, keys (name), (name)
+                  input 1 <- hash(name) counts/aggregate: aggregate by name [count(1)] (state: one row per group, for ever) changelog: retract, keys (name)
+                    <- hash(name) counts/calc: select [..]
+                      <- clicks: read clicks (append) columns [..] watermark ts@2
+                  input 2 <- hash(name) sums/aggregate: aggregate by name [sum(k@1)] (state: one row per group, for ever) changelog: retract, keys (name)
+                    <- hash(name) sums/calc: select [..]
+                      <- clicks (see above)
+                  input 3 <- hash(name) out/calc-2: select [..] changelog: retract, keys (name)
+                    <- sums/aggregate (see above)
+        "#]],
+    );
+}
