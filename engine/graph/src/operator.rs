@@ -329,8 +329,8 @@ pub struct MultiJoin {
 }
 
 /// Joins each row of the left input with the rows of the right one that are valid at a time. Output: the columns of the
-/// left input, then those of the right, without the kinds of rows. The inputs are distributed by the columns of `on`. The
-/// left input and the output are append-only.
+/// left input, then those of the right, without the kinds of rows. The inputs are distributed by the columns of `on`.
+/// The left input and the output are append-only.
 #[derive(Debug, Clone)]
 pub struct TemporalJoin {
     /// True if left rows that are joined with no row are emitted, with NULLs (a left outer join).
@@ -349,9 +349,9 @@ pub struct TemporalJoin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VersionTime {
     /// The version of the right row at the event time of the left row: the one with the greatest event time that is not
-    /// later. The right columns of `on` are a key of the right input, which may be a changelog in retract mode; a deletion
-    /// is a version, too. Rows wait until the watermark has reached their time. Rows of both inputs that are behind the
-    /// watermark, or have no time, are late.
+    /// later. The right columns of `on` are a key of the right input, which may be a changelog in retract mode; a
+    /// deletion is a version, too. Rows wait until the watermark has reached their time. Rows of both inputs that are
+    /// behind the watermark, or have no time, are late.
     Event {
         /// Index of the left input's event-time column.
         left: usize,

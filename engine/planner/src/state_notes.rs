@@ -63,8 +63,8 @@ fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
     ))
 }
 
-/// Returns the inputs all of whose rows a join keeps, if they have no bound. The rows of a changelog are as many as those
-/// of the operator that updates them.
+/// Returns the inputs all of whose rows a join keeps, if they have no bound. The rows of a changelog are as many as
+/// those of the operator that updates them.
 fn of_join(graph: &JobGraph, node: NodeIndex, state_ttl: &[Option<Duration>]) -> Option<String> {
     let is_kept = |input: usize| {
         let mut edges = graph.inputs(node).filter(|edge| edge.input == input);

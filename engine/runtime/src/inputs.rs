@@ -37,7 +37,7 @@ pub(crate) struct Inputs {
     recording: Option<u64>,
 }
 
-/// What a task reads from its inputs.
+/// An element of the merged inputs, or the end of one of them.
 #[derive(Debug)]
 pub(crate) enum Delivery {
     Element(Element),

@@ -22,7 +22,7 @@ mod table;
 pub use flush::FrozenTable;
 pub use flush_rows::FrozenRows;
 pub use layout::Layout;
-pub use rows::{Identity, Rows, RowsOptions};
+pub use rows::{DecodedRows, Identity, Rows, RowsOptions};
 pub use table::{FORMER_GENERATIONS, Resolved, Table, TableOptions};
 
 #[cfg(test)]

@@ -73,6 +73,16 @@ pub struct RowsOptions {
     pub is_expiring: bool,
 }
 
+/// Rows that were read from the store.
+pub struct DecodedRows {
+    /// The key columns.
+    pub keys: Vec<ArrayRef>,
+    /// The columns of the rows.
+    pub values: Vec<ArrayRef>,
+    /// The weight of each row.
+    pub weights: Vec<i64>,
+}
+
 /// A map from keys to multisets of rows. See the [module](self).
 pub struct Rows {
     options: RowsOptions,
@@ -870,10 +880,7 @@ impl Rows {
 
     /// Returns those of some stored rows ([`Identity::Content`]) that are visible and not marked: their key columns,
     /// their columns, and their weights. Rows are given as whole database keys with values.
-    pub fn decode_unmarked(
-        &self,
-        stored: &[(&[u8], &[u8])],
-    ) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>, Vec<i64>), Error> {
+    pub fn decode_unmarked(&self, stored: &[(&[u8], &[u8])]) -> Result<DecodedRows, Error> {
         let mut rows = Vec::new();
         let mut weights = Vec::new();
         for (key, value) in stored {
@@ -884,7 +891,11 @@ impl Rows {
             }
         }
         let keys = self.keys.codec().decode_first_keys(&mut rows)?;
-        Ok((keys, self.codec.decode(rows)?, weights))
+        Ok(DecodedRows {
+            keys,
+            values: self.codec.decode(rows)?,
+            weights,
+        })
     }
 
     /// Returns stored rows ([`Identity::Sequence`]): their key columns, and their columns. They are given as whole

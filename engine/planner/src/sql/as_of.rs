@@ -1,7 +1,8 @@
 //! `JOIN versions FOR SYSTEM_TIME AS OF l.rowtime`: temporal and lookup joins.
 //!
 //! The clause becomes a condition of the join, a call of [`FUNCTION`] with the time. The condition of the join is its
-//! second argument, so that it reads both sides and stays with the join. The translation of the join takes it out again.
+//! second argument, so that it reads both sides and stays with the join. The translation of the join takes it out
+//! again.
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, Select, Spanned, TableFactor, TableVersion,

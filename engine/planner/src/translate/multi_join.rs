@@ -1,9 +1,9 @@
 //! Merges chains of inner joins by one key into one operator.
 //!
-//! `A JOIN B ON a = b JOIN C ON a = c` would keep the rows of `A JOIN B` in the second join, beside those of A and B in the
-//! first. One operator with three inputs keeps the rows of A, B and C only. Joins are merged if nothing else reads the
-//! inner one, if the columns that the outer one compares are key columns of the inner one, and if all rows live equally
-//! long. The pass runs before nodes that no sink needs are removed, so it leaves the inner join behind.
+//! `A JOIN B ON a = b JOIN C ON a = c` would keep the rows of `A JOIN B` in the second join, beside those of A and B in
+//! the first. One operator with three inputs keeps the rows of A, B and C only. Joins are merged if nothing else reads
+//! the inner one, if the columns that the outer one compares are key columns of the inner one, and if all rows live
+//! equally long. The pass runs before nodes that no sink needs are removed, so it leaves the inner join behind.
 
 use std::sync::Arc;
 
@@ -174,8 +174,8 @@ fn on(join: &Join, side: usize) -> Vec<usize> {
     columns.collect()
 }
 
-/// Returns, for each column that the outer join compares, the position among the keys of the inner one; `None` unless all
-/// of these are compared, once each.
+/// Returns, for each column that the outer join compares, the position among the keys of the inner one; `None` unless
+/// all of these are compared, once each.
 fn key_positions(part: &Part, on: &[usize], columns: &[(usize, usize)]) -> Option<Vec<usize>> {
     let count = part.keys.first()?.len();
     let mut is_used = vec![false; count];

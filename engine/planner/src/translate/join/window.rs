@@ -24,8 +24,7 @@ pub(super) fn common(cx: &Context<'_>, left: &Side, right: &Side) -> Option<(Win
         let (of_left, of_right) = (&cx.windows[a], &cx.windows[b]);
         // For equal window definitions, one bound determines the other.
         let is_session = matches!(of_left.window, Window::Session { .. });
-        let is_complete = (equal(Bound::Start) && end)
-            || (end && !is_session)
+        let is_complete = (end && (equal(Bound::Start) || !is_session))
             || (equal(Bound::Start) && of_left.start_determines_end() && !is_session);
         is_complete && of_left.window == of_right.window && !of_left.processing_time && !of_right.processing_time
     });

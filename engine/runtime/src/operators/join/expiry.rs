@@ -1,8 +1,8 @@
 //! Expiry of the rows of an interval join.
 //!
 //! The planner provides the time until which a row can have matches. Rows are grouped into generations by that time, so
-//! that whole generations are deleted ([`TimeRange`]). In a batch, where the watermark does not advance, all rows are of
-//! one generation.
+//! that whole generations are deleted ([`TimeRange`]). In a batch, where the watermark does not advance, all rows are
+//! of one generation.
 
 use std::collections::BTreeMap;
 

@@ -359,11 +359,11 @@ impl RowsLogic for JoinLogic {
         if let Some(ready) = self.ready.pop() {
             return Ok(Some(ready));
         }
-        if let Some(mut pairs) = self.pairs.take() {
-            if let Some(changes) = self.next_pairs(&mut pairs, rows)? {
-                self.pairs = Some(pairs);
-                return Ok(Some(changes));
-            }
+        if let Some(mut pairs) = self.pairs.take()
+            && let Some(changes) = self.next_pairs(&mut pairs, rows)?
+        {
+            self.pairs = Some(pairs);
+            return Ok(Some(changes));
         }
         if let Some(changes) = self.next_made_changes(rows)? {
             return Ok(Some(changes));
@@ -403,10 +403,10 @@ impl RowsLogic for JoinLogic {
     }
 
     fn expire_stored(&mut self, collection: usize, rows: &Rows, stored: &[(&[u8], &[u8])]) -> Result<(), Error> {
-        let (keys, values, weights) = rows.decode_unmarked(stored)?;
-        if !weights.is_empty() {
-            let columns = self.sides[collection].assemble(&keys, &values);
-            let rows = self.unmatched_rows(collection, columns, weights);
+        let unmarked = rows.decode_unmarked(stored)?;
+        if !unmarked.weights.is_empty() {
+            let columns = self.sides[collection].assemble(&unmarked.keys, &unmarked.values);
+            let rows = self.unmatched_rows(collection, columns, unmarked.weights);
             self.ready.push(rows);
         }
         Ok(())

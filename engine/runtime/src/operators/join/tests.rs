@@ -273,9 +273,9 @@ fn the_final_result_is_emitted_once_from_memory_or_the_store() {
                     let mut out = crate::operators::testing::Emitted::default();
                     let mut tables: [Vec<Row>; 2] = Default::default();
                     for part in 0..6 {
-                        for side in 0..2 {
+                        for (side, table) in tables.iter_mut().enumerate() {
                             let rows = rows(part, side as i64);
-                            tables[side].extend(rows.iter().map(|row| row.0));
+                            table.extend(rows.iter().map(|row| row.0));
                             let batch = batch(&case.inputs()[side], &rows);
                             let progress = operator.process(side, batch, &mut out).unwrap();
                             crate::operators::testing::settle(operator.as_mut(), progress, &mut out).unwrap();

@@ -106,8 +106,8 @@ pub(in crate::operators) trait RowsLogic: Send {
     /// Returns state that is stored in the manifest: generations of event time, and times that belong to them.
     fn inline(&self) -> Vec<(u8, u32, Timestamp)>;
 
-    /// Restores what [`RowsLogic::inline`] returned; called for each subtask of the checkpoint. `watermark` is that of the
-    /// checkpoint.
+    /// Restores what [`RowsLogic::inline`] returned; called for each subtask of the checkpoint. `watermark` is that of
+    /// the checkpoint.
     fn restore(&mut self, inline: Vec<(u8, u32, Timestamp)>, watermark: Timestamp);
 }
 
@@ -152,12 +152,15 @@ enum Work {
     Final(usize),
 }
 
+/// Keys whose rows are being read, and the read.
+type KeysRead = (Vec<u32>, PendingRead<Vec<StoredRows>>);
+
 /// The state of the present call.
 enum Call {
     /// No call is under way.
     Idle,
-    /// Rows are being read, by collection: the keys, and the read.
-    Reading(Work, Vec<Option<(Vec<u32>, PendingRead<Vec<StoredRows>>)>>),
+    /// Rows are being read, by collection.
+    Reading(Work, Vec<Option<KeysRead>>),
     /// The changes of the call are being emitted.
     Emitting,
     /// Expired rows are being read.

@@ -17,8 +17,8 @@ pub(in crate::operators) struct TimeRange {
 }
 
 impl TimeRange {
-    /// Returns the range with `end` for a row that lives from `start` to `end`: it covers between a quarter and a half of
-    /// this time. So rows that are alive at the same time have few ranges, and expire about when they need to.
+    /// Returns the range with `end` for a row that lives from `start` to `end`: it covers between a quarter and a half
+    /// of this time. So rows that are alive at the same time have few ranges, and expire about when they need to.
     pub(in crate::operators) fn new(start: Timestamp, end: Timestamp) -> Self {
         let life_ms = u64::try_from(end.saturating_sub(start) / MILLISECOND).unwrap_or(0);
         Self::of_exponent(u64::BITS - life_ms.leading_zeros(), end)

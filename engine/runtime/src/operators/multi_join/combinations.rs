@@ -11,7 +11,7 @@ pub(super) struct Combinations {
     input: usize,
     /// By input: the key of each row of the batch.
     slots: Vec<Vec<u32>>,
-    /// How often each row is added or removed.
+    /// Number of times that each row is added (positive) or removed.
     weights: Vec<i64>,
     /// The rows that are added or removed: removed ones first.
     rows: Vec<u32>,

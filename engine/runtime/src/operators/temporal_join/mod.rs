@@ -1,11 +1,11 @@
 //! Joins of rows with the version of a table that is valid at their time.
 //!
 //! In event time, left rows wait until the watermark has reached their time: then all versions that they can be joined
-//! with have arrived ([`waiting`]). They are processed by time: those of a short range of times together. The versions of
-//! a key are in state with their times ([`versions`]), until the watermark has reached the next one.
+//! with have arrived ([`waiting`]). They are processed by time: those of a short range of times together. The versions
+//! of a key are in state with their times ([`versions`]), until the watermark has reached the next one.
 //!
-//! In processing time, left rows are joined with the rows that the right input has at that moment. If it is bounded, they
-//! can wait for its end, so that the result does not depend on the order of arrival.
+//! In processing time, left rows are joined with the rows that the right input has at that moment. If it is bounded,
+//! they can wait for its end, so that the result does not depend on the order of arrival.
 
 mod versions;
 mod waiting;

@@ -1,7 +1,7 @@
 //! The right rows of a temporal join.
 //!
-//! In event time, a stored row begins with the time of the version, and true if the version is a deletion. So the order of
-//! the stored rows of a key is that of their times.
+//! In event time, a stored row begins with the time of the version, and true if the version is a deletion. So the order
+//! of the stored rows of a key is that of their times.
 
 use std::sync::Arc;
 

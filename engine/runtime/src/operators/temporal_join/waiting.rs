@@ -30,8 +30,8 @@ pub(super) struct WaitingRows {
 }
 
 impl WaitingRows {
-    /// Returns the generation of each row, by its time. In a batch, where the watermark does not advance, all rows are of
-    /// one generation.
+    /// Returns the generation of each row, by its time. In a batch, where the watermark does not advance, all rows are
+    /// of one generation.
     pub(super) fn generations(
         &mut self,
         times: &ArrayRef,
