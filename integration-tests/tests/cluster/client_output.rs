@@ -90,7 +90,7 @@ fn settings_without_effect_are_told_by_submit_and_validate() {
     let cluster = TestCluster::new();
     let _standalone = cluster.standalone();
     let script = "SET 'parallelism.defualt' = '3';
-SET 'table.exec.mini-batch.enabled' = 'true';
+SET 'table.exec.mini-batch.size' = '100';
 CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '1');
 CREATE TABLE gone (n BIGINT) WITH ('connector' = 'blackhole');
 INSERT INTO gone SELECT n FROM numbers;
@@ -104,7 +104,7 @@ INSERT INTO gone SELECT n FROM numbers;
         let expected =
             "note: notes.sql:1:1: the setting 'parallelism.defualt' is unknown and has no effect; did you mean \
                         `parallelism.default`?
-note: notes.sql:2:1: 'table.exec.mini-batch.enabled' is a setting of Flink that has no meaning here: it has no effect
+note: notes.sql:2:1: 'table.exec.mini-batch.size' is a setting of Flink that has no meaning here: it has no effect
 ";
         assert_eq!(said, expected);
     }

@@ -207,11 +207,13 @@ impl<L: RowsLogic> KeyedRows<L> {
     pub(in crate::operators) fn new(mut logic: L, form: RowsForm, context: OperatorContext) -> Result<Self, Error> {
         let options = logic.collections();
         let mut rows = options.into_iter().map(Rows::new).collect::<Result<Vec<_>, _>>()?;
-        let (mut now, mut watermark) = (Timestamp::MIN, WATERMARK_MIN);
+        let mut now = Timestamp::MIN;
+        let mut watermark: Option<Timestamp> = None;
         for bytes in &context.restored_inline {
             let inline: Inline = inline::decode(bytes, INLINE_VERSION)?;
             now = now.max(inline.now);
-            watermark = watermark.max(inline.watermark);
+            // Rows that an unaligned checkpoint has overtaken are not late.
+            watermark = Some(watermark.map_or(inline.watermark, |least| least.min(inline.watermark)));
             for (rows, (next_sequence, live)) in rows.iter_mut().zip(inline.collections) {
                 rows.restore(next_sequence, live);
             }
@@ -238,7 +240,7 @@ impl<L: RowsLogic> KeyedRows<L> {
             generations: vec![0; form.state_ttl.len()],
             last_key: Vec::new(),
             now,
-            watermark,
+            watermark: watermark.unwrap_or(WATERMARK_MIN),
         })
     }
 
