@@ -1,8 +1,8 @@
 //! Holding back the changes of an operator until a consistency point.
 //!
 //! The operator inside updates its state at once, as without points. Its changes are collected here: by upsert key if
-//! the output has exactly one ([`KeyedChanges`]), or else by row ([`WeightedRows`]). At the point the net changes are emitted,
-//! so that all rows that have left by then are computed from the same prefix of the input. The stage holds the
+//! the output has exactly one ([`KeyedChanges`]), or else by row ([`WeightedRows`]). At the point the net changes are
+//! emitted, so that all rows that have left by then are computed from the same prefix of the input. The stage holds the
 //! watermark back as long ([`crate::stage::HeldControl`]). Late rows and dead letters are not held back.
 //!
 //! What is held back is no state: it is empty at every barrier before a snapshot is taken. It is charged to the memory
