@@ -72,7 +72,6 @@ INSERT INTO out1 SELECT price, ts FROM bid WHERE url SIMILAR TO '[x';
 SELECT 1;",
         expect![[r#"
             7:58: INTERSECT ALL is not supported: write INTERSECT, whose rows are distinct, or EXISTS
-            8:58: lookup and temporal joins (`bid FOR SYSTEM_TIME AS OF ...`) are not supported yet: join all rows of `bid` without it, or those of an interval (`l.ts BETWEEN r.ts AND r.ts + INTERVAL '1' HOUR`)
             9:35: `TUMBLE_START(ts, INTERVAL '1' MINUTE)` does not belong to the window in GROUP BY, TUMBLE(ts, INTERVAL '2' MINUTE)
             10:35: TUMBLE_START needs `GROUP BY TUMBLE(...)` in the same SELECT
             11:48: HOP: the size (10000 ms) must be a multiple of the slide (3000 ms)
