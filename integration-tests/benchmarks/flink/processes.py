@@ -33,7 +33,12 @@ def run(command, **options):
     """Runs a command to its end. Returns its exit code, wall time, CPU seconds and peak memory in bytes."""
     begin = time.monotonic()
     process = subprocess.Popen(command, **options)
-    _, status, usage = os.wait4(process.pid, 0)
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        # This program is being ended.
+        process.kill()
+        raise
     process.returncode = os.waitstatus_to_exitcode(status)
     assert isinstance(usage, resource.struct_rusage)
     return process.returncode, time.monotonic() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
