@@ -1,7 +1,7 @@
 //! Holding back the changes of an operator until a consistency point.
 //!
 //! The operator inside updates its state at once, as without points. Its changes are collected here: by upsert key if
-//! the output has exactly one ([`KeyedChanges`]), or else by row ([`WeightedRows`]). At the point the net changes are
+//! the output has one ([`KeyedChanges`]), or else by row ([`WeightedRows`]). At the point the net changes are
 //! emitted, so that all rows that have left by then are computed from the same prefix of the input. The stage holds the
 //! watermark back as long ([`crate::stage::HeldControl`]). Late rows and dead letters are not held back.
 //!
@@ -58,6 +58,14 @@ struct HeldChanges {
     total_before: u64,
 }
 
+/// Returns the key that all keys contain. With others, an update of one key could insert a row before another update
+/// deletes it.
+fn least_key(keys: &[Vec<usize>]) -> Option<&Vec<usize>> {
+    let least = keys.iter().min_by_key(|key| key.len())?;
+    let contains = |key: &Vec<usize>| least.iter().all(|column| key.contains(column));
+    keys.iter().all(contains).then_some(least)
+}
+
 enum Collection {
     Keyed(KeyedChanges),
     Weighted(WeightedRows),
@@ -79,11 +87,7 @@ impl HoldBack {
         let key = match &form.mode {
             ChangelogMode::Append => None,
             ChangelogMode::Upsert(key) => Some(key),
-            // With several keys, an update of one key could insert a row before another update deletes it.
-            ChangelogMode::Retract => match node.output.upsert_keys.as_slice() {
-                [key] => Some(key),
-                _ => None,
-            },
+            ChangelogMode::Retract => least_key(&node.output.upsert_keys),
         };
         let collection = match key {
             Some(key) => Collection::Keyed(KeyedChanges::new(&form, key)?),
