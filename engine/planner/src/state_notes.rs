@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrow_schema::Schema;
 use millstream_connectors::changelog::is_changelog;
 use millstream_connectors::registry;
-use millstream_graph::{Emission, GroupAggregate, JobGraph, NodeIndex, Operator, Phase, TopN};
+use millstream_graph::{Edge, Emission, GroupAggregate, JobGraph, Node, NodeIndex, Operator, Phase, TopN};
 
 /// Returns a note for each operator of a graph whose state has no bound: it grows with each new key for as long as its
 /// input lasts.
@@ -53,7 +53,7 @@ fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
         | Operator::DynamicFilter(_)
         | Operator::Sink(_) => return None,
     };
-    if emission == Emission::Final || is_bounded(graph, node) {
+    if emission == Emission::Final || is_bounded(&graph.nodes, &graph.edges, node) {
         return None;
     }
     Some(format!(
@@ -112,16 +112,16 @@ fn names(input: &Schema, columns: &[usize]) -> Option<String> {
 }
 
 /// Returns true if all sources of a node's rows end.
-fn is_bounded(graph: &JobGraph, node: NodeIndex) -> bool {
-    let mut above = vec![false; graph.nodes.len()];
+pub(crate) fn is_bounded(nodes: &[Node], edges: &[Edge], node: NodeIndex) -> bool {
+    let mut above = vec![false; nodes.len()];
     above[node] = true;
     for index in (0..=node).rev() {
         if above[index] {
-            graph.inputs(index).for_each(|edge| above[edge.from] = true);
+            let edges = edges.iter().filter(|edge| edge.to == index);
+            edges.for_each(|edge| above[edge.from] = true);
         }
     }
-    let mut sources = graph
-        .nodes
+    let mut sources = nodes
         .iter()
         .zip(above)
         .filter(|(_, above)| *above)

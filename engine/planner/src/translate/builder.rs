@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use millstream_connectors::registry;
 use millstream_graph::{
     Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream,
 };
@@ -15,6 +14,7 @@ use millstream_graph::{
 use super::{changelog, multi_join};
 use crate::error::{Error, Location};
 use crate::explain;
+use crate::state_notes::is_bounded;
 
 #[derive(Debug, Default)]
 pub(super) struct GraphBuilder {
@@ -134,22 +134,7 @@ impl GraphBuilder {
 
     /// Returns true if all sources of a node's rows end.
     pub(super) fn is_bounded(&self, node: NodeIndex) -> bool {
-        let mut above = vec![false; node + 1];
-        above[node] = true;
-        for index in (0..=node).rev() {
-            if above[index] {
-                let edges = self.edges.iter().filter(|edge| edge.to == index);
-                edges.for_each(|edge| above[edge.from] = true);
-            }
-        }
-        let mut sources = self.nodes.iter().zip(above).filter(|(_, above)| *above);
-        sources.all(|(node, _)| match &node.operator {
-            Operator::Source(source) => {
-                let connector = registry::find(source.table.connector());
-                connector.is_some_and(|connector| connector.is_bounded(&source.table))
-            }
-            _ => true,
-        })
+        is_bounded(&self.nodes, &self.edges, node)
     }
 
     pub(super) fn owned_by<'s>(&'s self, owner: &'s str) -> impl Iterator<Item = NodeIndex> + 's {
