@@ -19,16 +19,16 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_array::RecordBatch;
 use datafusion::logical_expr::JoinType;
-use millstream_connectors::changelog;
 use millstream_graph::{self as graph, Emission};
 use millstream_state::keyed::{Identity, Resolved, Rows, RowsOptions};
 
 use self::expiry::Expiry;
+pub(super) use self::pairs::removed_first;
 use self::pairs::{Change, Condition, Pairs};
-pub(super) use self::side::{NONE, Side};
+pub(super) use self::side::{NONE, Side, nullable_fields};
 use super::OperatorContext;
 use super::keyed::{KeyedRows, OutputForm, RowKeys, RowsForm, RowsLogic, WeightedRows, expires};
 use crate::Error;
@@ -43,16 +43,8 @@ pub(super) fn join(
     context: OperatorContext,
 ) -> Result<KeyedRows<JoinLogic>, Error> {
     let logic = JoinLogic::new(name, node, inputs, context.max_parallelism)?;
-    let mut key: Vec<usize> = output.upsert_keys.concat();
-    key.sort_unstable();
-    key.dedup();
     let form = RowsForm {
-        output: OutputForm {
-            schema: Arc::clone(&output.schema),
-            mode: output.changelog.clone(),
-            upsert_key: Some(key).filter(|key| !key.is_empty()),
-            order: None,
-        },
+        output: OutputForm::of_changes(output),
         emission: node.emission,
         state_ttl: logic.state_ttl.to_vec(),
     };
@@ -133,13 +125,6 @@ impl JoinLogic {
             let is_counted = at == 1 && !emits_pairs && node.filter.is_none() && node.bounds.is_none();
             Side::new(inputs[at], key, roles[at] != Role::Pairs && other_expires, is_counted)
         };
-        let fields = |schema: &SchemaRef| -> Vec<FieldRef> {
-            let width = schema.fields().len() - usize::from(changelog::is_changelog(schema));
-            let fields = schema.fields()[..width].iter();
-            fields
-                .map(|field| Arc::new(field.as_ref().clone().with_nullable(true)))
-                .collect()
-        };
         Ok(Self {
             roles,
             emits_pairs,
@@ -147,7 +132,9 @@ impl JoinLogic {
             nulls_are_equal: node.nulls_are_equal,
             condition: node.filter.clone().map(|filter| Condition {
                 filter,
-                schema: Arc::new(Schema::new([fields(inputs[0]), fields(inputs[1])].concat())),
+                schema: Arc::new(Schema::new(
+                    [nullable_fields(inputs[0]), nullable_fields(inputs[1])].concat(),
+                )),
             }),
             is_deferred: node.emission == Emission::Final && node.bounds.is_none() && roles != [Role::Pairs; 2],
             expiry: node

@@ -54,15 +54,20 @@ pub(super) struct Pairs {
     entry: Option<u32>,
 }
 
+/// Returns the rows whose weight is not zero: removed ones before added ones.
+pub(in crate::operators) fn removed_first(weights: &[i64]) -> Vec<u32> {
+    let of_sign = |sign: i64| {
+        let rows = (0..weights.len() as u32).zip(weights);
+        rows.filter(move |(_, weight)| weight.signum() == sign)
+            .map(|(row, _)| row)
+    };
+    of_sign(-1).chain(of_sign(1)).collect()
+}
+
 impl Pairs {
     pub(super) fn new(slots: Vec<u32>, weights: Vec<i64>) -> Self {
-        let of_sign = |sign: i64| {
-            let rows = (0..weights.len() as u32).zip(&weights);
-            rows.filter(move |(_, weight)| weight.signum() == sign)
-                .map(|(row, _)| row)
-        };
         Self {
-            rows: of_sign(-1).chain(of_sign(1)).collect(),
+            rows: removed_first(&weights),
             slots,
             weights,
             returned: 0,

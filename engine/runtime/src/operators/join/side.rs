@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow_array::RecordBatch;
 use arrow_select::take::take;
 use millstream_connectors::changelog;
@@ -25,6 +25,15 @@ enum Place {
     Key(usize),
     /// A column of the stored row.
     Value(usize),
+}
+
+/// Returns the columns of an input without the kind of rows, nullable as in the pairs of an outer join.
+pub(in crate::operators) fn nullable_fields(schema: &SchemaRef) -> Vec<FieldRef> {
+    let width = schema.fields().len() - usize::from(changelog::is_changelog(schema));
+    let fields = schema.fields()[..width].iter();
+    fields
+        .map(|field| Arc::new(field.as_ref().clone().with_nullable(true)))
+        .collect()
 }
 
 /// An input: which of its columns are keys, and how its rows are stored.

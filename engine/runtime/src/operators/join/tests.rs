@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::array::{AsArray, Int8Array};
-use arrow::datatypes::{DataType, Field, Int8Type, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Int8Type, TimeUnit};
 use datafusion::logical_expr::Operator as BinaryOperator;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column};
+use millstream_connectors::changelog;
 use millstream_graph::{ChangelogMode, Stream, TimeBounds};
 use proptest::prelude::*;
 

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow_array::RecordBatch;
 use arrow_select::take::take_arrays;
 use millstream_connectors::RowKind;
-use millstream_graph::ChangelogMode;
+use millstream_graph::{ChangelogMode, Stream};
 use millstream_state::Codec;
 
 use super::WeightedRows;
@@ -15,6 +15,19 @@ use super::changes::OutputForm;
 use crate::Error;
 
 impl OutputForm {
+    /// Returns the form of an output whose changes are rows with weights.
+    pub(in crate::operators) fn of_changes(output: &Stream) -> Self {
+        let mut key: Vec<usize> = output.upsert_keys.concat();
+        key.sort_unstable();
+        key.dedup();
+        Self {
+            schema: Arc::clone(&output.schema),
+            mode: output.changelog.clone(),
+            upsert_key: Some(key).filter(|key| !key.is_empty()),
+            order: None,
+        }
+    }
+
     /// Returns the changes that rows with weights describe: removed rows before added ones. A removed and an added row
     /// of equal upsert key are an update.
     pub(super) fn weighted(&self, rows: &WeightedRows) -> Result<RecordBatch, Error> {

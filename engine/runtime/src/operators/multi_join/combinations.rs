@@ -2,7 +2,7 @@
 
 use millstream_state::keyed::Rows;
 
-use crate::operators::join::NONE;
+use crate::operators::join::{NONE, removed_first};
 use crate::operators::keyed::CHANGES_MAX;
 
 /// The combinations that have not been returned.
@@ -23,13 +23,8 @@ pub(super) struct Combinations {
 
 impl Combinations {
     pub(super) fn new(input: usize, slots: Vec<Vec<u32>>, weights: Vec<i64>) -> Self {
-        let of_sign = |sign: i64| {
-            let rows = (0..weights.len() as u32).zip(&weights);
-            rows.filter(move |(_, weight)| weight.signum() == sign)
-                .map(|(row, _)| row)
-        };
         Self {
-            rows: of_sign(-1).chain(of_sign(1)).collect(),
+            rows: removed_first(&weights),
             input,
             slots,
             weights,

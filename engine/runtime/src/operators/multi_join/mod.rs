@@ -21,7 +21,7 @@ use millstream_state::keyed::{Identity, Resolved, Rows, RowsOptions};
 
 use self::combinations::Combinations;
 use super::OperatorContext;
-use super::join::Side;
+use super::join::{Side, nullable_fields};
 use super::keyed::{KeyedRows, Keys, OutputForm, RowKeys, RowsForm, RowsLogic, WeightedRows, expires};
 use crate::Error;
 use crate::operator::Timestamp;
@@ -34,16 +34,8 @@ pub(super) fn multi_join(
     context: OperatorContext,
 ) -> Result<KeyedRows<MultiJoinLogic>, Error> {
     let logic = MultiJoinLogic::new(node, inputs, context.max_parallelism);
-    let mut key: Vec<usize> = output.upsert_keys.concat();
-    key.sort_unstable();
-    key.dedup();
     let form = RowsForm {
-        output: OutputForm {
-            schema: Arc::clone(&output.schema),
-            mode: output.changelog.clone(),
-            upsert_key: Some(key).filter(|key| !key.is_empty()),
-            order: None,
-        },
+        output: OutputForm::of_changes(output),
         emission: node.emission,
         state_ttl: vec![logic.state_ttl; inputs.len()],
     };
@@ -72,11 +64,7 @@ impl MultiJoinLogic {
             .zip(&node.keys)
             .map(|(schema, key)| Side::new(schema, key.clone(), false, false))
             .collect();
-        let fields = inputs.iter().zip(&sides).flat_map(|(schema, side)| {
-            let fields = schema.fields()[..side.width()].iter();
-            fields.map(|field| Arc::new(field.as_ref().clone().with_nullable(true)))
-        });
-        let fields: Vec<FieldRef> = fields.collect();
+        let fields: Vec<FieldRef> = inputs.iter().flat_map(nullable_fields).collect();
         let first = |input: usize| sides[..input].iter().map(Side::width).sum::<usize>();
         Self {
             output: node

@@ -13,19 +13,18 @@ mod waiting;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array};
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_select::filter::filter_record_batch;
 use arrow_select::take::take_record_batch;
 use datafusion::physical_expr::PhysicalExprRef;
-use millstream_connectors::changelog;
 use millstream_graph::{self as graph, ChangelogMode, Emission, VersionTime};
 use millstream_state::keyed::{Resolved, Rows, RowsOptions};
 
 use self::versions::Versions;
 use self::waiting::WaitingRows;
 use super::OperatorContext;
-use super::join::{NONE, Side};
+use super::join::{NONE, Side, nullable_fields};
 use super::keyed::{CHANGES_MAX, DUE, KeyedRows, OutputForm, RowKeys, RowsForm, RowsLogic, WeightedRows};
 use crate::Error;
 use crate::operator::{Timestamp, WATERMARK_MIN};
@@ -81,14 +80,7 @@ pub(super) struct TemporalLogic {
 
 impl TemporalLogic {
     fn new(node: &graph::TemporalJoin, inputs: [&SchemaRef; 2], max_parallelism: u16) -> Self {
-        let nullable = |schema: &SchemaRef| -> Vec<FieldRef> {
-            let width = schema.fields().len() - usize::from(changelog::is_changelog(schema));
-            let fields = schema.fields()[..width].iter();
-            fields
-                .map(|field| Arc::new(field.as_ref().clone().with_nullable(true)))
-                .collect()
-        };
-        let (left, right) = (nullable(inputs[LEFT]), nullable(inputs[RIGHT]));
+        let (left, right) = (nullable_fields(inputs[LEFT]), nullable_fields(inputs[RIGHT]));
         let (left_key, right_key) = node.on.iter().copied().unzip();
         Self {
             is_outer: node.is_outer,

@@ -2,6 +2,7 @@
 
 use arrow::array::Int8Array;
 use arrow::datatypes::{DataType, Field, TimeUnit};
+use millstream_connectors::changelog;
 
 use super::*;
 use crate::operator::{Operator, WATERMARK_MAX};
