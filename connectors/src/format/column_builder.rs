@@ -4,6 +4,8 @@
 //! parsed, [`ColumnBuilder::truncate`] removes the cells of the fields before it, so that a malformed record does not
 //! affect the others.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::sync::Arc;
 
 use arrow_array::types::{
@@ -89,8 +91,9 @@ impl Bytes {
 
     /// Ends the cell that consists of the bytes appended to `data` since the last cell.
     pub(super) fn finish_cell(&mut self) {
-        // The input of one call is below 2 GiB and no cell is longer than its input.
-        self.ends.push(self.data.len() as i32);
+        let end = i32::try_from(self.data.len());
+        self.ends
+            .push(end.expect("records of one call are below 2 GiB, and no cell is longer than its record"));
     }
 
     /// Removes the bytes appended to `data` since the last cell.
@@ -146,17 +149,19 @@ impl FieldOrder {
     pub(super) fn expected(&self, nth: usize, record: &[u8]) -> Option<(&[u8], Option<usize>)> {
         let (quoted, column) = self.seen.get(nth)?;
         let is_same = record.starts_with(quoted);
-        is_same.then(|| (&quoted[1..quoted.len() - 1], *column))
+        let [_, name @ .., _] = quoted.as_slice() else {
+            return None;
+        };
+        is_same.then_some((name, *column))
     }
 
     /// Returns the column of the field `name`, which is the `nth` field of its object.
     pub(super) fn find(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
         let column = self.by_name.get(name).copied();
-        if nth <= self.seen.len() && nth < Self::SEEN_MAX {
-            if nth == self.seen.len() {
-                self.seen.push((Vec::new(), None));
-            }
-            let (quoted, seen_column) = &mut self.seen[nth];
+        if nth == self.seen.len() && nth < Self::SEEN_MAX {
+            self.seen.push((Vec::new(), None));
+        }
+        if let Some((quoted, seen_column)) = self.seen.get_mut(nth) {
             quoted.clear();
             if name.iter().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
                 quoted.push(UNQUOTABLE);
@@ -538,8 +543,12 @@ fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<N
 }
 
 fn finish_time(data_type: &DataType, values: &mut Vec<i64>, nulls: Option<NullBuffer>) -> ArrayRef {
-    let narrow =
-        |values: &mut Vec<i64>, divisor: i64| values.drain(..).map(|us| (us / divisor) as i32).collect::<Vec<_>>();
+    let narrow = |values: &mut Vec<i64>, divisor: i64| {
+        let times = values.drain(..).map(|us| i32::try_from(us / divisor));
+        times
+            .map(|time| time.expect("a day has fewer than 2^31 ms"))
+            .collect::<Vec<_>>()
+    };
     match data_type {
         DataType::Time32(TimeUnit::Second) => primitive::<Time32SecondType>(&mut narrow(values, 1_000_000), nulls),
         DataType::Time32(_) => primitive::<Time32MillisecondType>(&mut narrow(values, 1_000), nulls),

@@ -1,5 +1,7 @@
 //! The result of decoding records.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -63,13 +65,11 @@ impl Decoded {
             return None;
         }
         let mut accepted = vec![true; records];
-        for index in self
-            .rejected
-            .iter()
-            .map(|rejection| rejection.record)
-            .chain(self.skipped.iter().copied())
-        {
-            accepted[index] = false;
+        let rejected = self.rejected.iter().map(|rejection| rejection.record);
+        for record in rejected.chain(self.skipped.iter().copied()) {
+            if let Some(accepted) = accepted.get_mut(record) {
+                *accepted = false;
+            }
         }
         Some(BooleanArray::from(accepted))
     }
@@ -91,8 +91,10 @@ impl Decoded {
         let before = self.rejected.len();
         let of_records = self.row_records(records);
         for rejection in rejections {
-            if was_accepted(rejection.record) {
-                keep[rejection.record] = false;
+            if let Some(keep) = keep.get_mut(rejection.record)
+                && was_accepted(rejection.record)
+            {
+                *keep = false;
                 self.rejected.push(rejection);
             }
         }

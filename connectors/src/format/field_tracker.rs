@@ -1,5 +1,7 @@
 //! The columns and fields found by one decoder. Once every column was found, tracking costs nothing per field.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
@@ -76,7 +78,7 @@ impl FieldTracker {
         self.records += 1;
         self.named_left = self.named_left.saturating_sub(1);
         for absent in &mut self.absent {
-            absent.missing += u64::from(columns[absent.column].len() == rows);
+            absent.missing += u64::from(columns.get(absent.column).is_some_and(|column| column.len() == rows));
         }
     }
 

@@ -63,6 +63,30 @@ pub struct Records<'a> {
     pub ranges: &'a [(usize, usize)],
 }
 
+impl<'a> Records<'a> {
+    /// Largest size of the records of one call, because offsets have 32 bits.
+    const BYTES_MAX: usize = i32::MAX as usize;
+
+    /// Returns an error if the records are too many for one batch.
+    fn check_size(&self) -> Result<(), Error> {
+        if self.data.len() <= Self::BYTES_MAX {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "{} bytes of records for one batch, but {} are the most; lower the batch size",
+            self.data.len(),
+            Self::BYTES_MAX
+        )))
+    }
+
+    /// Returns the record of a range of [`Self::ranges`].
+    fn slice(&self, (start, end): (usize, usize)) -> &'a [u8] {
+        self.data
+            .get(start..end)
+            .expect("ranges of records are within their bytes")
+    }
+}
+
 /// Parses the text of one value to an array of one row; `None` is NULL.
 pub fn parse_cell(field: &FieldRef, text: Option<&str>) -> Result<ArrayRef, Error> {
     let mut column = column_builder::ColumnBuilder::new(field)?;

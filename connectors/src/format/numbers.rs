@@ -1,5 +1,7 @@
 //! Parsing of numbers. Whole numbers and decimals are never converted to floating point.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 /// Parses decimal digits with an optional sign; `12.0` and `1e3` are whole numbers too.
 #[inline]
 pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
@@ -61,12 +63,11 @@ struct Scaled {
 impl Scaled {
     /// Parses digits with an optional sign, point and exponent, times 10 to the power of `scale`.
     fn parse(text: &[u8], scale: i8) -> Option<Self> {
-        let (mantissa, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
-            Some(at) => (
-                &text[..at],
-                std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?,
-            ),
-            None => (text, 0),
+        let mut parts = text.splitn(2, |byte| matches!(byte, b'e' | b'E'));
+        let mantissa = parts.next()?;
+        let exponent = match parts.next() {
+            Some(exponent) => std::str::from_utf8(exponent).ok()?.parse::<i32>().ok()?,
+            None => 0,
         };
         let (is_negative, digits) = match mantissa {
             [b'-', rest @ ..] => (true, rest),

@@ -1,5 +1,7 @@
 //! Errors of single cells and records.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 /// The reason why a cell or a record cannot be parsed. Small, because the result of every cell has space for one.
 #[derive(Debug)]
 pub(super) struct ParseError(pub Box<str>);
@@ -31,10 +33,8 @@ pub(super) type CellResult = Result<(), ParseError>;
 /// Quotes the beginning of a text for an error message.
 pub(super) fn excerpt(text: &[u8]) -> String {
     const SHOWN_BYTES_MAX: usize = 60;
-    let shown = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES_MAX)]);
-    if text.len() > SHOWN_BYTES_MAX {
-        format!("`{shown}…`")
-    } else {
-        format!("`{shown}`")
+    match text.get(..SHOWN_BYTES_MAX) {
+        Some(shown) if text.len() > SHOWN_BYTES_MAX => format!("`{}…`", String::from_utf8_lossy(shown)),
+        _ => format!("`{}`", String::from_utf8_lossy(text)),
     }
 }

@@ -1,5 +1,7 @@
 //! Counters of the records and fields that `ignore-parse-errors` drops.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use metrics::Counter;
 
 use crate::Error;

@@ -3,6 +3,8 @@
 //! Text and bytes are not encoded further; numbers have a fixed width, in the byte order of the option
 //! `raw.endianness`. NULL is written as an empty record.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef};
 
@@ -37,8 +39,9 @@ impl Decoder for RawDecoder {
 
     fn decode(&mut self, records: Records<'_>) -> Result<Decoded, Error> {
         let mut rejected = Vec::new();
-        for (index, (start, end)) in records.ranges.iter().enumerate() {
-            let record = &records.data[*start..*end];
+        records.check_size()?;
+        for (index, range) in records.ranges.iter().enumerate() {
+            let record = records.slice(*range);
             let outcome = match self.row.columns.first_mut() {
                 Some(column) => {
                     push(column, record, self.little_endian).map_err(|problem| problem.in_column(column.field.name()))
@@ -146,8 +149,10 @@ impl RawEncoder {
             Cells::Float64(array) => out.extend_from_slice(&array.value(row).to_le_bytes()),
             _ => {}
         }
-        if !self.little_endian {
-            out[start..].reverse();
+        if !self.little_endian
+            && let Some(bytes) = out.get_mut(start..)
+        {
+            bytes.reverse();
         }
     }
 }

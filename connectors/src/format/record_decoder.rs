@@ -5,7 +5,6 @@
 use super::column_builder::BatchBuilder;
 use super::parse_error::ParseError;
 use super::parse_error_counter::ParseErrorCounter;
-use super::text_column::Utf8Records;
 use super::{Decoded, Records, Rejection};
 use crate::Error;
 
@@ -24,11 +23,12 @@ pub(super) trait RecordParser {
 
 /// Decodes many records into one batch.
 pub(super) fn decode(parser: &mut impl RecordParser, records: Records<'_>) -> Result<Decoded, Error> {
-    let utf8 = Utf8Records::new(records)?;
+    records.check_size()?;
+    let utf8 = simdutf8::basic::from_utf8(records.data).ok();
     let mut rejected = Vec::new();
     let mut skipped = Vec::new();
-    for index in 0..records.ranges.len() {
-        let outcome = match utf8.record(index) {
+    for (index, range) in records.ranges.iter().enumerate() {
+        let outcome = match utf8_record(records, utf8, *range) {
             Ok(record) => parser.record(record),
             Err(problem) => Err(problem),
         };
@@ -57,4 +57,20 @@ pub(super) fn decode(parser: &mut impl RecordParser, records: Records<'_>) -> Re
         rejected,
         skipped,
     })
+}
+
+/// Returns a record; an error if it is not valid UTF-8. `utf8` is the text of all records, if they are all valid.
+#[inline]
+fn utf8_record<'a>(records: Records<'a>, utf8: Option<&'a str>, range: (usize, usize)) -> Result<&'a [u8], ParseError> {
+    if let Some(record) = utf8.and_then(|text| text.get(range.0..range.1)) {
+        return Ok(record.as_bytes());
+    }
+    let record = records.slice(range);
+    match std::str::from_utf8(record) {
+        Ok(_) => Ok(record),
+        Err(error) => Err(ParseError::new(format!(
+            "not UTF-8 text: the byte at {} is wrong",
+            error.valid_up_to()
+        ))),
+    }
 }

@@ -1,4 +1,4 @@
-//! Shared parts of the textual formats: validation of records as UTF-8, and cells formatted as text.
+//! Cells formatted as text, for the textual formats.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -13,55 +13,8 @@ use arrow_schema::{DataType, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Records;
-use super::parse_error::ParseError;
 use super::time::{self, TimestampStyle};
 use crate::Error;
-
-/// Records with a check for UTF-8, which is done once for all records if they are all valid.
-pub(super) struct Utf8Records<'a> {
-    records: Records<'a>,
-    all_valid: Option<&'a str>,
-}
-
-impl<'a> Utf8Records<'a> {
-    /// Largest size of one batch's records, because offsets have 32 bits.
-    const BYTES_MAX: usize = i32::MAX as usize;
-
-    pub(super) fn new(records: Records<'a>) -> Result<Self, Error> {
-        if records.data.len() > Self::BYTES_MAX {
-            return Err(Error::Invalid(format!(
-                "{} bytes of records for one batch, but {} are the most; lower the batch size",
-                records.data.len(),
-                Self::BYTES_MAX
-            )));
-        }
-        Ok(Self {
-            records,
-            all_valid: simdutf8::basic::from_utf8(records.data).ok(),
-        })
-    }
-
-    /// Returns a record; an error if it is not valid UTF-8.
-    #[inline]
-    pub(super) fn record(&self, index: usize) -> Result<&'a [u8], ParseError> {
-        let (start, end) = self.records.ranges[index];
-        if let Some(text) = self.all_valid
-            && text.is_char_boundary(start)
-            && text.is_char_boundary(end)
-        {
-            return Ok(&self.records.data[start..end]);
-        }
-        let record = &self.records.data[start..end];
-        match std::str::from_utf8(record) {
-            Ok(_) => Ok(record),
-            Err(error) => Err(ParseError::new(format!(
-                "not UTF-8 text: the byte at {} is wrong",
-                error.valid_up_to()
-            ))),
-        }
-    }
-}
 
 /// The typed array of a column, resolved once per batch so that a cell costs one branch.
 pub enum Cells<'a> {

@@ -5,6 +5,8 @@
 //! the same number of fields. An empty field is the empty string for a STRING column and NULL for any other type. The
 //! unquoted `csv.null-literal` is NULL for every type. A quoted empty field is an empty array for an ARRAY column.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use arrow_schema::{DataType, SchemaRef};
 
 use super::header;
@@ -39,10 +41,8 @@ pub(crate) struct CsvDecoder {
 impl CsvDecoder {
     /// Creates a decoder of records with the columns of `schema`, which delivers those at `columns`.
     pub(crate) fn new(schema: &SchemaRef, columns: &[usize], options: &Options<'_>) -> Result<Self, Error> {
-        let mut targets = vec![None; schema.fields().len()];
-        for (target, column) in columns.iter().enumerate() {
-            targets[*column] = Some(target);
-        }
+        let target = |column| columns.iter().position(|delivered| *delivered == column);
+        let targets = (0..schema.fields().len()).map(target).collect();
         let projected = SchemaRef::new(schema.project(columns)?);
         for field in projected.fields() {
             let nested = match field.data_type() {
@@ -75,7 +75,7 @@ impl CsvDecoder {
         let mut fields = 0;
         let mut start = 0;
         for end in memchr::memchr_iter(self.syntax.delimiter, record).chain(std::iter::once(record.len())) {
-            self.field(fields, &record[start..end], false)?;
+            self.field(fields, record.get(start..end).unwrap_or_default(), false)?;
             fields += 1;
             start = end + 1;
         }
@@ -94,10 +94,10 @@ impl CsvDecoder {
 
     #[inline]
     fn field(&mut self, index: usize, text: &[u8], quoted: bool) -> CellResult {
-        let Some(Some(target)) = self.targets.get(index).copied() else {
+        let target = self.targets.get(index).copied().flatten();
+        let Some(column) = target.and_then(|target| self.row.columns.get_mut(target)) else {
             return Ok(());
         };
-        let column = &mut self.row.columns[target];
         match cell(column, text, quoted, &self.syntax) {
             Ok(()) => Ok(()),
             Err(problem) => match &self.ignored_errors {

@@ -3,6 +3,8 @@
 //! The header is the first line that is neither blank nor, if comments are allowed, a comment. Columns are matched by
 //! exact name; fields that the table does not declare are ignored.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use arrow_schema::SchemaRef;
 use millstream_proto::report::listed;
 use millstream_proto::spec::did_you_mean;
@@ -60,7 +62,7 @@ impl Header {
                 None => return None,
             };
             records += 1;
-            let line = &data[start..end];
+            let line = data.get(start..end).unwrap_or_default();
             let is_skipped = matches!(line, b"" | b"\r") || self.comments && line.starts_with(b"#");
             if !is_skipped {
                 return Some(FoundHeader {
@@ -96,11 +98,11 @@ pub(crate) fn targets(
     columns: &[usize],
 ) -> Result<Vec<Option<usize>>, String> {
     let names = names(header, syntax).map_err(|problem| format!("the header is not readable: {}", problem.0))?;
-    let mut targets = vec![None; names.len()];
+    let mut targets: Vec<Option<usize>> = vec![None; names.len()];
     for (column, field) in schema.fields().iter().enumerate() {
         let wanted = field.name();
-        let mut found = names.iter().enumerate().filter(|(_, name)| *name == wanted);
-        let Some((index, _)) = found.next() else {
+        let mut found = names.iter().zip(&mut targets).filter(|(name, _)| *name == wanted);
+        let Some((_, target)) = found.next() else {
             return Err(absent(wanted, &names));
         };
         if found.next().is_some() {
@@ -108,7 +110,7 @@ pub(crate) fn targets(
                 "the header has the column `{wanted}` more than once, so it is ambiguous; rename one of them in the file"
             ));
         }
-        targets[index] = columns.iter().position(|delivered| *delivered == column);
+        *target = columns.iter().position(|delivered| *delivered == column);
     }
     Ok(targets)
 }

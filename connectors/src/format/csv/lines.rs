@@ -1,5 +1,7 @@
 //! The ends of records in a stream of lines. A quoted CSV field may contain line breaks.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use super::BYTE_ORDER_MARK;
 use super::syntax::Syntax;
 
@@ -31,36 +33,32 @@ impl Lines {
     /// Returns the index of the line break that ends the record beginning at `start`; `None` if `data` ends before it.
     #[inline]
     pub fn end(&self, data: &[u8], start: usize) -> Option<usize> {
-        let end = memchr::memchr(b'\n', &data[start..])? + start;
+        let rest = data.get(start..)?;
+        let length = memchr::memchr(b'\n', rest)?;
+        let line = rest.get(..length)?;
         match &self.quoted {
-            Some(syntax)
-                if syntax
-                    .quote
-                    .is_some_and(|quote| memchr::memchr(quote, &data[start..end]).is_some()) =>
-            {
-                end_of_quoted(data, start, syntax)
+            Some(syntax) if syntax.quote.is_some_and(|quote| memchr::memchr(quote, line).is_some()) => {
+                end_of_quoted(rest, syntax).map(|length| start + length)
             }
-            _ => Some(end),
+            _ => Some(start + length),
         }
     }
 }
 
 #[cold]
-fn end_of_quoted(data: &[u8], start: usize, syntax: &Syntax) -> Option<usize> {
+fn end_of_quoted(data: &[u8], syntax: &Syntax) -> Option<usize> {
     // The first field of a file may be quoted after a byte-order mark.
-    let mark = if data[start..].starts_with(BYTE_ORDER_MARK) {
+    let mut at = if data.starts_with(BYTE_ORDER_MARK) {
         BYTE_ORDER_MARK.len()
     } else {
         0
     };
-    let mut at = start + mark;
     let mut at_field_start = true;
     let mut in_quotes = false;
     if syntax.comments && data.get(at) == Some(&b'#') {
-        return memchr::memchr(b'\n', &data[start..]).map(|end| end + start);
+        return memchr::memchr(b'\n', data);
     }
-    while at < data.len() {
-        let byte = data[at];
+    while let Some(&byte) = data.get(at) {
         if Some(byte) == syntax.escape && Some(byte) != syntax.quote {
             at += 2;
             at_field_start = false;

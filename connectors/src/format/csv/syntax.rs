@@ -1,5 +1,7 @@
 //! The syntax of a table's CSV records: RFC 4180 with configurable characters and an optional escape character.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use crate::Error;
 use crate::format::parse_error::{CellResult, ParseError, excerpt};
 use crate::options::Options;
@@ -107,14 +109,16 @@ pub(super) fn parse_fields(
                         content.extend(quote);
                         at += 2;
                     }
-                    byte if byte == escape && at + 1 < record.len() => {
-                        content.push(record[at + 1]);
-                        at += 2;
-                    }
-                    Some(byte) => {
-                        content.push(byte);
-                        at += 1;
-                    }
+                    Some(byte) => match record.get(at + 1) {
+                        Some(escaped) if Some(byte) == escape => {
+                            content.push(*escaped);
+                            at += 2;
+                        }
+                        _ => {
+                            content.push(byte);
+                            at += 1;
+                        }
+                    },
                 }
             }
             at += 1;
@@ -124,18 +128,21 @@ pub(super) fn parse_fields(
             if record.get(at).is_some_and(|byte| *byte != delimiter) {
                 return Err(ParseError::new(format!(
                     "{} follows a closing quote at byte {at}; a quote inside a quoted field is written twice",
-                    excerpt(&record[at..])
+                    excerpt(record.get(at..).unwrap_or_default())
                 )));
             }
         } else {
             while let Some(byte) = record.get(at).copied().filter(|byte| *byte != delimiter) {
-                if Some(byte) == escape && at + 1 < record.len() {
-                    at += 1;
-                    content.push(record[at]);
-                } else {
-                    content.push(byte);
+                match record.get(at + 1) {
+                    Some(escaped) if Some(byte) == escape => {
+                        content.push(*escaped);
+                        at += 2;
+                    }
+                    _ => {
+                        content.push(byte);
+                        at += 1;
+                    }
                 }
-                at += 1;
             }
         }
         field(fields, content, in_quotes)?;

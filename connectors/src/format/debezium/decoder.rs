@@ -3,6 +3,8 @@
 //! An envelope is decoded as a JSON row whose columns `before` and `after` are rows of the table. Its rows are then
 //! selected from both, column by column.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::cmp::Ordering;
 
 use arrow_array::cast::AsArray;
@@ -117,10 +119,13 @@ impl Decoder for DebeziumDecoder {
             true => decoded.rows.column(0).as_struct().columns(),
             false => decoded.rows.columns(),
         };
+        let [before, after, op, ..] = payload else {
+            unreachable!("the schema of an envelope begins with its rows and `op`");
+        };
         let envelopes = Envelopes {
-            before: payload[BEFORE].as_struct(),
-            after: payload[AFTER].as_struct(),
-            op: payload[OP].as_string(),
+            before: before.as_struct(),
+            after: after.as_struct(),
+            op: op.as_string(),
         };
         let keys = envelopes.key_comparators(&self.key)?;
         let (mut rejected, mut skipped) = (decoded.rejected, decoded.skipped);
@@ -153,7 +158,7 @@ impl Decoder for DebeziumDecoder {
         for column in 0..self.columns {
             columns.push(changes.rows(envelopes.before.column(column), envelopes.after.column(column))?);
         }
-        let envelope_rows = UInt32Array::from_iter_values(changes.selected.iter().map(|(_, row)| *row as u32));
+        let envelope_rows = UInt32Array::from_iter_values(changes.selected.iter().map(|(_, row)| index(*row)));
         for column in self.metadata(&decoded.rows, payload)? {
             columns.push(take(&column, &envelope_rows, None)?);
         }
@@ -222,6 +227,11 @@ impl Envelopes<'_> {
     }
 }
 
+/// Returns the index of a record or of its row in 32 bits.
+fn index(record: usize) -> u32 {
+    u32::try_from(record).expect("the ranges of 2^32 records are 64 GB")
+}
+
 /// The changes of a batch.
 #[derive(Default)]
 struct Changes {
@@ -235,8 +245,7 @@ struct Changes {
 impl Changes {
     fn push(&mut self, record: usize, row: usize, kind: RowKind) {
         self.kinds.push(kind as i8);
-        // One record has at least two bytes, and the records of a batch less than 2 GiB.
-        self.records.push(record as u32);
+        self.records.push(index(record));
         self.selected
             .push((if kind.is_removal() { BEFORE } else { AFTER }, row));
     }

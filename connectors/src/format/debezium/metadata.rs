@@ -1,11 +1,14 @@
 //! The metadata of Debezium's envelopes: the schema, the times, and the origin of a change.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int64Array, MapArray, TimestampMicrosecondArray};
+use arrow_buffer::ArrowNativeType;
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 
 use crate::Error;
@@ -124,9 +127,10 @@ fn timestamps(times_ms: &Int64Array) -> ArrayRef {
 fn property(maps: &MapArray, name: &str) -> ArrayRef {
     let (keys, values) = (maps.keys().as_string::<i32>(), maps.values().as_string::<i32>());
     let mut found = StringBuilder::with_capacity(maps.len(), 0);
-    let offsets = maps.value_offsets();
-    for (row, bounds) in offsets.windows(2).enumerate() {
-        let entries = bounds[0] as usize..bounds[1] as usize;
+    let mut from = maps.offsets().first().map_or(0, |offset| offset.as_usize());
+    for (row, length) in maps.offsets().lengths().enumerate() {
+        let entries = from..from + length;
+        from += length;
         let entry = entries
             .filter(|_| maps.is_valid(row))
             .find(|entry| keys.value(*entry) == name);

@@ -3,6 +3,8 @@
 //! A [`Cursor`] moves over one record and returns the tokens as bytes. It knows nothing of columns. An error in the
 //! grammar is a [`ParseError`] with the byte offset.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::borrow::Cow;
 
 use crate::format::numbers::parse_integer;
@@ -23,6 +25,18 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
+    }
+
+    /// Returns the bytes from the cursor on.
+    #[inline]
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// Returns the bytes between `start` and the cursor.
+    #[inline]
+    pub(super) fn since(&self, start: usize) -> &'a [u8] {
+        self.bytes.get(start..self.at).unwrap_or_default()
     }
 
     #[inline]
@@ -51,10 +65,8 @@ impl<'a> Cursor<'a> {
     #[cold]
     pub(super) fn unexpected(&self, wanted: &str) -> ParseError {
         let at = self.at.min(self.bytes.len());
-        let found = match std::str::from_utf8(&self.bytes[at..])
-            .ok()
-            .and_then(|rest| rest.chars().next())
-        {
+        let rest = std::str::from_utf8(self.rest()).unwrap_or_default();
+        let found = match rest.chars().next() {
             Some(found) => format!("`{}`", found.escape_debug()),
             None => "the end".to_string(),
         };
@@ -62,7 +74,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn literal(&mut self, literal: &[u8]) -> CellResult {
-        if self.bytes[self.at..].starts_with(literal) {
+        if self.rest().starts_with(literal) {
             self.at += literal.len();
             return Ok(());
         }
@@ -94,10 +106,9 @@ impl<'a> Cursor<'a> {
             }
             at += 8;
         }
-        while at < self.bytes.len() && !matches!(self.bytes[at], b'"' | b'\\' | 0..0x20) {
-            at += 1;
-        }
-        at
+        let tail = self.bytes.get(at..).unwrap_or_default();
+        let special = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+        at + special.unwrap_or(tail.len())
     }
 
     /// Returns the content of a string; the cursor is at its opening quote.
@@ -110,7 +121,7 @@ impl<'a> Cursor<'a> {
         let end = self.special(start);
         if self.bytes.get(end) == Some(&b'"') {
             self.at = end + 1;
-            return Ok(Cow::Borrowed(&self.bytes[start..end]));
+            return Ok(Cow::Borrowed(self.bytes.get(start..end).unwrap_or_default()));
         }
         let mut content = Vec::new();
         self.string_into(&mut content)?;
@@ -123,8 +134,8 @@ impl<'a> Cursor<'a> {
         let mut start = self.at + 1;
         loop {
             let end = self.special(start);
-            out.extend_from_slice(&self.bytes[start..end]);
             self.at = end;
+            out.extend_from_slice(self.since(start));
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -155,7 +166,7 @@ impl<'a> Cursor<'a> {
             Some(b'u') => {
                 let first = self.hex()?;
                 let code = match first {
-                    0xD800..0xDC00 if self.bytes[self.at..].starts_with(b"\\u") => {
+                    0xD800..0xDC00 if self.rest().starts_with(b"\\u") => {
                         let before = self.at;
                         self.at += 1;
                         match self.hex()? {
@@ -204,7 +215,7 @@ impl<'a> Cursor<'a> {
         }
         let whole = self.at;
         self.digits()?;
-        if self.bytes[whole] == b'0' && self.at > whole + 1 {
+        if self.at > whole + 1 && self.since(whole).first() == Some(&b'0') {
             self.at = whole + 1;
             return Err(self.unexpected("no digit after a leading zero"));
         }
@@ -219,7 +230,7 @@ impl<'a> Cursor<'a> {
             }
             self.digits()?;
         }
-        Ok(&self.bytes[start..self.at])
+        Ok(self.since(start))
     }
 
     fn digits(&mut self) -> CellResult {
@@ -249,7 +260,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn narrow<T: TryFrom<i64>>(&mut self, expected: &str) -> Result<T, ParseError> {
         let start = self.at;
         let value = self.integer(expected)?;
-        T::try_from(value).map_err(|_| ParseError::expected(&self.bytes[start..self.at], expected))
+        T::try_from(value).map_err(|_| ParseError::expected(self.since(start), expected))
     }
 
     /// Moves over a whole number of so few digits that it cannot overflow, without a fraction or an exponent. Otherwise
@@ -258,7 +269,8 @@ impl<'a> Cursor<'a> {
     fn short_integer(&mut self) -> Option<i64> {
         const DIGITS_MAX: usize = 18;
         let is_negative = self.peek() == Some(b'-');
-        let text = &self.bytes[self.at + usize::from(is_negative)..];
+        let text = self.rest();
+        let text = text.strip_prefix(b"-").unwrap_or(text);
         let mut value = 0i64;
         let mut digits = 0;
         while digits < DIGITS_MAX
@@ -268,7 +280,7 @@ impl<'a> Cursor<'a> {
             digits += 1;
         }
         let goes_on = matches!(text.get(digits), Some(b'0'..=b'9' | b'.' | b'e' | b'E'));
-        let has_leading_zero = digits > 1 && text[0] == b'0';
+        let has_leading_zero = digits > 1 && text.first() == Some(&b'0');
         if digits == 0 || goes_on || has_leading_zero {
             return None;
         }

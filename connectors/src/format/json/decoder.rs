@@ -9,6 +9,8 @@
 //! name the last counts. Invalid JSON, a number out of the range of its column and a missing NOT NULL column reject the
 //! record.
 
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
@@ -149,7 +151,7 @@ fn parse_object(
     } else {
         loop {
             cursor.skip_whitespace();
-            let column = match order.expected(nth, &cursor.bytes[cursor.at..]) {
+            let column = match order.expected(nth, cursor.rest()) {
                 Some((name, column)) => {
                     cursor.at += name.len() + 2;
                     if let (None, Some(tracker)) = (column, &mut tracker) {
@@ -169,9 +171,8 @@ fn parse_object(
             cursor.skip_whitespace();
             cursor.expect(b':')?;
             cursor.skip_whitespace();
-            match column {
-                Some(index) => {
-                    let column = &mut columns[index];
+            match column.and_then(|index| columns.get_mut(index)) {
+                Some(column) => {
                     if column.len() > rows {
                         column.truncate(rows);
                     } else {
@@ -253,7 +254,7 @@ fn parse_value(cursor: &mut Cursor<'_>, column: &mut ColumnBuilder, settings: &S
         (Values::Utf8(bytes), _) => {
             let start = cursor.at;
             cursor.skip_value(depth)?;
-            bytes.push(&cursor.bytes[start..cursor.at]);
+            bytes.push(cursor.since(start));
             Ok(())
         }
         (Values::Int64(values), b'-' | b'0'..=b'9') => {
@@ -338,7 +339,7 @@ fn parse_value(cursor: &mut Cursor<'_>, column: &mut ColumnBuilder, settings: &S
         (Values::Struct { .. } | Values::List { .. } | Values::Map { .. }, _) => {
             let start = cursor.at;
             cursor.skip_value(depth)?;
-            let text = &cursor.bytes[start..cursor.at];
+            let text = cursor.since(start);
             Err(ParseError::expected(
                 text,
                 if matches!(column.values, Values::List { .. }) {
@@ -356,7 +357,7 @@ fn parse_value(cursor: &mut Cursor<'_>, column: &mut ColumnBuilder, settings: &S
             let start = cursor.at;
             cursor.skip_value(depth)?;
             Err(ParseError::expected(
-                &cursor.bytes[start..cursor.at],
+                cursor.since(start),
                 &format!("a value for the type {}", sql_type::name(column.field.data_type())),
             ))
         }
