@@ -115,6 +115,8 @@ impl CheckedOperator {
     }
 }
 
+// Every method is forwarded, those with a default too.
+#[warn(clippy::missing_trait_methods)]
 impl Operator for CheckedOperator {
     fn process(&mut self, input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         let name = &self.declared.name;

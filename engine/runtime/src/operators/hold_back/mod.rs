@@ -230,6 +230,8 @@ impl Collector for HoldingCollector<'_> {
     }
 }
 
+// Every method is forwarded, those with a default too.
+#[warn(clippy::missing_trait_methods)]
 impl Operator for HoldBack {
     fn process(&mut self, input: usize, batch: RecordBatch, out: &mut dyn Collector) -> Result<Progress, Error> {
         self.collect(out, |operator, out| operator.process(input, batch, out))
