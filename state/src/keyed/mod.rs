@@ -14,6 +14,8 @@ mod cells;
 mod column_values;
 mod flush;
 mod flush_rows;
+mod generations;
+mod key_filter;
 mod layout;
 mod rows;
 mod slot_index;
@@ -22,7 +24,7 @@ mod table;
 pub use flush::FrozenTable;
 pub use flush_rows::FrozenRows;
 pub use layout::Layout;
-pub use rows::{DecodedRows, Identity, Rows, RowsOptions};
+pub use rows::{DecodedRows, Identity, MissingRows, Rows, RowsOptions};
 pub use table::{FORMER_GENERATIONS, Resolved, Table, TableOptions};
 
 #[cfg(test)]

@@ -423,7 +423,8 @@ mod rows {
         let mut resolved = Resolved::default();
         rows.resolve(&[integers(&[7])], 1, &mut resolved, true).unwrap();
         let slot = resolved.slots[0];
-        assert_eq!(rows.incomplete(&resolved), [slot]);
+        let (missing, prefixes) = rows.missing(&resolved).unwrap().unwrap();
+        assert_eq!((missing.keys(), prefixes.len()), (1, 1));
         let encoded = rows.encode(&[strings(&[Some("new")])], 1).unwrap();
         rows.insert(slot, encoded.row(0), 0).unwrap();
         // The new row has been written meanwhile, and is found together with one that was not in memory.
@@ -434,8 +435,8 @@ mod rows {
             let length = (row.row(0).len() as u32).to_le_bytes();
             stored.values.push(Some(&[&length[..], row.row(0)].concat()));
         }
-        rows.load(&[slot], &[stored]).unwrap();
-        assert!(rows.incomplete(&resolved).is_empty());
+        rows.load(&missing, &[stored]).unwrap();
+        assert!(rows.missing(&resolved).unwrap().is_none());
         let columns = rows.decode(rows.entries(slot).collect::<Vec<_>>()).unwrap();
         let mut found: Vec<&str> = columns[0].as_string::<i32>().iter().flatten().collect();
         found.sort_unstable();
@@ -472,7 +473,7 @@ mod rows {
         assert!(rows.size() < before / 2, "{} of {before} bytes", rows.size());
         rows.resolve(&[integers(&keys[4_990..])], 10, &mut resolved, true)
             .unwrap();
-        assert!(rows.incomplete(&resolved).is_empty());
+        assert!(rows.missing(&resolved).unwrap().is_none());
         for (slot, key) in resolved.slots.iter().zip(4_990..) {
             let entry = rows.first_entry(*slot);
             assert_eq!(rows.weight(entry), 2);
@@ -480,6 +481,28 @@ mod rows {
         }
         rows.release(&resolved);
         assert_eq!(written(&mut rows).len(), 500);
+    }
+
+    #[test]
+    fn only_keys_that_were_written_are_looked_for_in_the_store() {
+        let mut rows = rows(Identity::Sequence);
+        let mut resolved = Resolved::default();
+        rows.resolve(&[integers(&[1, 2])], 2, &mut resolved, false).unwrap();
+        let encoded = rows.encode(&[strings(&[Some("a"), Some("b")])], 2).unwrap();
+        for (row, slot) in resolved.slots.iter().enumerate() {
+            rows.insert(*slot, encoded.row(row), 0).unwrap();
+        }
+        rows.release(&resolved);
+        assert_eq!(written(&mut rows).len(), 2);
+        assert_eq!(rows.evict(usize::MAX), 2);
+        rows.resolve(&[integers(&[1, 2, 3, 4])], 4, &mut resolved, true)
+            .unwrap();
+        let (missing, prefixes) = rows.missing(&resolved).unwrap().unwrap();
+        assert_eq!((missing.keys(), prefixes.len()), (2, 2));
+        rows.load(&missing, &[StoredRows::default(), StoredRows::default()])
+            .unwrap();
+        assert!(rows.missing(&resolved).unwrap().is_none());
+        rows.release(&resolved);
     }
 
     #[test]

@@ -65,6 +65,13 @@ pub struct StoredRows {
     pub values: StoredValues,
 }
 
+impl StoredRows {
+    /// Returns the bytes of the rows.
+    pub fn size(&self) -> usize {
+        self.keys.bytes.len() + self.values.bytes.len()
+    }
+}
+
 /// Keys of rows of keyed collections, as in the database.
 #[derive(Debug, Default)]
 pub struct StoreKeys {

@@ -19,10 +19,18 @@ use crate::operator::Timestamp;
 use crate::operators::keyed::{CHANGES_MAX, TimeRange, WeightedRows};
 use crate::operators::window_aggregate::micros;
 
+/// Length of the shortest generation, for [`TimeRange::of_few_lengths`]: a second. Rows stay in state for the delay of
+/// the watermark at least, which is of this order, so shorter generations would be many.
+const SHORTEST_EXPONENT: u32 = 12;
+/// As [`SHORTEST_EXPONENT`], for rows whose expiry is output: an eighth of a second.
+const SHORTEST_EXPONENT_OUTPUT: u32 = 9;
+
 /// The bounds of a join, and the rows that are about to expire.
 pub(super) struct Expiry {
     bounds: TimeBounds,
     emission: Emission,
+    /// By input: true if rows without a match are emitted when they expire.
+    is_output: [bool; 2],
     /// By input: the generations of its rows, and the first time that is after the expiry of all of them.
     ends: [BTreeMap<u32, Timestamp>; 2],
     /// Distance between the watermarks of inputs and output.
@@ -43,15 +51,16 @@ struct ExpiredRows {
 impl Expiry {
     pub(super) fn new(bounds: TimeBounds, roles: [Role; 2], emission: Emission) -> Self {
         // Rows without a match are emitted when their generation expires.
-        let is_late = |side: usize| matches!(roles[side], Role::Outer | Role::Anti);
+        let is_output = roles.map(|role| matches!(role, Role::Outer | Role::Anti));
         let retention = (0..2)
-            .filter(|side| is_late(*side))
+            .filter(|side| is_output[*side])
             .filter_map(|side| bounds.retention[side]);
-        let longest = retention.map(|retention| TimeRange::new(0, retention).length()).max();
+        let longest = retention.map(|retention| range_of(0, retention, true).length()).max();
         Self {
             lag: bounds.watermark_delay.saturating_add(longest.unwrap_or(0)),
             bounds,
             emission,
+            is_output,
             ends: Default::default(),
             expired: Default::default(),
         }
@@ -90,7 +99,7 @@ impl Expiry {
         let (expiries, _) = micros(batch.column(self.bounds.expiry[side]))?;
         let mut last = None;
         let generations = times.iter().zip(expiries.iter()).map(|(time, expiry)| {
-            let range = TimeRange::new(*time, *expiry);
+            let range = range_of(*time, *expiry, self.is_output[side]);
             if last != Some(range) {
                 last = Some(range);
                 // Where a number repeats, the generation expires with the later range.
@@ -157,6 +166,15 @@ impl Expiry {
             }
         }
     }
+}
+
+/// Returns the range of the expiry of a row that lives from `start` to `end`.
+fn range_of(start: Timestamp, end: Timestamp, is_output: bool) -> TimeRange {
+    let shortest = match is_output {
+        true => SHORTEST_EXPONENT_OUTPUT,
+        false => SHORTEST_EXPONENT,
+    };
+    TimeRange::of_few_lengths(start, end, shortest)
 }
 
 impl JoinLogic {

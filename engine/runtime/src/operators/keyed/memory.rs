@@ -13,6 +13,8 @@ use crate::operators::spill::{MemoryGrant, Spill};
 const DIRTY_SHARE_MAX: usize = 8;
 /// The share of the keys (one in this many) that one eviction removes.
 const EVICT_SHARE: usize = 4;
+/// The share of the memory budget (one in this many bytes) that the filters of a collection's written keys may take.
+pub(super) const FILTER_SHARE: usize = 32;
 /// Rows that are written at once before an eviction.
 const EVICT_WRITE_ROWS: usize = 65_536;
 

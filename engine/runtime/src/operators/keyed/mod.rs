@@ -11,6 +11,7 @@
 //! A call handles at most [`CALL_ROWS_MAX`] rows: it reads their rows at once, so a barrier waits for one such read at
 //! most. Per call and key at most one net change is emitted.
 
+mod call_size;
 mod changes;
 mod driver;
 mod memory;

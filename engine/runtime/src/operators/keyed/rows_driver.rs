@@ -7,12 +7,13 @@ use std::time::Duration;
 use arrow::array::ArrayRef;
 use arrow_array::RecordBatch;
 use millstream_graph::{Emission, Port};
-use millstream_state::keyed::{FORMER_GENERATIONS, Resolved, Rows, RowsOptions};
+use millstream_state::keyed::{FORMER_GENERATIONS, MissingRows, Resolved, Rows, RowsOptions};
 use millstream_state::store::{CollectionRead, KeyedPosition, PendingRead, PrefixRead, ScannedRows, StoredRows};
 use serde::{Deserialize, Serialize};
 
+use super::call_size::CallSize;
 use super::changes::OutputForm;
-use super::memory::{ensure_memory, write_changes};
+use super::memory::{FILTER_SHARE, ensure_memory, write_changes};
 use super::{CALL_ROWS_MAX, Keys, generation_length, generation_of};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
@@ -122,6 +123,9 @@ pub(in crate::operators) struct KeyedRows<L> {
     /// Rows that are not processed yet, with their input; at most [`CALL_ROWS_MAX`] in each batch.
     queue: VecDeque<(usize, RecordBatch)>,
     call: Call,
+    call_size: CallSize,
+    /// Number of keys that the present call has read, and the bytes of their rows.
+    read: (usize, usize),
     resolved: Vec<Resolved>,
     expiring: VecDeque<ExpiredGeneration>,
     /// Database keys of expired rows that were in memory.
@@ -153,7 +157,7 @@ enum Work {
 }
 
 /// Keys whose rows are being read, and the read.
-type KeysRead = (Vec<u32>, PendingRead<Vec<StoredRows>>);
+type KeysRead = (MissingRows, PendingRead<Vec<StoredRows>>);
 
 /// The state of the present call.
 enum Call {
@@ -207,6 +211,9 @@ impl<L: RowsLogic> KeyedRows<L> {
     pub(in crate::operators) fn new(mut logic: L, form: RowsForm, context: OperatorContext) -> Result<Self, Error> {
         let options = logic.collections();
         let mut rows = options.into_iter().map(Rows::new).collect::<Result<Vec<_>, _>>()?;
+        let filter_bytes_max = context.memory.limit_bytes() / FILTER_SHARE;
+        rows.iter_mut()
+            .for_each(|rows| rows.set_filter_bytes_max(filter_bytes_max));
         let mut now = Timestamp::MIN;
         let mut watermark: Option<Timestamp> = None;
         for bytes in &context.restored_inline {
@@ -229,6 +236,8 @@ impl<L: RowsLogic> KeyedRows<L> {
             emission: form.emission,
             queue: VecDeque::new(),
             call: Call::Idle,
+            call_size: CallSize::default(),
+            read: (0, 0),
             expiring: VecDeque::new(),
             seen: HashSet::new(),
             finishing: Finishing::No,
@@ -251,7 +260,7 @@ impl<L: RowsLogic> KeyedRows<L> {
                 Call::Idle => {
                     self.queue_due_rows()?;
                     self.rows.iter_mut().for_each(Rows::forget_empty_keys);
-                    if let Some((input, batch)) = self.queue.pop_front() {
+                    if let Some((input, batch)) = self.next_batch() {
                         let keys = self.logic.keys(input, &batch)?;
                         self.begin(Work::Batch(input, batch), keys)?;
                     } else if !self.expiring.is_empty() {
@@ -320,6 +329,18 @@ impl<L: RowsLogic> KeyedRows<L> {
         }
     }
 
+    /// Returns the rows of the next call.
+    fn next_batch(&mut self) -> Option<(usize, RecordBatch)> {
+        let (input, batch) = self.queue.pop_front()?;
+        let rows = self.call_size.rows_max();
+        if batch.num_rows() > rows {
+            let rest = batch.slice(rows, batch.num_rows() - rows);
+            self.queue.push_front((input, rest));
+            return Some((input, batch.slice(0, rows)));
+        }
+        Some((input, batch))
+    }
+
     fn queue(&mut self, input: usize, batch: &RecordBatch) {
         let mut start = 0;
         while start < batch.num_rows() {
@@ -342,22 +363,22 @@ impl<L: RowsLogic> KeyedRows<L> {
         let mut reads = Vec::with_capacity(keys.len());
         for ((rows, keys), resolved) in self.rows.iter_mut().zip(&keys).zip(&mut self.resolved) {
             rows.resolve(&keys.keys.columns, keys.keys.rows, resolved, may_have_rows)?;
-            let slots = match keys.is_read {
-                true => rows.incomplete(resolved),
-                false => Vec::new(),
+            let missing = match keys.is_read {
+                true => rows.missing(resolved)?,
+                false => None,
             };
-            if slots.is_empty() {
+            let Some((missing, prefixes)) = missing else {
                 reads.push(None);
                 continue;
-            }
+            };
             let read = PrefixRead {
-                prefixes: rows.store_prefixes(&slots)?,
+                prefixes,
                 is_reversed: false,
                 rows_max: usize::MAX,
                 has_values: true,
                 accepts: Box::new(|_| Ok(true)),
             };
-            reads.push(Some((slots, self.spill.store.read_prefixes(read, &self.waker)?)));
+            reads.push(Some((missing, self.spill.store.read_prefixes(read, &self.waker)?)));
         }
         self.call = Call::Reading(work, reads);
         Ok(())
@@ -369,13 +390,18 @@ impl<L: RowsLogic> KeyedRows<L> {
             return Ok(true);
         };
         for (read, rows) in reads.iter_mut().zip(&mut self.rows) {
-            let Some((slots, pending)) = read else { continue };
+            let Some((missing, pending)) = read else { continue };
             let Some(found) = pending.take() else {
                 return Ok(false);
             };
-            rows.load(slots, &found?)?;
+            let found = found?;
+            rows.load(missing, &found)?;
+            self.read.0 += missing.keys();
+            self.read.1 += found.iter().map(StoredRows::size).sum::<usize>();
             *read = None;
         }
+        let (keys, bytes) = std::mem::take(&mut self.read);
+        self.call_size.record_reads(keys, bytes);
         Ok(true)
     }
 
@@ -394,7 +420,7 @@ impl<L: RowsLogic> KeyedRows<L> {
             let stored: Vec<u32> = generations
                 .iter()
                 .copied()
-                .filter(|generation| rows.live_generations().contains(generation))
+                .filter(|generation| rows.is_live(*generation))
                 .collect();
             let mut stored_keys = Ok(());
             let (logic, seen) = (&mut self.logic, &mut self.seen);
@@ -585,7 +611,7 @@ impl<L: RowsLogic> Operator for KeyedRows<L> {
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
         write_changes(&mut self.rows, &mut self.spill, usize::MAX)?;
         let collections = self.rows.iter().map(|rows| {
-            let live = rows.live_generations().iter().copied().collect();
+            let live = rows.live_generations().collect();
             (rows.next_sequence(), live)
         });
         let inline = Inline {

@@ -5,6 +5,8 @@ use crate::operator::Timestamp;
 const MILLISECOND: i64 = 1_000;
 /// Bits of a generation's number that count the ranges of one length; the others tell the length.
 const NUMBER_BITS: u32 = 27;
+/// Two to this power is the ratio of the lengths of [`TimeRange::of_few_lengths`].
+const STEP: u32 = 3;
 /// Exponent of the longest range.
 const EXPONENT_MAX: u32 = (1 << (u32::BITS - NUMBER_BITS)) - 1;
 
@@ -22,6 +24,18 @@ impl TimeRange {
     pub(in crate::operators) fn new(start: Timestamp, end: Timestamp) -> Self {
         let life_ms = u64::try_from(end.saturating_sub(start) / MILLISECOND).unwrap_or(0);
         Self::of_exponent(u64::BITS - life_ms.leading_zeros(), end)
+    }
+
+    /// Returns the range with `end` for a row that lives from `start` to `end`, of one of few lengths: each is eight
+    /// times the one before, and `shortest` is a quarter of two to this power in milliseconds. The length is at most
+    /// half of the life, except for the shortest one. So rows of very different lives have few ranges, too.
+    pub(in crate::operators) fn of_few_lengths(start: Timestamp, end: Timestamp, shortest: u32) -> Self {
+        let exponent = Self::new(start, end).exponent;
+        let steps = exponent.saturating_sub(shortest) / STEP;
+        Self::of_exponent(
+            (shortest + steps * STEP).min(EXPONENT_MAX - (EXPONENT_MAX - shortest) % STEP),
+            end,
+        )
     }
 
     /// Returns the range with `time` whose length is a quarter of two to this power, or the longest one.
@@ -65,6 +79,22 @@ mod tests {
             assert!(covered <= (life_ms / 2).max(1), "{life_ms} ms: {covered} ms");
             assert!(covered * 4 >= life_ms, "{life_ms} ms: {covered} ms");
         }
+    }
+
+    #[test]
+    fn ranges_of_few_lengths_cover_at_most_half_of_long_lives() {
+        let mut lengths = std::collections::BTreeSet::new();
+        for life_ms in 0..100_000 {
+            let range = TimeRange::of_few_lengths(7_000_000, 7_000_000 + life_ms * MILLISECOND, 12);
+            let covered = range.length() / MILLISECOND;
+            assert!(covered <= (life_ms / 2).max(1_024), "{life_ms} ms: {covered} ms");
+            assert!(covered * 16 >= life_ms, "{life_ms} ms: {covered} ms");
+            assert!(range.end() > 7_000_000 + life_ms * MILLISECOND);
+            lengths.insert(covered);
+        }
+        assert_eq!(Vec::from_iter(lengths), [1_024, 8_192]);
+        let longest = TimeRange::of_few_lengths(0, i64::MAX, 12);
+        assert_eq!(longest.exponent, 30);
     }
 
     #[test]
