@@ -349,9 +349,11 @@ pub struct TemporalJoin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VersionTime {
     /// The version of the right row at the event time of the left row: the one with the greatest event time that is not
-    /// later. The right columns of `on` are a key of the right input, which may be a changelog in retract mode; a
-    /// deletion is a version, too. Rows wait until the watermark has reached their time. Rows of both inputs that are
-    /// behind the watermark, or have no time, are late.
+    /// later. The right columns of `on` are a key of the right input. It has every change of each key, as a changelog
+    /// in upsert or retract mode, or as append-only rows: each begins a version, which ends when the next one begins;
+    /// a deletion is a version, too. Left rows wait until the watermark has reached their time. Left rows behind the
+    /// watermark, and rows of both inputs without a time, are late. Right rows behind the watermark are versions for
+    /// the left rows that are still to come.
     Event {
         /// Index of the left input's event-time column.
         left: usize,

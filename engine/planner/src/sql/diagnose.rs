@@ -98,8 +98,10 @@ fn schema_message(error: &SchemaError) -> String {
             }
             let hint = millstream_proto::spec::did_you_mean(&field.name, valid.iter().copied());
             if hint.is_empty() && !valid.is_empty() {
+                // An expression without a name that has an interval in it has no text in SQL.
                 let shown = valid
                     .iter()
+                    .filter(|name| !name.contains('{'))
                     .take(12)
                     .map(|name| format!("`{}`", in_sql(name)))
                     .join(", ");

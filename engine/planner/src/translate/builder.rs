@@ -118,6 +118,12 @@ impl GraphBuilder {
         edges.next().map(|edge| edge.from)
     }
 
+    /// Returns the outputs that a node reads.
+    pub(super) fn inputs_of(&self, node: NodeIndex) -> impl Iterator<Item = (NodeIndex, Port)> + '_ {
+        let edges = self.edges.iter().filter(move |edge| edge.to == node);
+        edges.map(|edge| (edge.from, edge.port))
+    }
+
     /// Returns true if the rows of a node are updated or deleted.
     pub(super) fn has_updates(&self, node: NodeIndex) -> bool {
         let mut are_append_only: Vec<bool> = Vec::with_capacity(node + 1);

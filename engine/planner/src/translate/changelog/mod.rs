@@ -14,7 +14,7 @@ use self::needs::Need;
 use self::provided::{Key, Provided};
 use crate::error::{Error, Location};
 
-pub(super) use self::provided::is_append_only;
+pub(super) use self::provided::{injective_column, is_append_only};
 
 mod needs;
 mod provided;

@@ -6,8 +6,8 @@ use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use millstream_connectors::{ChangelogSupport, Role};
 use millstream_graph::{
-    Aggregate, Calc, ChangelogMode, Edge, ErrorPolicy, Join, NodeIndex, Operator, Port, Sink, TopN, Window,
-    WindowAggregate,
+    Aggregate, Calc, ChangelogMode, Edge, ErrorPolicy, Join, NodeIndex, Operator, Port, Sink, TopN, VersionTime,
+    Window, WindowAggregate,
 };
 
 use super::provided::{Key, injective_column, sink_key};
@@ -74,6 +74,15 @@ impl Pass<'_> {
                 Ok(Need::Retract)
             }
             Operator::Join(Join { bounds: Some(_), .. }) => Err(self.append_only(node, from, "an interval join")),
+            // A version ends when the next one of its key begins.
+            Operator::TemporalJoin(join) if matches!(join.time, VersionTime::Event { .. }) => {
+                let mut key: Key = join.on.iter().map(|pair| pair.1).collect();
+                key.sort_unstable();
+                Ok(match self.keys(from).contains(&key) {
+                    true => Need::Upsert(key),
+                    false => Need::Retract,
+                })
+            }
             // They keep all versions that are joined.
             Operator::Join(_) | Operator::MultiJoin(_) | Operator::TemporalJoin(_) => Ok(Need::Retract),
             Operator::TopN(top) if top.is_by_arrival => {

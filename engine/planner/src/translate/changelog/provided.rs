@@ -376,7 +376,7 @@ pub(super) fn projected(key: &[usize], calc: &Calc, input: &Schema) -> Vec<Key> 
 }
 
 /// Returns the column of an expression that has different values for different values of that column.
-pub(super) fn injective_column(expr: &PhysicalExprRef, input: &Schema) -> Option<usize> {
+pub(in crate::translate) fn injective_column(expr: &PhysicalExprRef, input: &Schema) -> Option<usize> {
     if let Some(column) = bare_column(expr) {
         return Some(column);
     }

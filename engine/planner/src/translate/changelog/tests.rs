@@ -8,6 +8,7 @@ mod joins;
 mod modes;
 mod notes;
 mod points;
+mod temporal;
 mod top_n;
 
 use std::sync::Once;

@@ -3,7 +3,8 @@
 //! The condition determines the operator. If it contains the equality of the bounds of both sides' windows, rows are
 //! forgotten once their common window is complete ([`window`]). If it bounds the event times of both sides
 //! ([`interval`]), rows are forgotten once the watermark has passed the last row that they can be joined with.
-//! With `FOR SYSTEM_TIME AS OF`, rows are joined with those that the other side has when they arrive ([`version`]).
+//! With `FOR SYSTEM_TIME AS OF`, rows are joined with those that the other side has when they arrive, or with the
+//! version that was valid at their time ([`version`], [`versioned`]).
 //! Otherwise the join is a regular one, which keeps all rows of both sides, and whose result is updated.
 //!
 //! Further equalities become the hash keys; all other conditions are a filter over the pairs.
@@ -33,6 +34,7 @@ use super::side_output::SideOutput;
 mod interval;
 mod side;
 mod version;
+mod versioned;
 mod window;
 
 /// The rows that a join combines, besides those that meet the condition.
@@ -91,7 +93,10 @@ pub(super) fn join(
         },
     };
     let kind = match &as_of {
-        Some(time) => Kind::Version(version::version_time(cx, join.join_type, time, &left, &right)?),
+        Some(time) => {
+            let version = version::version_time(cx, join.join_type, time, &mut left, &mut right, &mut condition)?;
+            Kind::Version(version)
+        }
         None => kind,
     };
     if let (true, Kind::Interval(_) | Kind::Regular) = (join.on.is_empty(), &kind) {

@@ -7,9 +7,10 @@ use millstream_graph::{Emission, VersionTime};
 
 use super::interval::is_append_only;
 use super::side::Side;
+use super::versioned;
 use crate::functions::AS_OF;
 use crate::translate::context::{Context, Result};
-use crate::translate::relation::{Attribute, bare_column};
+use crate::translate::relation::{Attribute, Bound, Relation, bare_column};
 
 /// Takes the time of `FOR SYSTEM_TIME AS OF` out of a condition.
 pub(super) fn take(condition: Option<PhysicalExprRef>) -> (Option<PhysicalExprRef>, Option<PhysicalExprRef>) {
@@ -31,13 +32,16 @@ pub(super) fn take(condition: Option<PhysicalExprRef>) -> (Option<PhysicalExprRe
     }
 }
 
-/// Returns the rows that a join `FOR SYSTEM_TIME AS OF` this time combines, over the columns of both sides.
+/// Returns the rows that a join `FOR SYSTEM_TIME AS OF` this time combines, over the columns of both sides. By event
+/// time, the right side gets the columns that tell its versions, and equalities besides those of its key become part of
+/// the condition.
 pub(super) fn version_time(
     cx: &Context<'_>,
     join_type: JoinType,
     time: &PhysicalExprRef,
-    left: &Side,
-    right: &Side,
+    left: &mut Side,
+    right: &mut Side,
+    condition: &mut Option<PhysicalExprRef>,
 ) -> Result<VersionTime> {
     if !matches!(join_type, JoinType::Inner | JoinType::Left) || left.keys.is_empty() {
         return Err(
@@ -50,13 +54,12 @@ pub(super) fn version_time(
              the join without FOR SYSTEM_TIME",
         ));
     }
-    let column = bare_column(time).and_then(|index| Some((index, left.relation.columns.get(index)?.attribute)));
-    match column {
-        Some((_, Attribute::EventTime)) => Err(cx.error(
-            "FOR SYSTEM_TIME AS OF an event time is not supported yet: join the rows of an interval (`l.ts BETWEEN r.ts \
-             AND r.ts + INTERVAL '1' HOUR`), or FOR SYSTEM_TIME AS OF a column PROCTIME()",
-        )),
-        Some((_, Attribute::ProcessingTime)) => {
+    match bare_column(time).filter(|index| *index < left.relation.columns.len()) {
+        Some(index) if is_event_time(cx, &left.relation, index) => {
+            let right = versioned::prepare(cx, index, left, right, condition)?;
+            Ok(VersionTime::Event { left: index, right })
+        }
+        Some(index) if left.relation.columns[index].attribute == Attribute::ProcessingTime => {
             let nodes = right.relation.branches.iter().map(|branch| branch.node);
             let mut is_bounded = nodes.map(|node| cx.builder.is_bounded(node));
             Ok(VersionTime::Processing {
@@ -64,7 +67,21 @@ pub(super) fn version_time(
             })
         }
         _ => Err(cx.error(
-            "FOR SYSTEM_TIME AS OF needs the processing time of the rows that are joined: a column PROCTIME()",
+            "FOR SYSTEM_TIME AS OF needs a time attribute of the rows that are joined: their event time (the column of \
+             WATERMARK FOR, as it is), or a column PROCTIME()",
         )),
+    }
+}
+
+/// Returns true if watermarks refer to a column of a relation.
+fn is_event_time(cx: &Context<'_>, relation: &Relation, index: usize) -> bool {
+    match relation.columns[index].attribute {
+        Attribute::EventTime => true,
+        Attribute::Window(id, Bound::Time | Bound::Instant) => {
+            let window = &cx.windows[id];
+            let is_instant = relation.columns[index].attribute == Attribute::Window(id, Bound::Instant);
+            !window.processing_time && (is_instant || window.zone.is_none())
+        }
+        Attribute::Window(..) | Attribute::ProcessingTime | Attribute::None => false,
     }
 }

@@ -190,9 +190,10 @@ impl RowsLogic for TemporalLogic {
             return Ok(Vec::new());
         };
         let (times, nulls) = micros(batch.column(if input == LEFT { left } else { right }))?;
+        // A late version is that of the left rows to come.
         let is_late = |row: &u32| {
             let row = *row as usize;
-            nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) || times[row] <= watermark
+            nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) || (input == LEFT && times[row] <= watermark)
         };
         Ok((0..batch.num_rows() as u32).filter(is_late).collect())
     }
@@ -223,9 +224,11 @@ impl RowsLogic for TemporalLogic {
     ) -> Result<(), Error> {
         let Some(batch) = self.batch.take() else { return Ok(()) };
         match input {
-            RIGHT => self
-                .versions
-                .apply(&batch, &resolved[RIGHT], &mut rows[RIGHT], self.watermark)?,
+            RIGHT => {
+                let joined_until = self.waiting.output_watermark(self.watermark);
+                self.versions
+                    .apply(&batch, &resolved[RIGHT], &mut rows[RIGHT], joined_until)?;
+            }
             LEFT if self.left_waits() => {
                 let encoded = self.left.encode(&batch, &rows[LEFT], Vec::new())?;
                 let generations = match self.time {

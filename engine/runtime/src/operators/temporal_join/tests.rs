@@ -8,7 +8,7 @@ use super::*;
 use crate::operator::{Operator, WATERMARK_MAX};
 use crate::operators::testing::{Subtasks, integers, on_own_thread, rows_of, timestamps};
 
-const SECOND: i64 = 1_000_000;
+const MILLISECOND: i64 = 1_000;
 
 /// Columns: key, time, value; for the right input, the kind.
 fn schema(name: &str, is_changelog: bool) -> SchemaRef {
@@ -24,14 +24,14 @@ fn schema(name: &str, is_changelog: bool) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// A row: key, time in seconds, value, kind.
+/// A row: key, time in milliseconds, value, kind.
 type Row = (Option<i64>, i64, i64, i8);
 
 fn batch(name: &str, rows: &[Row]) -> RecordBatch {
     let is_changelog = name == "right";
     let mut columns: Vec<ArrayRef> = vec![
         integers(&rows.iter().map(|row| row.0).collect::<Vec<_>>()),
-        timestamps(&rows.iter().map(|row| Some(row.1 * SECOND)).collect::<Vec<_>>()),
+        timestamps(&rows.iter().map(|row| Some(row.1 * MILLISECOND)).collect::<Vec<_>>()),
         integers(&rows.iter().map(|row| Some(row.2)).collect::<Vec<_>>()),
     ];
     if is_changelog {
@@ -60,7 +60,7 @@ const EVENT: VersionTime = VersionTime::Event { left: 1, right: 1 };
 fn expected(row: &Row, versions: &[Row], is_outer: bool) -> Option<String> {
     let text = |row: &Row| {
         let key = row.0.map(|key| key.to_string()).unwrap_or_default();
-        format!("{key},{},{}", row.1 * SECOND, row.2)
+        format!("{key},{},{}", row.1 * MILLISECOND, row.2)
     };
     let of_key = versions
         .iter()
@@ -89,7 +89,7 @@ fn rows_are_joined_with_the_version_at_their_time() {
         let left = (0..6).map(|_| {
             (
                 Some(random(7)).filter(|key| *key < 6),
-                second + random(5),
+                second * 1_000 + random(5_000),
                 random(100),
                 1,
             )
@@ -98,7 +98,7 @@ fn rows_are_joined_with_the_version_at_their_time() {
         let right = (0..2).map(|nth| {
             (
                 Some((second * 2 + nth) % 6),
-                second + nth,
+                second * 1_000 + nth * 500 + random(400),
                 random(100),
                 [1, 2, -2, -1, 2][random(5) as usize],
             )
@@ -116,7 +116,7 @@ fn rows_are_joined_with_the_version_at_their_time() {
                     subtasks.process(1, &batch("right", right));
                     lefts.extend(left);
                     rights.extend(right);
-                    subtasks.watermark(second as i64 * SECOND - 1);
+                    subtasks.watermark(second as i64 * 1_000 * MILLISECOND - 1);
                     if second % 13 == 3 {
                         subtasks.snapshot(restores.then_some(second % 3 + 1));
                     }
@@ -135,6 +135,26 @@ fn rows_are_joined_with_the_version_at_their_time() {
             });
         }
     }
+}
+
+#[test]
+fn a_late_version_is_that_of_the_rows_to_come() {
+    on_own_thread(|| {
+        let new = |context: OperatorContext| make(true, EVENT, Emission::Changes, context);
+        let mut subtasks = Subtasks::new(&new, &[0, 0], 1 << 30);
+        subtasks.process(1, &batch("right", &[(Some(1), 2_000, 7, 1)]));
+        subtasks.process(0, &batch("left", &[(Some(1), 5_000, 0, 1)]));
+        subtasks.watermark(10_000 * MILLISECOND);
+        assert_eq!(
+            rows_of(&std::mem::take(&mut subtasks.out.main)),
+            ["1,5000000,0,1,2000000,7"]
+        );
+        subtasks.process(1, &batch("right", &[(Some(1), 4_000, 8, 2), (Some(1), 3_000, 9, 2)]));
+        subtasks.process(0, &batch("left", &[(Some(1), 11_000, 0, 1)]));
+        subtasks.watermark(WATERMARK_MAX);
+        assert_eq!(rows_of(&subtasks.out.main), ["1,11000000,0,1,4000000,8"]);
+        assert!(subtasks.out.late.is_empty());
+    });
 }
 
 #[test]

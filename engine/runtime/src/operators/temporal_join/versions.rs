@@ -42,13 +42,14 @@ impl Versions {
         }
     }
 
-    /// Stores the rows of a batch. Versions that end at or before the watermark are removed.
+    /// Stores the rows of a batch. Versions that end at or before `joined_until` are removed: all left rows up to that
+    /// time are joined.
     pub(super) fn apply(
         &self,
         batch: &RecordBatch,
         resolved: &Resolved,
         rows: &mut Rows,
-        watermark: Timestamp,
+        joined_until: Timestamp,
     ) -> Result<(), Error> {
         let kinds = changelog::kinds(batch).filter(|_| self.side.is_changelog);
         let kind = |row: usize| kinds.map_or(1, |kinds| kinds.value(row));
@@ -79,11 +80,11 @@ impl Versions {
             rows.add(*slot, encoded.row(row), 1, 0)?;
         }
         for slot in &resolved.distinct {
-            let present = self.version_at(rows, *slot, watermark);
+            let present = self.version_at(rows, *slot, joined_until);
             let ended = |entry: &u32| {
                 let bytes = rows.bytes(*entry);
                 let is_present = present == Some(*entry) && !is_deletion(bytes);
-                time_of(bytes) <= watermark && !is_present
+                time_of(bytes) <= joined_until && !is_present
             };
             let ended: Vec<u32> = visible(rows, *slot).filter(ended).collect();
             ended.into_iter().for_each(|entry| rows.remove_row(entry));

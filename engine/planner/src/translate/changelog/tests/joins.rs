@@ -658,27 +658,3 @@ fn the_keys_of_a_join_of_several_inputs_are_those_of_its_inputs() {
         "#]],
     );
 }
-
-#[test]
-fn temporal_joins_that_have_no_answer_are_refused() {
-    for (query, message) in [
-        (
-            "SELECT c.name, u.region FROM clicks c JOIN users FOR SYSTEM_TIME AS OF c.ts AS u ON c.k = u.id",
-            "FOR SYSTEM_TIME AS OF an event time is not supported yet",
-        ),
-        (
-            "SELECT c.name, u.region FROM clicks c JOIN users FOR SYSTEM_TIME AS OF c.price AS u ON c.k = u.id",
-            "FOR SYSTEM_TIME AS OF needs the processing time of the rows that are joined",
-        ),
-    ] {
-        let script = format!(
-            "CREATE TABLE out (a STRING, b STRING) WITH ('connector' = 'cdc');
-             INSERT INTO out {query};"
-        );
-        let refused = planned(&script, Mode::Stream);
-        assert!(
-            refused.starts_with("refused: ") && refused.contains(message),
-            "{refused}"
-        );
-    }
-}
