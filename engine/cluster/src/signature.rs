@@ -60,6 +60,16 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
                 input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
             )
         }
+        Operator::SinkMaterialize(materialize) => {
+            let columns = graph.nodes[node].output.schema.fields().len();
+            let columns = columns - usize::from(!graph.nodes[node].output.changelog.is_append());
+            let by: Vec<String> = materialize.keys.iter().map(usize::to_string).collect();
+            format!(
+                "rows by [{}] of [{}]",
+                by.join(", "),
+                input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
+            )
+        }
         Operator::WindowJoin(join) => {
             let all = |input: usize| {
                 let columns: Vec<usize> = (0..join.joined_columns[input]).collect();

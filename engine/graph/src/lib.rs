@@ -26,9 +26,10 @@ mod partial_state;
 
 pub use millstream_connectors::sql_type;
 pub use operator::{
-    Aggregate, Calc, ChangelogNormalize, DynamicFilter, Emission, ErrorPolicy, Extreme, GroupAggregate, Join,
-    MultiJoin, Operator, Phase, RankFunction, Sink, Source, TemporalJoin, TimeAttribute, TimeBounds, TopN, VersionTime,
-    Watermark, Window, WindowAggregate, WindowAssign, WindowJoin, WindowTopN,
+    Aggregate, Calc, ChangelogNormalize, ConflictStrategy, DynamicFilter, Emission, ErrorPolicy, Extreme,
+    GroupAggregate, Join, MultiJoin, Operator, Phase, RankFunction, Sink, SinkMaterialize, Source, TemporalJoin,
+    TimeAttribute, TimeBounds, TopN, VersionTime, Watermark, Window, WindowAggregate, WindowAssign, WindowJoin,
+    WindowTopN,
 };
 pub use partial_state::partial_state;
 
@@ -226,6 +227,15 @@ impl JobGraph {
     /// Returns true if a node holds changes back until consistency points.
     pub fn holds_back(&self, node: NodeIndex) -> bool {
         self.consistency_interval.is_some() && self.can_hold_back(node)
+    }
+
+    /// Returns true if an operator must see all changes before a checkpoint's barrier: it fails on rows that have one
+    /// primary key, which changes under way may have for a moment.
+    pub fn needs_aligned_checkpoints(&self) -> bool {
+        self.nodes.iter().any(|node| match &node.operator {
+            Operator::SinkMaterialize(materialize) => materialize.strategy == ConflictStrategy::Error,
+            _ => false,
+        })
     }
 
     /// Returns the edges out of a node.

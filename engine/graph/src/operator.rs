@@ -26,6 +26,8 @@ pub enum Operator {
     GroupAggregate(GroupAggregate),
     /// Keeps the newest row per primary key of a changelog that was read.
     ChangelogNormalize(ChangelogNormalize),
+    /// Keeps one of the rows that have the same primary key of a sink.
+    SinkMaterialize(SinkMaterialize),
     /// Joins two inputs by key, without windows.
     Join(Join),
     /// Joins several inputs by one key, without windows.
@@ -48,7 +50,11 @@ impl Operator {
     /// Returns true if the operator keeps state without windows that rows update one by one.
     pub fn updates_state_by_row(&self) -> bool {
         match self {
-            Self::GroupAggregate(_) | Self::ChangelogNormalize(_) | Self::TopN(_) | Self::MultiJoin(_) => true,
+            Self::GroupAggregate(_)
+            | Self::ChangelogNormalize(_)
+            | Self::SinkMaterialize(_)
+            | Self::TopN(_)
+            | Self::MultiJoin(_) => true,
             Self::Join(join) => join.bounds.is_none(),
             Self::Source(_)
             | Self::Calc(_)
@@ -239,6 +245,36 @@ pub struct ChangelogNormalize {
     /// Time after which the row of a key that does not change is forgotten; `None`: never. A later change of the key is
     /// then an `Insert`, and a later `Delete` is ignored.
     pub state_ttl: Option<Duration>,
+}
+
+/// Chooses between rows of a query that have the same primary key of a sink (`ON CONFLICT`). Keeps all rows of each key
+/// in the order of their arrival, and emits one of them; the next one when that is deleted. An update does not change
+/// the place of a row.
+///
+/// Input: append-only, or a changelog in retract mode, distributed by `keys`. Output: the input's columns, of which
+/// `keys` is an upsert key.
+#[derive(Debug, Clone)]
+pub struct SinkMaterialize {
+    /// Indices of the columns of the primary key.
+    pub keys: Vec<usize>,
+    /// The row that is emitted.
+    pub strategy: ConflictStrategy,
+    /// Rows that are emitted.
+    pub emission: Emission,
+    /// Time after which the rows of a key that do not change are forgotten; `None`: never.
+    pub state_ttl: Option<Duration>,
+}
+
+/// `ON CONFLICT DO ...`: the row that a table keeps where several rows of a query have one primary key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConflictStrategy {
+    /// Several such rows are an error, if there are still several at a consistency point, a checkpoint or the end of
+    /// input. Until then, the newest row.
+    Error,
+    /// The first row.
+    Nothing,
+    /// The newest row.
+    Deduplicate,
 }
 
 /// Rows that an updating operator emits.

@@ -13,9 +13,9 @@ use arrow_schema::Schema;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr};
 use millstream_connectors::changelog::is_changelog;
 use millstream_graph::{
-    Aggregate, Calc, ChangelogMode, Edge, Emission, ErrorPolicy, Exchange, Extreme, GroupAggregate, JobGraph, Join,
-    MultiJoin, NodeIndex, Operator, Parallelism, Phase, Port, RankFunction, Stream, TemporalJoin, TimeAttribute, TopN,
-    VersionTime, Window, WindowColumns,
+    Aggregate, Calc, ChangelogMode, ConflictStrategy, Edge, Emission, ErrorPolicy, Exchange, Extreme, GroupAggregate,
+    JobGraph, Join, MultiJoin, NodeIndex, Operator, Parallelism, Phase, Port, RankFunction, SinkMaterialize, Stream,
+    TemporalJoin, TimeAttribute, TopN, VersionTime, Window, WindowColumns,
 };
 
 pub(crate) use canonical::{canonical, content_fingerprint, exact, fingerprint, shapes};
@@ -222,6 +222,7 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             names(input, &normalize.keys),
             retention(normalize.emission, normalize.state_ttl)
         ),
+        Operator::SinkMaterialize(materialize) => describe_sink_materialize(materialize, input),
         Operator::Join(join) => describe_join(join, input, right.unwrap_or(&empty)),
         Operator::MultiJoin(join) => describe_multi_join(join),
         Operator::TemporalJoin(join) => describe_temporal_join(join, input, right.unwrap_or(&empty)),
@@ -328,6 +329,19 @@ fn describe_multi_join(join: &MultiJoin) -> String {
         join.keys.len(),
         filter.unwrap_or_default(),
         retention(join.emission, join.state_ttl)
+    )
+}
+
+fn describe_sink_materialize(materialize: &SinkMaterialize, input: &Schema) -> String {
+    let kept = match materialize.strategy {
+        ConflictStrategy::Error => "only",
+        ConflictStrategy::Nothing => "first",
+        ConflictStrategy::Deduplicate => "last",
+    };
+    format!(
+        "{kept} row by {} (state: all rows of each key, {})",
+        names(input, &materialize.keys),
+        retention(materialize.emission, materialize.state_ttl)
     )
 }
 

@@ -88,6 +88,8 @@ pub struct Settings {
     pub mini_batch_latency: Option<Duration>,
     /// Phases of aggregates.
     pub agg_phases: logical::AggregatePhases,
+    /// True if `table.exec.sink.require-on-conflict` is false.
+    pub allows_conflicts: bool,
     /// Handling of rows that queries fail on.
     pub on_error: millstream_graph::ErrorPolicy,
     /// True if the script consists of `EXPLAIN`: its plan is shown and nothing runs.

@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, SchemaRef, TimeUnit};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, ExprSchema, Result, TableReference, plan_err};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, TableSource, UserDefinedLogicalNodeCore};
 use millstream_connectors::TableDefinition;
-use millstream_graph::ErrorPolicy;
+use millstream_graph::{ConflictStrategy, ErrorPolicy};
 
 use crate::error::Location;
 
@@ -30,6 +30,9 @@ pub struct Pipeline {
     pub consistency_interval: Option<Duration>,
     /// Phases of aggregates.
     pub agg_phases: AggregatePhases,
+    /// True if an `INSERT` needs no `ON CONFLICT` where several rows of its query can have one primary key of its
+    /// table: the newest row is kept.
+    pub allows_conflicts: bool,
 }
 
 /// `table.optimizer.agg-phase-strategy`: the phases of aggregates. A local one runs before the exchange by key.
@@ -103,17 +106,6 @@ pub struct Insert {
     pub on_error: ErrorPolicy,
     pub on_conflict: Option<ConflictStrategy>,
     pub location: Location,
-}
-
-/// `ON CONFLICT DO ...`: the row that a table keeps where several rows of a query have one primary key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ConflictStrategy {
-    /// Several such rows are an error.
-    Error,
-    /// The first row.
-    Nothing,
-    /// The newest row.
-    Deduplicate,
 }
 
 #[derive(Debug, Clone)]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use arrow_schema::Schema;
 use millstream_connectors::changelog::is_changelog;
 use millstream_connectors::registry;
-use millstream_graph::{Edge, Emission, GroupAggregate, JobGraph, Node, NodeIndex, Operator, Phase, TopN};
+use millstream_graph::{
+    Edge, Emission, GroupAggregate, JobGraph, Node, NodeIndex, Operator, Phase, SinkMaterialize, TopN,
+};
 
 /// Returns a note for each operator of a graph whose state has no bound: it grows with each new key for as long as its
 /// input lasts.
@@ -38,6 +40,11 @@ fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
             "join windows, or bound the event times of the rows that are joined (`l.ts BETWEEN r.ts - INTERVAL '1' HOUR \
              AND r.ts`)",
         ),
+        Operator::SinkMaterialize(materialize) if materialize.state_ttl.is_none() => (
+            materialize.emission,
+            of_materialize(materialize, &input)?,
+            "or make the columns that identify the rows of the query the primary key",
+        ),
         // Windows and intervals end, and the rows of a normalised or versioned table are as many as the table's.
         Operator::Source(_)
         | Operator::Calc(_)
@@ -45,6 +52,7 @@ fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
         | Operator::WindowAggregate(_)
         | Operator::GroupAggregate(_)
         | Operator::ChangelogNormalize(_)
+        | Operator::SinkMaterialize(_)
         | Operator::Join(_)
         | Operator::TemporalJoin(_)
         | Operator::WindowJoin(_)
@@ -90,6 +98,13 @@ fn of_aggregate(aggregate: &GroupAggregate, input: &Schema) -> Option<String> {
         (Some(names), false) => Some(format!("one row per group ({names})")),
         (Some(names), true) => Some(format!("one row per group ({names}) and its distinct values")),
     }
+}
+
+/// Returns the rows that a choice between rows of one primary key keeps, if they have no bound. Those of a changelog
+/// are as many as the operator that updates them has.
+fn of_materialize(materialize: &SinkMaterialize, input: &Schema) -> Option<String> {
+    let names = names(input, &materialize.keys).filter(|_| !is_changelog(input))?;
+    Some(format!("the rows of each primary key ({names})"))
 }
 
 /// Returns the rows that a Top-N keeps, if they have no bound.

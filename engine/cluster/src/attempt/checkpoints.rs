@@ -260,6 +260,7 @@ impl<'a> Checkpoints<'a> {
         let requests = &self.job.checkpoint_requests;
         // What operators hold back is no state, so the barriers of a job with consistency points never overtake rows.
         let must_align = self.job.graph.consistency_interval.is_some()
+            || self.job.graph.needs_aligned_checkpoints()
             || must_align(last, requests.has_savepoint_name(), self.coordinator.failures_in_row());
         let aligned_timeout_ms = self.job.checkpoints.aligned_timeout_ms.filter(|_| !must_align);
         let span = tracing::info_span!(

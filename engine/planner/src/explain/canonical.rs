@@ -51,6 +51,7 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
             canonical_calls(&aggregate.aggregates, &mut text);
         }
         Operator::ChangelogNormalize(normalize) => put(&mut text, &format!("{normalize:?}")),
+        Operator::SinkMaterialize(materialize) => put(&mut text, &format!("{materialize:?}")),
         Operator::Join(join) => {
             let Join {
                 join_type,
@@ -228,6 +229,7 @@ pub(crate) fn shapes(operator: &Operator) -> String {
         Operator::WindowAssign(_)
         | Operator::DynamicFilter(_)
         | Operator::ChangelogNormalize(_)
+        | Operator::SinkMaterialize(_)
         | Operator::Sink(_) => Vec::new(),
     };
     let mut text = String::new();

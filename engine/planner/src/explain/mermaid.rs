@@ -53,7 +53,8 @@ fn has_state(operator: &Operator) -> bool {
         | Operator::WindowTopN(_)
         | Operator::TopN(_)
         | Operator::GroupAggregate(_)
-        | Operator::ChangelogNormalize(_) => true,
+        | Operator::ChangelogNormalize(_)
+        | Operator::SinkMaterialize(_) => true,
         Operator::Source(_)
         | Operator::Calc(_)
         | Operator::WindowAssign(_)
@@ -95,6 +96,7 @@ fn title(graph: &JobGraph, index: NodeIndex) -> String {
         }
         Operator::GroupAggregate(aggregate) => format!("aggregate{}", columns(&aggregate.keys)),
         Operator::ChangelogNormalize(normalize) => format!("newest row{}", columns(&normalize.keys)),
+        Operator::SinkMaterialize(materialize) => format!("one row{}", columns(&materialize.keys)),
         Operator::Join(join) => {
             let interval = if join.bounds.is_some() { " interval" } else { "" };
             format!("{}{interval} join", join.join_type.to_string().to_lowercase())

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema};
 use millstream_connectors::OptionEffect;
-use millstream_connectors::changelog::{KIND_COLUMN, kind_field};
+use millstream_connectors::changelog::{KIND_COLUMN, is_changelog, kind_field};
 use millstream_connectors::registry::{self, RowOption};
 use millstream_graph::{
-    Calc, ChangelogNormalize, DynamicFilter, Edge, ErrorPolicy, GroupAggregate, JobGraph, Node, NodeIndex, Operator,
-    OperatorId, Phase, Port, Sink, Source, TimeAttribute, Window, WindowAggregate, WindowAssign, dead_letter_schema,
+    Calc, ChangelogNormalize, ConflictStrategy, DynamicFilter, Edge, ErrorPolicy, GroupAggregate, JobGraph, Node,
+    NodeIndex, Operator, OperatorId, Phase, Port, Sink, SinkMaterialize, Source, TimeAttribute, Window,
+    WindowAggregate, WindowAssign, dead_letter_schema,
 };
 
 use super::items::{call_item, column_item, emission_item, time_item, window_item};
@@ -85,6 +86,7 @@ impl SymbolicEvaluation<'_> {
             Operator::WindowAggregate(aggregate) => self.aggregated(node, aggregate),
             Operator::GroupAggregate(aggregate) => self.grouped(node, aggregate),
             Operator::ChangelogNormalize(normalize) => self.normalized(node, normalize),
+            Operator::SinkMaterialize(materialize) => self.materialized(node, materialize),
             Operator::Join(join) => self.joined(node, join),
             Operator::MultiJoin(join) => self.joined_inputs(node, join),
             Operator::TemporalJoin(join) => self.joined_versions(node, join),
@@ -360,6 +362,32 @@ impl SymbolicEvaluation<'_> {
         meaning.add(Aspect::Keys, keys.iter().map(|&key| item(key)));
         meaning.add(Aspect::Columns(Side::Only), columns.iter().cloned());
         meaning.add(Aspect::Emission, [emission_item(*emission)]);
+        self.stateful(node, meaning, columns)
+    }
+
+    fn materialized(&mut self, node: NodeIndex, materialize: &SinkMaterialize) -> Rows {
+        let SinkMaterialize {
+            keys,
+            // The same rows are kept for each strategy, but for append-only rows.
+            strategy,
+            emission,
+            state_ttl: _,
+        } = materialize;
+        let input = self.input(node, 0);
+        let mut meaning = Meaning::default();
+        reads(&mut meaning, Side::Only, &input);
+        let item = |column: usize| of_all(&input, |branch| column_item(&branch.columns, column));
+        let schema = self.input_schema(node, 0);
+        let width = schema.fields().len() - usize::from(is_changelog(&schema));
+        let columns: Vec<Item> = (0..width).map(item).collect();
+        meaning.add(Aspect::Keys, keys.iter().map(|&key| item(key)));
+        meaning.add(Aspect::Columns(Side::Only), columns.iter().cloned());
+        let kept = match strategy {
+            ConflictStrategy::Error => "ON CONFLICT DO ERROR",
+            ConflictStrategy::Nothing => "ON CONFLICT DO NOTHING",
+            ConflictStrategy::Deduplicate => "ON CONFLICT DO DEDUPLICATE",
+        };
+        meaning.add(Aspect::Emission, [Item::new(kept.to_owned()), emission_item(*emission)]);
         self.stateful(node, meaning, columns)
     }
 

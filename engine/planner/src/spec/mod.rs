@@ -81,6 +81,7 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
         state_ttl: spec.state_ttl_ms.map(Duration::from_millis),
         consistency_interval: consistency.map(Duration::from_millis),
         agg_phases: AggregatePhases::default(),
+        allows_conflicts: false,
     })
 }
 

@@ -8,13 +8,13 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{self, Ident, Query};
 use millstream_connectors::Role;
-use millstream_graph::ErrorPolicy;
+use millstream_graph::{ConflictStrategy, ErrorPolicy};
 use millstream_proto::spec::{did_you_mean, parse_flink_duration};
 
 use super::hints::{declare_hinted_tables, hinted_table};
 use super::query::{plan as plan_query, typed_expressions};
 use super::reserved::{is_reserved, reserved};
-use super::settings::{LOCAL_TIME_ZONE, consistency_interval, set};
+use super::settings::{LOCAL_TIME_ZONE, MINI_BATCH, consistency_interval, set};
 use super::sink::{check_names, project_to_sink, rename_columns, sink_table};
 use super::statement::{self, Statement, StatementKind};
 use super::table::{columns_of, resolve};
@@ -23,7 +23,7 @@ use super::{diagnose, new_catalog, output_names, script, side_output};
 use crate::catalog::{self, Catalog, Named, OptionDeclaration, TableDeclaration};
 use crate::error::{Error, Errors, Location};
 use crate::functions::Zone;
-use crate::logical::{ConflictStrategy, Insert, InsertInput, Pipeline, Step, Table};
+use crate::logical::{Insert, InsertInput, Pipeline, Step, Table};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions, Settings};
 
 mod tables;
@@ -39,6 +39,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
         idle_timeout: None,
         query_count: 0,
         printed: 0,
+        mini_batch_location: Location::Unknown,
         errors,
     };
     let is_query = |statement: &&Statement| matches!(statement.kind, StatementKind::Query(_));
@@ -74,6 +75,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
         inserts: planner.inserts,
         state_ttl: planner.settings.state_ttl,
         agg_phases: planner.settings.agg_phases,
+        allows_conflicts: planner.settings.allows_conflicts,
         consistency_interval,
     };
     Ok((pipeline, planner.settings))
@@ -91,6 +93,8 @@ struct ScriptPlanner<'a> {
     query_count: usize,
     /// Number of those that are planned.
     printed: usize,
+    /// Position of the last `SET` of `table.exec.mini-batch.enabled`.
+    mini_batch_location: Location,
     errors: Vec<Error>,
 }
 
@@ -496,6 +500,9 @@ impl ScriptPlanner<'_> {
             self.idle_timeout = Some(parse_flink_duration(value).map_err(located)?);
             return Ok(());
         }
+        if key == MINI_BATCH {
+            self.mini_batch_location = location.clone();
+        }
         set(&mut self.settings, key, value).map_err(located)
     }
 
@@ -510,7 +517,7 @@ impl ScriptPlanner<'_> {
     fn consistency_interval(&mut self) -> Option<Duration> {
         consistency_interval(&self.settings).unwrap_or_else(|message| {
             self.errors.push(Error {
-                location: Location::Unknown,
+                location: self.mini_batch_location.clone(),
                 message,
             });
             None

@@ -40,10 +40,14 @@ pub const SETTING_KEYS: &[&str] = &[
     LOCAL_TIME_ZONE,
     ON_ERROR,
     AGGREGATE_PHASES,
+    REQUIRE_ON_CONFLICT,
 ];
 
 /// Key of the phases of aggregates.
 const AGGREGATE_PHASES: &str = "table.optimizer.agg-phase-strategy";
+
+/// Key of the need of `ON CONFLICT` where several rows of a query can have one primary key.
+const REQUIRE_ON_CONFLICT: &str = "table.exec.sink.require-on-conflict";
 
 /// Key of the handling of rows that the queries after it fail on.
 pub(super) const ON_ERROR: &str = "table.exec.on-error";
@@ -53,7 +57,7 @@ pub(super) const LOCAL_TIME_ZONE: &str = "table.local-time-zone";
 
 /// Key of the interval of consistency points, and the keys of Flink that set it as well.
 const CONSISTENCY_INTERVAL: &str = "consistency.interval";
-const MINI_BATCH: &str = "table.exec.mini-batch.enabled";
+pub(super) const MINI_BATCH: &str = "table.exec.mini-batch.enabled";
 const MINI_BATCH_LATENCY: &str = "table.exec.mini-batch.allow-latency";
 
 /// Keys of Flink that resemble a supported key.
@@ -144,6 +148,7 @@ pub(crate) fn settings(text: &str) -> Result<Settings, Errors> {
 /// Applies one `SET 'key' = 'value'`.
 pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(), String> {
     let number = || value.trim().parse::<u16>().ok().filter(|number| *number > 0);
+    let boolean = || value.trim().to_ascii_lowercase().parse::<bool>().ok();
     let wrong = |expected: &str| format!("'{key}' must be {expected}, not '{value}'");
     match key {
         "pipeline.name" => settings.name = Some(value.to_owned()),
@@ -183,11 +188,10 @@ pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(),
         }
         CONSISTENCY_INTERVAL => settings.consistency_interval = Some(positive(key, value)?),
         MINI_BATCH => {
-            settings.is_mini_batch = match value.trim().to_ascii_lowercase().as_str() {
-                "true" => true,
-                "false" => false,
-                _ => return Err(wrong("'true' or 'false'")),
-            };
+            settings.is_mini_batch = boolean().ok_or_else(|| wrong("'true' or 'false'"))?;
+        }
+        REQUIRE_ON_CONFLICT => {
+            settings.allows_conflicts = !boolean().ok_or_else(|| wrong("'true' or 'false'"))?;
         }
         MINI_BATCH_LATENCY => settings.mini_batch_latency = Some(positive(key, value)?),
         AGGREGATE_PHASES => {
@@ -275,6 +279,7 @@ pub(super) fn reset(settings: &mut Settings, key: Option<&str>) {
         Some(MINI_BATCH) => settings.is_mini_batch = false,
         Some(MINI_BATCH_LATENCY) => settings.mini_batch_latency = None,
         Some(AGGREGATE_PHASES) => settings.agg_phases = AggregatePhases::default(),
+        Some(REQUIRE_ON_CONFLICT) => settings.allows_conflicts = false,
         Some(ON_ERROR) => settings.on_error = ErrorPolicy::default(),
         Some("execution.runtime-mode") => settings.mode = None,
         Some("execution.checkpointing.interval") => settings.checkpoint_interval = None,

@@ -1,11 +1,11 @@
 //! The statements of a script.
 
 use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
+use millstream_graph::ConflictStrategy;
 
 use super::tokens::Name;
 use crate::catalog::{Named, OptionDeclaration, TableDeclaration};
 use crate::error::Location;
-use crate::logical::ConflictStrategy;
 
 /// A statement and its position.
 #[derive(Debug)]

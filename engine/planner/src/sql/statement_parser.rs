@@ -4,13 +4,13 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use millstream_graph::ConflictStrategy;
 
 use super::ddl;
 use super::dialect::FlinkDialect;
 use super::hints::Hints;
 use super::statement::{Insert, NamespaceStatement, StatementKind};
 use super::tokens::{eat_word, if_not_exists, name, refusal, skip_comment, skip_rest};
-use crate::logical::ConflictStrategy;
 
 const PRINTS_QUERIES: &str = "a script is run as a job and only prints the rows of its queries";
 

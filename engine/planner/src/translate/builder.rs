@@ -11,6 +11,7 @@ use millstream_graph::{
     Edge, ErrorPolicy, Exchange, JobGraph, Node, NodeIndex, Operator, OperatorId, Parallelism, Port, Stream,
 };
 
+use super::conflict::{self, Conflict, ConflictState};
 use super::{changelog, multi_join};
 use crate::error::{Error, Location};
 use crate::explain;
@@ -27,8 +28,8 @@ pub(super) struct GraphBuilder {
     /// Nodes by the canonical text of their operator and inputs.
     known: HashMap<String, NodeIndex>,
     names: HashSet<String>,
-    /// Tables that an `INSERT ... ON CONFLICT` writes.
-    pub on_conflict: HashSet<String>,
+    /// Choices between rows of one primary key, by table.
+    pub conflicts: HashMap<String, Conflict>,
 }
 
 /// An edge whose target is the node being added.
@@ -168,6 +169,7 @@ impl GraphBuilder {
         name: &str,
         max_parallelism: u16,
         consistency_interval: Option<Duration>,
+        state: &ConflictState,
     ) -> Result<JobGraph, Vec<Error>> {
         multi_join::merge(&mut self.nodes, &mut self.edges);
         let mut needed = vec![false; self.nodes.len()];
@@ -209,7 +211,8 @@ impl GraphBuilder {
             consistency_interval: None,
             fingerprint: 0,
         };
-        changelog::plan(&mut graph, &locations, &self.on_conflict)?;
+        conflict::materialize(&mut graph, &mut locations, &self.conflicts, state)?;
+        changelog::plan(&mut graph, &locations)?;
         let has_updates = (0..graph.nodes.len()).any(|node| graph.can_hold_back(node));
         graph.consistency_interval = consistency_interval.filter(|_| has_updates);
         graph.fingerprint = explain::fingerprint(&graph);

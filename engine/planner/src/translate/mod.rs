@@ -20,6 +20,7 @@ mod builder;
 mod calc;
 mod changelog;
 mod common_subplans;
+mod conflict;
 mod context;
 mod decimal_multiply;
 mod dynamic_filter;
@@ -55,6 +56,7 @@ mod tests;
 
 use builder::GraphBuilder;
 use common_subplans::Subplans;
+use conflict::ConflictState;
 use context::{Context, Result, Scope};
 use dynamic_filter::DynamicFilters;
 use optimize::Planning;
@@ -114,9 +116,13 @@ pub fn translate(pipeline: &Pipeline, options: &PlanOptions) -> Result<JobGraph,
     }
     // In a batch, the end of input is the only consistency point.
     let consistency_interval = pipeline.consistency_interval.filter(|_| options.mode == Mode::Stream);
+    let state = ConflictState {
+        emission: cx.emission(),
+        state_ttl: pipeline.state_ttl,
+    };
     let graph = cx
         .builder
-        .finish(&pipeline.name, pipeline.max_parallelism, consistency_interval);
+        .finish(&pipeline.name, pipeline.max_parallelism, consistency_interval, &state);
     graph.map_err(sorted)
 }
 

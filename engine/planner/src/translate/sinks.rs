@@ -1,13 +1,17 @@
 //! Sink nodes, and the columns of plans, late rows and dead letters that they write.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_schema::Schema;
 use datafusion::physical_expr::expressions::cast;
-use millstream_graph::{ErrorPolicy, NodeIndex, Operator, Parallelism, Port, Sink, dead_letter_schema};
+use millstream_graph::{
+    ConflictStrategy, ErrorPolicy, NodeIndex, Operator, Parallelism, Port, Sink, dead_letter_schema,
+};
 
 use super::builder::{InputEdge, Owner};
 use super::calc::{calc, calc_over_port};
+use super::conflict::Conflict;
 use super::context::{Context, Result, error_at};
 use super::pending::resolve;
 use super::relation::{Attribute, ColumnInfo, Relation, plain_stream};
@@ -210,8 +214,23 @@ pub(super) fn add_sinks(cx: &mut Context<'_>, mut inputs: Vec<SinkInput<'_>>, er
             table: insert.table.definition.0.clone(),
             on_error: insert.table.on_error,
         });
-        if mine.iter().any(|input| input.insert.on_conflict.is_some()) {
-            cx.builder.on_conflict.insert(name.clone());
+        let strategies: BTreeSet<_> = mine.iter().filter_map(|input| input.insert.on_conflict).collect();
+        if strategies.len() > 1 {
+            errors.push(Error {
+                location: insert.location.clone(),
+                message: format!(
+                    "table `{name}` is written with different ON CONFLICT: write the same one in each INSERT"
+                ),
+            });
+        }
+        let written = strategies.first().copied();
+        let implied = cx.pipeline.allows_conflicts.then_some(ConflictStrategy::Deduplicate);
+        if let Some(strategy) = written.or(implied) {
+            let conflict = Conflict {
+                strategy,
+                is_written: written.is_some(),
+            };
+            cx.builder.conflicts.insert(name.clone(), conflict);
         }
         let owner = Owner {
             name: &name,

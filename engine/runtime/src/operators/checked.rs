@@ -52,6 +52,7 @@ impl CheckedOperator {
             | graph::Operator::Sink(_)
             | graph::Operator::Calc(_)
             | graph::Operator::ChangelogNormalize(_)
+            | graph::Operator::SinkMaterialize(_)
             | graph::Operator::GroupAggregate(_)
             | graph::Operator::Join(_)
             | graph::Operator::TopN(_)

@@ -18,6 +18,7 @@ mod keyed_state;
 mod multi_join;
 pub(crate) mod row_kinds;
 mod session;
+mod sink_materialize;
 mod sort_key;
 mod spill;
 mod table;
@@ -127,6 +128,11 @@ fn make(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<B
         graph::Operator::ChangelogNormalize(normalize) => {
             let mode = &node.output.changelog;
             let operator = changelog_normalize::changelog_normalize(normalize, input, output, mode, context)?;
+            Ok(Box::new(operator))
+        }
+        graph::Operator::SinkMaterialize(materialize) => {
+            let mode = &node.output.changelog;
+            let operator = sink_materialize::sink_materialize(name, materialize, input, output, mode, context)?;
             Ok(Box::new(operator))
         }
         graph::Operator::DynamicFilter(filter) => dynamic_filter(name, filter, input),

@@ -50,7 +50,8 @@ fn a_pipeline_means_the_same_as_itself() {
                         | Operator::WindowJoin(_)
                         | Operator::WindowTopN(_)
                         | Operator::TopN(_)
-                        | Operator::ChangelogNormalize(_) => true,
+                        | Operator::ChangelogNormalize(_)
+                        | Operator::SinkMaterialize(_) => true,
                         Operator::GroupAggregate(aggregate) => aggregate.phase != Phase::Local,
                         Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,
                         Operator::Calc(_)

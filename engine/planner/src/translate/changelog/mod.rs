@@ -5,8 +5,6 @@
 //! the narrowest mode that all its consumers can do with ([`ChangelogMode`]), and its output the column of row kinds
 //! ([`rewrite`]). A graph without updates stays as it is.
 
-use std::collections::HashSet;
-
 use millstream_connectors::{ChangelogSupport, Role, TableDefinition, registry};
 use millstream_graph::{ChangelogMode, JobGraph, NodeIndex, Operator, Port};
 
@@ -29,19 +27,18 @@ pub(super) fn support(table: &TableDefinition, role: Role) -> ChangelogSupport {
     connector.map_or(ChangelogSupport::Append, |connector| connector.changelog(table, role))
 }
 
-/// Determines the changelogs of a graph. `locations` are the positions of errors, by node; `on_conflict` are the tables
-/// that an `INSERT ... ON CONFLICT` writes.
-pub(super) fn plan(
-    graph: &mut JobGraph,
-    locations: &[Location],
-    on_conflict: &HashSet<String>,
-) -> Result<(), Vec<Error>> {
+/// Returns the upsert keys of the rows that arrive at a node with one input, if they are updated or deleted.
+pub(super) fn keys_of_input(graph: &JobGraph, node: NodeIndex) -> Option<Vec<Key>> {
+    provided::keys_of_input(graph, node)
+}
+
+/// Determines the changelogs of a graph. `locations` are the positions of errors, by node.
+pub(super) fn plan(graph: &mut JobGraph, locations: &[Location]) -> Result<(), Vec<Error>> {
     let provided = provided::of_nodes(graph);
     let pass = Pass {
         graph,
         provided: &provided,
         locations,
-        on_conflict,
     };
     let mut errors = Vec::new();
     let needs = pass.needs(&mut errors);
@@ -62,7 +59,6 @@ struct Pass<'g> {
     graph: &'g JobGraph,
     provided: &'g [Provided],
     locations: &'g [Location],
-    on_conflict: &'g HashSet<String>,
 }
 
 impl Pass<'_> {
@@ -95,7 +91,10 @@ impl Pass<'_> {
                 (ChangelogSupport::Upsert, Some(key)) => ChangelogMode::Upsert(key.clone()),
                 (ChangelogSupport::Upsert, None) | (ChangelogSupport::Retract, _) => ChangelogMode::Retract,
             },
-            Operator::GroupAggregate(_) | Operator::ChangelogNormalize(_) | Operator::TopN(_) => match need {
+            Operator::GroupAggregate(_)
+            | Operator::ChangelogNormalize(_)
+            | Operator::SinkMaterialize(_)
+            | Operator::TopN(_) => match need {
                 Some(Need::Upsert(key)) if keys.contains(key) => ChangelogMode::Upsert(key.clone()),
                 _ => ChangelogMode::Retract,
             },
@@ -157,7 +156,7 @@ impl Pass<'_> {
 }
 
 /// Returns the positions of a table's primary key, ascending.
-fn primary_key(table: &TableDefinition) -> Key {
+pub(super) fn primary_key(table: &TableDefinition) -> Key {
     let positions = table.primary_key.iter().map(|name| table.schema.index_of(name));
     let mut positions: Key = positions.filter_map(Result::ok).collect();
     positions.sort_unstable();

@@ -96,6 +96,8 @@ impl Pass<'_> {
             Operator::TopN(top) if top.to > TopN::RANK_MAX => Err(self.error(node, too_many_ranks(top.to))),
             // The former row may be among the first.
             Operator::TopN(_) => Ok(Need::Retract),
+            // It keeps whole rows, of which any column may change.
+            Operator::SinkMaterialize(_) => Ok(Need::Retract),
             // It keeps the former rows itself.
             Operator::ChangelogNormalize(_) | Operator::Source(_) => Ok(match self.keys(from) {
                 [key] => Need::Upsert(key.clone()),
@@ -174,16 +176,10 @@ impl Pass<'_> {
             [] => "no columns identify the rows of the query".to_owned(),
             [key, ..] => format!("({}) identifies the rows of the query", names(key)),
         };
-        let remedy = match self.on_conflict.contains(&table.name) {
-            true => {
-                "ON CONFLICT, which decides between them, is not supported yet where the keys differ: make the keys equal"
-            }
-            false => {
-                "make the columns that identify a row of the query the primary key, or write to a table of `print`"
-            }
-        };
         let message = format!(
-            "{described} has the primary key ({}), but {identified}, so that several rows can have one primary key; {remedy}",
+            "{described} has the primary key ({}), but {identified}, so that several rows can have one primary key; make \
+             the columns that identify a row of the query the primary key, or choose between them: ON CONFLICT DO \
+             DEDUPLICATE keeps the last row, DO NOTHING the first, and with DO ERROR the job fails",
             names(&primary_key)
         );
         Err(self.error(node, message))
@@ -320,6 +316,7 @@ impl Pass<'_> {
             let is_passed_on = match operator {
                 Operator::Calc(_)
                 | Operator::ChangelogNormalize(_)
+                | Operator::SinkMaterialize(_)
                 | Operator::WindowAssign(_)
                 | Operator::Join(_)
                 | Operator::MultiJoin(_) => true,

@@ -107,6 +107,10 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
                 distribution: Some(key),
             }
         }
+        Operator::SinkMaterialize(materialize) => Provided {
+            changes: emitted(materialize.emission, &materialize.keys),
+            distribution: Some(materialize.keys.clone()),
+        },
         Operator::TopN(top) => {
             let input = of_input(graph, node, 0, provided);
             let columns = graph.input_schema(node, 0).map_or(0, |schema| schema.fields().len());
@@ -150,6 +154,7 @@ pub(in crate::translate) fn is_append_only(operator: &Operator, inputs: [bool; 2
         | Operator::TemporalJoin(_) => true,
         Operator::GroupAggregate(aggregate) => aggregate.emission == Emission::Final || aggregate.phase == Phase::Local,
         Operator::ChangelogNormalize(normalize) => normalize.emission == Emission::Final,
+        Operator::SinkMaterialize(materialize) => materialize.emission == Emission::Final,
         Operator::TopN(top) => top.emission == Emission::Final || (top.keeps_first_to_come() && inputs[0]),
         Operator::MultiJoin(join) => join.emission == Emission::Final || inputs == [true, true],
         Operator::Join(join) => {
@@ -301,6 +306,16 @@ fn emitted(emission: Emission, key: &Key) -> Option<Vec<Key>> {
     match emission {
         Emission::Changes => Some(vec![key.clone()]),
         Emission::Final => None,
+    }
+}
+
+/// Returns the upsert keys of the rows that arrive at a node with one input, if they are updated or deleted.
+pub(super) fn keys_of_input(graph: &JobGraph, node: NodeIndex) -> Option<Vec<Key>> {
+    let provided = of_nodes(graph);
+    let mut edges = graph.inputs(node).filter(|edge| edge.port == Port::Main);
+    match (edges.next(), edges.next()) {
+        (Some(edge), None) => provided[edge.from].changes.clone(),
+        _ => of_input(graph, node, 0, &provided).changes,
     }
 }
 

@@ -108,6 +108,7 @@ pub(super) fn add_kinds(graph: &mut JobGraph, modes: &[ChangelogMode], provided:
             // They append the kinds of their rows themselves.
             Operator::GroupAggregate(_)
             | Operator::ChangelogNormalize(_)
+            | Operator::SinkMaterialize(_)
             | Operator::Join(_)
             | Operator::MultiJoin(_) => {}
             Operator::WindowAssign(_)

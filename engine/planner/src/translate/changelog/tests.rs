@@ -3,6 +3,7 @@
 //! `upsert` and `cdc` are tables whose rows are changes; a sink of `append`, `upsert` or `cdc` accepts what its name
 //! says.
 
+mod conflicts;
 mod errors;
 mod joins;
 mod modes;

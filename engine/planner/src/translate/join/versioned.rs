@@ -207,6 +207,7 @@ fn versions(cx: &Context<'_>, relation: &Relation) -> Result<Versions> {
             | Operator::TemporalJoin(_)
             | Operator::WindowTopN(_)
             | Operator::DynamicFilter(_)
+            | Operator::SinkMaterialize(_)
             | Operator::Sink(_) => return Err(not_versioned(cx, "its rows are not updated by a key")),
         }
     }

@@ -277,7 +277,11 @@ impl Operator for HoldBack {
     }
 
     fn on_point(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
-        self.emit(out)
+        match self.collect(out, |operator, out| operator.on_point(out))? {
+            Progress::Done => self.emit(out),
+            // No operator that holds back changes itself is inside.
+            progress => Ok(progress),
+        }
     }
 
     fn held_back(&self) -> HeldBack {

@@ -463,7 +463,13 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         }
     }
 
+    fn on_point(&mut self, _out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.logic.check()?;
+        Ok(Progress::Done)
+    }
+
     fn snapshot(&mut self, checkpoint: u64) -> Result<Snapshot, Error> {
+        self.logic.check()?;
         write_changes(&mut self.tables, &mut self.spill, usize::MAX)?;
         self.spill.snapshot(checkpoint, &self.now, INLINE_VERSION)
     }
@@ -494,6 +500,7 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
     }
 
     fn finish(&mut self, out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.logic.check()?;
         self.finishing = match self.emission {
             Emission::Changes => Finishing::Done,
             Emission::Final => Finishing::Memory(0),

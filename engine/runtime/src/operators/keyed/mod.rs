@@ -167,6 +167,11 @@ pub(super) trait KeyedLogic: Send {
         None
     }
 
+    /// Checks the state at a consistency point, a checkpoint or the end of input: no change is under way.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Returns true if there is always one output row, with or without input: that of the only key.
     fn has_one_row(&self) -> bool {
         false

@@ -58,32 +58,24 @@ fn a_sink_of_upserts_needs_the_key_of_the_rows() {
         ", PRIMARY KEY (n) NOT ENFORCED",
         insert,
         expect![[r#"
-        refused: 11:103: table `out` (upsert) has the primary key (n), but (name) identifies the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
-    "#]],
-    );
-    let conflict = format!("{insert} ON CONFLICT DO NOTHING");
-    check(
-        ", PRIMARY KEY (n) NOT ENFORCED",
-        &conflict,
-        expect![[r#"
-        refused: 11:103: table `out` (upsert) has the primary key (n), but (name) identifies the rows of the query, so that several rows can have one primary key; ON CONFLICT, which decides between them, is not supported yet where the keys differ: make the keys equal
-    "#]],
+            refused: 11:103: table `out` (upsert) has the primary key (n), but (name) identifies the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or choose between them: ON CONFLICT DO DEDUPLICATE keeps the last row, DO NOTHING the first, and with DO ERROR the job fails
+        "#]],
     );
     let both = format!("{insert} UNION ALL SELECT name, sum(k) FROM clicks GROUP BY name");
     check(
         ", PRIMARY KEY (name) NOT ENFORCED",
         &both,
         expect![[r#"
-        refused: 11:106: table `out` (upsert) has the primary key (name), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
-    "#]],
+            refused: 11:106: table `out` (upsert) has the primary key (name), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or choose between them: ON CONFLICT DO DEDUPLICATE keeps the last row, DO NOTHING the first, and with DO ERROR the job fails
+        "#]],
     );
     let narrowed = "INSERT INTO out SELECT UPPER(name), count(*) FROM clicks GROUP BY name";
     check(
         ", PRIMARY KEY (name) NOT ENFORCED",
         narrowed,
         expect![[r#"
-        refused: 11:106: table `out` (upsert) has the primary key (name), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
-    "#]],
+            refused: 11:106: table `out` (upsert) has the primary key (name), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or choose between them: ON CONFLICT DO DEDUPLICATE keeps the last row, DO NOTHING the first, and with DO ERROR the job fails
+        "#]],
     );
 }
 
@@ -93,7 +85,7 @@ fn narrower_types_of_a_key_are_no_key() {
         "CREATE TABLE out (k INT, n BIGINT, PRIMARY KEY (k) NOT ENFORCED) WITH ('connector' = 'upsert');
          INSERT INTO out SELECT CAST(k AS INT), count(*) FROM clicks GROUP BY k;",
         expect![[r#"
-            refused: 12:10: table `out` (upsert) has the primary key (k), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
+            refused: 12:10: table `out` (upsert) has the primary key (k), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or choose between them: ON CONFLICT DO DEDUPLICATE keeps the last row, DO NOTHING the first, and with DO ERROR the job fails
         "#]],
     );
 }

@@ -305,7 +305,7 @@ fn rows_of_a_unique_side_are_identified_by_the_other() {
         "name",
         "SELECT s.name, n, s FROM counts c LEFT JOIN sums s ON c.name = s.name",
         expect![[r#"
-            refused: 13:10: table `out` (upsert) has the primary key (name), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
+            refused: 13:10: table `out` (upsert) has the primary key (name), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or choose between them: ON CONFLICT DO DEDUPLICATE keeps the last row, DO NOTHING the first, and with DO ERROR the job fails
         "#]],
     );
     check_keyed(
@@ -364,7 +364,7 @@ fn other_rows_are_identified_by_the_keys_of_both_sides() {
         "a, b",
         "SELECT c.name, s.name FROM counts c FULL JOIN sums s ON c.name = s.name",
         expect![[r#"
-            refused: 13:10: table `out` (upsert) has the primary key (a, b), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
+            refused: 13:10: table `out` (upsert) has the primary key (a, b), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or choose between them: ON CONFLICT DO DEDUPLICATE keeps the last row, DO NOTHING the first, and with DO ERROR the job fails
         "#]],
     );
 }
@@ -376,7 +376,7 @@ fn a_key_that_changes_its_subtask_is_no_key() {
         "id",
         "SELECT id, n FROM users u JOIN counts c ON u.region = c.name",
         expect![[r#"
-            refused: 13:10: table `out` (upsert) has the primary key (id), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
+            refused: 13:10: table `out` (upsert) has the primary key (id), but no columns identify the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or choose between them: ON CONFLICT DO DEDUPLICATE keeps the last row, DO NOTHING the first, and with DO ERROR the job fails
         "#]],
     );
 }

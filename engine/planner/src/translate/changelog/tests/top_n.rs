@@ -33,7 +33,7 @@ fn the_rank_identifies_a_row_where_it_is_selected() {
         "(name STRING, rn BIGINT, k BIGINT, PRIMARY KEY (name, k) NOT ENFORCED) WITH ('connector' = 'upsert')",
         ranked,
         expect![[r#"
-            refused: 11:120: table `out` (upsert) has the primary key (name, k), but (name, rn) identifies the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or write to a table of `print`
+            refused: 11:120: table `out` (upsert) has the primary key (name, k), but (name, rn) identifies the rows of the query, so that several rows can have one primary key; make the columns that identify a row of the query the primary key, or choose between them: ON CONFLICT DO DEDUPLICATE keeps the last row, DO NOTHING the first, and with DO ERROR the job fails
         "#]],
     );
     check(

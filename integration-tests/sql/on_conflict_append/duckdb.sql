@@ -1,0 +1,1 @@
+SELECT DISTINCT auction, auction % 7 FROM bids;

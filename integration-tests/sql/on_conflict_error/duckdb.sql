@@ -1,0 +1,1 @@
+SELECT max(id), auction, count(*) FROM bids GROUP BY auction;
