@@ -31,6 +31,7 @@ pub mod outage;
 pub mod print;
 pub mod rate_limit;
 pub mod registry;
+pub mod request;
 pub mod sink;
 pub mod source;
 pub mod sql_type;

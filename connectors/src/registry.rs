@@ -33,6 +33,8 @@ pub fn connectors() -> &'static [&'static dyn Connector] {
         &crate::nexmark::Nexmark,
         #[cfg(feature = "print")]
         &crate::print::Print,
+        &crate::request::Request,
+        &crate::request::Response,
         #[cfg(feature = "kafka")]
         &crate::kafka::UpsertKafka,
     ]

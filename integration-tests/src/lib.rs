@@ -1,5 +1,6 @@
 //! External systems for tests and benchmarks of whole processes.
 
+pub mod http;
 pub mod kafka;
 pub mod windowed_job;
 

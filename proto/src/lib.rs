@@ -22,7 +22,8 @@ pub mod v1 {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
 pub use v1::{
-    Checkpoints, Column, Consistency, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, Property, Sink, Source, Step,
+    Checkpoints, Column, Consistency, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, ModeSection, ModeValue,
+    Parameter, Property, Sink, Source, Step,
 };
 
 impl std::fmt::Debug for Property {

@@ -104,6 +104,12 @@ const JSON: &[OptionDescription] = &[
         "Reject a record that lacks a declared column; otherwise the column is NULL.",
     ),
     option(
+        "json.fail-on-unknown-field",
+        OptionKind::Boolean,
+        Some("false"),
+        "Reject a record with a field that is not a declared column; otherwise the field is ignored.",
+    ),
+    option(
         "json.ignore-parse-errors",
         OptionKind::Boolean,
         Some("false"),

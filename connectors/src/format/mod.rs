@@ -42,6 +42,7 @@ pub use self::csv::header::{FoundHeader, Header};
 pub use self::csv::lines::Lines;
 pub use self::decoded::{Decoded, Rejection, RowRecords};
 pub use self::descriptions::{FORMAT_OPTION, Format, formats};
+pub use self::json::document::Document;
 pub use self::metadata::FormatMetadata;
 pub use self::text_column::TextColumn;
 pub use self::time::{TimestampStyle, parse_timestamp};

@@ -87,7 +87,7 @@ impl Pipeline {
         if self.sql {
             return spec::variables(&self.text);
         }
-        let Ok(mut parsed) = spec::parse(&self.text) else {
+        let Ok(parsed) = spec::parse(&self.text) else {
             // The server reports all mistakes of the text, and needs no values for that.
             return BTreeSet::new();
         };
@@ -96,8 +96,13 @@ impl Pipeline {
             named.borrow_mut().insert(name.to_string());
             Some(String::new())
         };
-        // Malformed references are reported by the server.
-        spec::expand(&mut parsed.spec, &parsed.positions, &lookup).ok();
+        // The server determines the mode. It reports malformed references, too.
+        for mode in [v1::Mode::Stream, v1::Mode::Batch, v1::Mode::Serve] {
+            let (mut of_mode, mut positions) = (parsed.spec.clone(), parsed.positions.clone());
+            if let Ok(parameters) = spec::apply_mode(&mut of_mode, &mut positions, mode) {
+                spec::expand(&mut of_mode, &positions, &parameters, &lookup).ok();
+            }
+        }
         named.into_inner()
     }
 

@@ -35,6 +35,7 @@ pub mod resolve;
 pub mod restart;
 pub mod run;
 pub mod serve;
+pub mod service;
 mod signature;
 pub mod snapshot;
 pub mod spans;

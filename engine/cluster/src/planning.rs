@@ -46,9 +46,15 @@ pub(crate) fn plan_to_compare(resolved: &v1::ResolvedJob) -> Result<meaning::Pla
 
 /// Returns the planner's mode of a job.
 pub(crate) fn mode_of(resolved: &v1::ResolvedJob) -> Mode {
-    match resolved.mode() {
+    mode(resolved.mode())
+}
+
+/// Returns the planner's mode of a mode in the protocol.
+pub(crate) fn mode(mode: v1::Mode) -> Mode {
+    match mode {
         v1::Mode::Stream => Mode::Stream,
         v1::Mode::Batch => Mode::Batch,
+        v1::Mode::Serve => Mode::Serve,
     }
 }
 

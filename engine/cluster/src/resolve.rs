@@ -86,11 +86,11 @@ pub fn resolve(pipeline: &v1::Pipeline, overrides: &Overrides, now_us: i64) -> R
     match &pipeline.pipeline {
         Some(pipeline::Pipeline::Yaml(text)) => {
             let parsed = spec::parse(&text.text).map_err(|errors| of_spec(&errors))?;
-            resolve_spec(parsed.spec, &parsed.positions, &pipeline.environment, overrides, now_us)
+            resolve_spec(parsed.spec, parsed.positions, &pipeline.environment, overrides, now_us)
         }
         Some(pipeline::Pipeline::Spec(spec)) => resolve_spec(
             spec.clone(),
-            &Positions::default(),
+            Positions::default(),
             &pipeline.environment,
             overrides,
             now_us,
@@ -174,7 +174,7 @@ impl Settings {
             parallelism,
             checkpoint_storage: storage,
             options: Options {
-                batch: self.mode == Mode::Batch,
+                batch: self.mode.is_bounded(),
                 ..Options::default()
             },
             checkpoints: self.checkpoints.clone(),
@@ -195,17 +195,20 @@ impl Settings {
 
 fn resolve_spec(
     mut spec: v1::JobSpec,
-    positions: &Positions,
+    mut positions: Positions,
     environment: &HashMap<String, String>,
     overrides: &Overrides,
     now_us: i64,
 ) -> Result<Resolved, Vec<v1::Mistake>> {
-    spec::expand(&mut spec, positions, &|name| environment.get(name).cloned()).map_err(|errors| of_spec(&errors))?;
+    let mode = overrides.mode.unwrap_or_else(|| planning::mode(spec.mode()));
+    let parameters = spec::apply_mode(&mut spec, &mut positions, wire_mode(mode)).map_err(|errors| of_spec(&errors))?;
+    spec::expand(&mut spec, &positions, &parameters, &|name| {
+        environment.get(name).cloned()
+    })
+    .map_err(|errors| of_spec(&errors))?;
     if let Some(name) = &overrides.name {
         spec.name = name.clone();
     }
-    let of_text = (spec.mode == Some(v1::Mode::Batch as i32)).then_some(Mode::Batch);
-    let mode = overrides.mode.or(of_text).unwrap_or_default();
     let settings = settings_of_spec(&spec, mode);
     let resolved = v1::ResolvedJob {
         name: spec.name.clone(),
@@ -216,7 +219,7 @@ fn resolve_spec(
         fingerprint: 0,
         pipeline: Some(resolved_job::Pipeline::Spec(spec)),
     };
-    finish(resolved, settings, positions)
+    finish(resolved, settings, &positions)
 }
 
 fn resolve_sql(
@@ -348,6 +351,7 @@ fn wire_mode(mode: Mode) -> v1::Mode {
     match mode {
         Mode::Stream => v1::Mode::Stream,
         Mode::Batch => v1::Mode::Batch,
+        Mode::Serve => v1::Mode::Serve,
     }
 }
 

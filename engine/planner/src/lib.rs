@@ -45,9 +45,23 @@ pub enum Input<'a> {
 /// Execution mode of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
+    /// Follows the sources.
     #[default]
     Stream,
+    /// Reads the sources to their end.
     Batch,
+    /// Answers requests. The rows of each are a batch of their own.
+    Serve,
+}
+
+impl Mode {
+    /// Returns true if the input ends, so that results are final.
+    pub fn is_bounded(self) -> bool {
+        match self {
+            Self::Stream => false,
+            Self::Batch | Self::Serve => true,
+        }
+    }
 }
 
 /// Inputs of planning other than the text.

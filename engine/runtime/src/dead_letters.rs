@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{BinaryArray, StringArray, TimestampMicrosecondArray};
 use arrow_array::RecordBatch;
+use millstream_connectors::RejectedRecord;
 use millstream_graph::dead_letter_schema;
 
 use crate::Error;
@@ -38,6 +39,16 @@ pub(crate) fn dead_letters<'a>(
             Arc::new(payloads),
         ],
     )?)
+}
+
+/// Returns dead letters of the records of a source that did not decode.
+pub(crate) fn of_records(step: &str, now: Timestamp, rejected: &[RejectedRecord]) -> Result<RecordBatch, Error> {
+    let letters = rejected.iter().map(|record| DeadLetter {
+        position: Some(&record.position),
+        error: &record.error,
+        payload: Some(&record.payload),
+    });
+    dead_letters(step, now, letters)
 }
 
 /// Returns one row as a JSON object without a line end, or as plain text if JSON cannot express a type of it.

@@ -22,6 +22,7 @@ pub mod job;
 pub mod operator;
 mod operators;
 pub mod remote_channel;
+pub mod request;
 #[cfg(test)]
 mod simulator;
 pub mod sink_files;

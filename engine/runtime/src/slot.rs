@@ -519,7 +519,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 
 /// The clock of the engine, also for time functions in queries.
 #[expect(clippy::disallowed_methods, reason = "this is the clock of the crate")]
-fn clock() -> Timestamp {
+pub(crate) fn clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(Timestamp::MAX)
 }

@@ -19,7 +19,7 @@ use self::event_time::EventTime;
 use self::splits::{Splits, SplitsWatermark};
 use crate::Error;
 use crate::counters::{JobCounters, OperatorCounters, add};
-use crate::dead_letters::{DeadLetter, dead_letters};
+use crate::dead_letters;
 use crate::element::Element;
 use crate::operator::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::operators::Calc;
@@ -286,12 +286,10 @@ impl SourceStage {
                 })
             }
             ErrorPolicy::DeadLetter => {
-                let letters = rejected.iter().map(|record| DeadLetter {
-                    position: Some(&record.position),
-                    error: &record.error,
-                    payload: Some(&record.payload),
-                });
-                out.emit(Port::DeadLetters, dead_letters(&self.name.0, wall, letters)?);
+                out.emit(
+                    Port::DeadLetters,
+                    dead_letters::of_records(&self.name.0, wall, &rejected)?,
+                );
                 Ok(())
             }
             ErrorPolicy::Skip | ErrorPolicy::Null => Ok(()),

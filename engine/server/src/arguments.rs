@@ -23,6 +23,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run a pipeline in this process until its input ends or it is stopped. The same command resumes it.
     Run(Box<Run>),
+    /// Answer HTTP requests with pipelines: each request is a batch of its own.
+    Serve(Box<Serve>),
     /// Run a coordinator and a worker in one process.
     Standalone(Box<Standalone>),
     /// Accept jobs and run them on registered workers. Coordinators that share a data folder elect a leader.
@@ -151,6 +153,44 @@ pub struct Run {
     /// File for the summary of the run, as JSON.
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
+}
+
+/// Arguments of `engine serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Pipelines: .yaml, .yml, .json or .sql. SIGHUP reads them again, and replaces the ones that have changed.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Address of the services, /metrics, /healthz and /readyz. Port 0: any free port.
+    #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP", default_value = "127.0.0.1:8080")]
+    pub http: SocketAddr,
+    /// Serve at an address that others can reach, without encryption and without credentials.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Requests of one pipeline that run at the same time. Default: twice the number of cores.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency_max: Option<u16>,
+    /// Requests of one pipeline that wait to run; further ones are refused with 429.
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub queue_max: usize,
+    /// Time for a request that has no X-Timeout-Ms, such as 5s.
+    #[arg(long, value_name = "TIME", value_parser = duration_ms, default_value = "30s")]
+    pub timeout: u64,
+    /// Largest body of a request, such as 16mb.
+    #[arg(long, value_name = "BYTES", value_parser = size, default_value = "16mb")]
+    pub body_max: usize,
+    /// Time for requests in progress to end after SIGTERM, such as 30s.
+    #[arg(long, value_name = "TIME", value_parser = duration_ms, default_value = "30s")]
+    pub drain_timeout: u64,
+    /// Memory budget for state and tables, such as 512mb or 2gb. Default: a quarter of the memory of the machine or
+    /// container.
+    #[arg(long, value_name = "BYTES", value_parser = bytes, env = "MILLSTREAM_MEMORY")]
+    pub memory: Option<usize>,
+    /// Folder for state that outgrows memory.
+    #[arg(long, value_name = "DIR", env = "MILLSTREAM_DATA_DIR", default_value = ".millstream")]
+    pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub observability: Observability,
 }
 
 /// Arguments of `engine coordinator`.
@@ -319,9 +359,17 @@ fn duration_ms(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Parses an amount of memory such as `512mb`, `2 gb` or `1048576`; units are powers of 1024.
+/// Parses a memory budget such as `512mb`, `2 gb` or `1048576`.
 fn bytes(text: &str) -> Result<usize, String> {
-    let invalid = || format!("`{text}` is not an amount of memory; use a number and a unit, such as `512mb` or `2gb`");
+    match size(text)? {
+        amount if amount < MEMORY_BYTES_MIN => Err(format!("{text} is below the minimum of 8mb")),
+        amount => Ok(amount),
+    }
+}
+
+/// Parses a number of bytes such as `512mb`, `2 gb` or `1048576`; units are powers of 1024.
+fn size(text: &str) -> Result<usize, String> {
+    let invalid = || format!("`{text}` is not a number of bytes; use a number and a unit, such as `512mb` or `2gb`");
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let number: usize = text[..digits].parse().map_err(|_| invalid())?;
@@ -333,11 +381,7 @@ fn bytes(text: &str) -> Result<usize, String> {
         "t" | "tb" | "tib" => 40,
         _ => return Err(invalid()),
     };
-    let amount = number.checked_mul(1 << shift).ok_or_else(invalid)?;
-    if amount < MEMORY_BYTES_MIN {
-        return Err(format!("{text} is below the minimum of 8mb"));
-    }
-    Ok(amount)
+    number.checked_mul(1 << shift).ok_or_else(invalid)
 }
 
 /// Smallest memory budget: one write buffer and one block cache.

@@ -143,7 +143,7 @@ fn keys(schema: &Value, path: &str, table: &mut String) {
 fn configuration_lists_every_option_and_key() {
     let mut command = Arguments::command();
     command.build();
-    let mut sections: Vec<(String, String)> = ["run", "coordinator", "worker", "standalone", "checkpoints"]
+    let mut sections: Vec<(String, String)> = ["run", "serve", "coordinator", "worker", "standalone", "checkpoints"]
         .iter()
         .map(|name| {
             let command = command.find_subcommand(name).expect("a command");
@@ -184,6 +184,7 @@ fn metrics_lists_every_metric() {
             Process::Leader => "the leading coordinator",
             Process::Driver => "the leading coordinator, `engine run`",
             Process::Tasks => "workers, `engine run`",
+            Process::Service => "`engine serve`",
         };
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         let help = cell(metric.help);

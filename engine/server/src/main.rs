@@ -17,6 +17,7 @@ mod process;
 mod recorder;
 mod run;
 mod scheduling;
+mod serve;
 mod standalone;
 mod status_line;
 mod summary;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Standalone(arguments) => standalone::run(&arguments),
         Command::Coordinator(arguments) => coordinator::run(&arguments),
         Command::Worker(arguments) => worker::run(&arguments),

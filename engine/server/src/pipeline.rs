@@ -13,13 +13,11 @@ use crate::arguments;
 
 /// Returns the settings of the command line that override those of the pipeline.
 pub fn overrides(name: Option<String>, mode: Option<arguments::Mode>) -> Overrides {
-    Overrides {
-        name,
-        mode: mode.map(|mode| match mode {
-            arguments::Mode::Stream => millstream_planner::Mode::Stream,
-            arguments::Mode::Batch => millstream_planner::Mode::Batch,
-        }),
-    }
+    let mode = mode.map(|mode| match mode {
+        arguments::Mode::Stream => millstream_planner::Mode::Stream,
+        arguments::Mode::Batch => millstream_planner::Mode::Batch,
+    });
+    Overrides { name, mode }
 }
 
 /// Reads and plans a file; prints notes about it to standard error. The error is the text to print.

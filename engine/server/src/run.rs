@@ -31,6 +31,12 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
             ExplainFormat::Mermaid => explain::mermaid(&planned.graph),
         });
     }
+    if planned.settings.mode == Mode::Serve {
+        return Err(Failure::Invalid(format!(
+            "error: {}: the mode is `serve`: run it with `engine serve`, or with --mode stream or --mode batch\n",
+            arguments.file.display()
+        )));
+    }
     let local = Local::new(arguments, &planned);
     let job = job(arguments, &planned, &local)?;
     if arguments.dry_run {
@@ -129,6 +135,7 @@ fn dry_run(job: &Job, local: &Local, planned: &Resolved) -> String {
         local.slots,
         match planned.settings.mode {
             Mode::Batch => "batch",
+            Mode::Serve => "serve",
             Mode::Stream => "stream",
         },
         millstream_proto::spec::format_duration_ms(job.checkpoints.interval_ms),

@@ -17,6 +17,7 @@ mod pending_output;
 mod ports;
 mod process_failures;
 mod pseudo_terminal;
+mod services;
 mod small_disk;
 mod test_cluster;
 mod topic_lookup;

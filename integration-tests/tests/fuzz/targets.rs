@@ -12,7 +12,8 @@ use millstream_connectors::TableDefinition;
 use millstream_connectors::format::{FormatSpec, Records, parquet};
 use millstream_connectors::kafka::transaction::epoch::{Epoch, MarkerPartition, PendingEpoch, RecordReader};
 use millstream_planner::{Input, PlanOptions};
-use millstream_proto::v1;
+use millstream_proto::v1::Mode;
+use millstream_proto::{spec, v1};
 use millstream_runtime::subtask_state::{SplitState, SubtaskState};
 use millstream_state::{BlockCodec, Codec, Header, Manifest, OperatorEntry};
 
@@ -278,11 +279,16 @@ fn sql(input: &[u8]) {
 
 fn yaml(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    match millstream_proto::spec::parse(text) {
+    match spec::parse(text) {
         Ok(parsed) => {
-            let (mut spec, positions) = (parsed.spec, parsed.positions);
-            if millstream_proto::spec::expand(&mut spec, &positions, &|name| Some(name.to_lowercase())).is_ok() {
-                plan(Input::Spec(&spec));
+            for mode in [Mode::Stream, Mode::Batch, Mode::Serve] {
+                let (mut spec, mut positions) = (parsed.spec.clone(), parsed.positions.clone());
+                let variable = |name: &str| Some(name.to_lowercase());
+                let applied = spec::apply_mode(&mut spec, &mut positions, mode)
+                    .and_then(|parameters| spec::expand(&mut spec, &positions, &parameters, &variable));
+                if applied.is_ok() {
+                    plan(Input::Spec(&spec));
+                }
             }
         }
         Err(errors) => assert!(!errors.is_empty(), "refused without a word"),

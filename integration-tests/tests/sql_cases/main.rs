@@ -5,8 +5,10 @@
 //! SIGKILL after some checkpoints and resumed at parallelism 3; as a batch. All must give the expected rows.
 //!
 //! The result of an updating query is a changelog. It is printed, its changes are applied in order, and the table that
-//! they make is compared ([`changelog`]). A run that is killed writes it to files, each change exactly once. A fifth
+//! they make is compared ([`changelog`]). A run that is killed writes it to files, each change exactly once. Another
 //! run has consistency points, at which its operators emit their changes.
+//!
+//! Finally, a service gets the rows of the tables in one request ([`service`]), and must answer with the rows.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::fs::{self, File};
@@ -20,9 +22,11 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use self::cases::{Case, Outcome, Output};
+use self::service::Server;
 
 mod cases;
 mod changelog;
+mod service;
 
 /// Most cases that run at the same time.
 const WORKERS: usize = 4;
@@ -35,6 +39,15 @@ const FAST: u32 = 10_000_000;
 /// Setting of runs with consistency points.
 const POINTS: &str = "SET 'consistency.interval' = '60 ms';\n";
 
+/// Cases that a request cannot express: `values` has a hint with an option of files, `nexmark_q10` writes columns to
+/// the names of folders, the others read changes.
+const NOT_SERVED: [&str; 4] = [
+    "values",
+    "nexmark_q10",
+    "windows_of_changes",
+    "windows_of_keyed_changes",
+];
+
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -42,13 +55,14 @@ fn every_sql_case_gives_the_expected_rows_however_it_runs() {
     let cases = cases::cases().expect("readable cases");
     let wanted = if std::env::var_os("SQL_CASE").is_some() { 1 } else { 20 };
     assert!(cases.len() >= wanted, "no SQL cases found");
+    let server = Server::start(cases.iter().filter(|case| serves(case))).expect("all cases can be served");
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = check(case) {
+                    if let Err(error) = check(case, &server) {
                         failures.lock().unwrap().push(format!("{}: {error}", case.name));
                     }
                 }
@@ -65,7 +79,7 @@ fn every_sql_case_gives_the_expected_rows_however_it_runs() {
     );
 }
 
-fn check(case: &Case) -> Result<(), String> {
+fn check(case: &Case, server: &Server) -> Result<(), String> {
     let expected = sorted_lines(&fs::read_to_string(&case.expected).map_err(|e| e.to_string())?);
 
     let whole = Run::new(case, Output::Declared);
@@ -108,7 +122,17 @@ fn check(case: &Case) -> Result<(), String> {
 
     let batch = Run::new(case, Output::Declared);
     batch.finish(FAST, &["--mode", "batch", "--parallelism", "2"])?;
-    batch.compare("as a batch", &expected)
+    batch.compare("as a batch", &expected)?;
+
+    if serves(case) {
+        compare("as a service", server.rows(case)?, &expected)?;
+    }
+    Ok(())
+}
+
+/// Returns true if a request can express a case.
+fn serves(case: &Case) -> bool {
+    !NOT_SERVED.contains(&case.name.as_str())
 }
 
 /// One way of running one case, in its own folders.
@@ -251,22 +275,27 @@ impl<'a> Run<'a> {
             self.check_zero_column(way, &lines)?;
             lines = changelog::table_of_files(&lines).map_err(|e| format!("{way}: {e}"))?;
         }
-        lines.sort();
-        if lines == expected {
-            return Ok(());
-        }
-        let missing = difference(expected, &lines);
-        let surplus = difference(&lines, expected);
-        Err(format!(
-            "{way}: {} rows instead of {}; missing {}: {:?}; surplus {}: {:?}",
-            lines.len(),
-            expected.len(),
-            missing.len(),
-            &missing[..missing.len().min(3)],
-            surplus.len(),
-            &surplus[..surplus.len().min(3)],
-        ))
+        compare(way, lines, expected)
     }
+}
+
+/// Compares the rows of a run, in any order.
+fn compare(way: &str, mut lines: Vec<String>, expected: &[String]) -> Result<(), String> {
+    lines.sort();
+    if lines == expected {
+        return Ok(());
+    }
+    let missing = difference(expected, &lines);
+    let surplus = difference(&lines, expected);
+    Err(format!(
+        "{way}: {} rows instead of {}; missing {}: {:?}; surplus {}: {:?}",
+        lines.len(),
+        expected.len(),
+        missing.len(),
+        &missing[..missing.len().min(3)],
+        surplus.len(),
+        &surplus[..surplus.len().min(3)],
+    ))
 }
 
 fn sorted_lines(text: &str) -> Vec<String> {

@@ -4,23 +4,47 @@
 //! `${NAME}` must be set; `${NAME:-default}` need not be set (an empty variable counts as unset); `$${` is a literal
 //! `${`. Replaced values are not expanded again.
 
+use std::collections::BTreeMap;
+
+use super::mode::replace_parameters;
 use crate::JobSpec;
 use crate::spec::{Error, Positions};
 
-/// Replaces the references in all option values and in the checkpoint storage.
+/// Replaces the references in all option values and in the checkpoint storage, and those to parameters in the SQL of
+/// steps and watermarks, too. `parameters` are those of the mode ([`apply_mode`](super::apply_mode)).
 pub fn expand(
     spec: &mut JobSpec,
     positions: &Positions,
+    parameters: &BTreeMap<String, String>,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), Vec<Error>> {
     let mut errors = Vec::new();
-    let mut replace = |path: String, value: &mut String| match expand_text(value, lookup) {
-        Ok(expanded) => *value = expanded,
+    let mut set = |path: String, value: &mut String, replaced: Result<String, String>| match replaced {
+        Ok(replaced) => *value = replaced,
         Err(message) => errors.push(Error {
             at: positions.find(&path).map(|position| (position.line, position.column)),
             path,
             message,
         }),
+    };
+    for step in &mut spec.steps {
+        let replaced = replace_parameters(&step.sql, parameters);
+        set(format!("steps.{}.sql", step.name), &mut step.sql, replaced);
+    }
+    for source in &mut spec.sources {
+        let expression = source.event_time.as_mut().and_then(|time| time.expression.as_mut());
+        if let Some(expression) = expression {
+            let replaced = replace_parameters(expression, parameters);
+            set(
+                format!("sources.{}.event_time.expression", source.name),
+                expression,
+                replaced,
+            );
+        }
+    }
+    let mut replace = |path: String, value: &mut String| {
+        let replaced = replace_parameters(value, parameters).and_then(|text| expand_text(&text, lookup));
+        set(path, value, replaced);
     };
     if let Some(storage) = spec
         .checkpoints

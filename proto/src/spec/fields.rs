@@ -64,7 +64,7 @@ const fn optional(name: &'static str, kind: Kind, help: &'static str) -> Field {
 }
 
 /// Values of `mode`, in the order of the protocol's enum.
-pub const MODES: &[&str] = &["stream", "batch"];
+pub const MODES: &[&str] = &["stream", "batch", "serve"];
 /// Values of `delivery`, in the order of the protocol's enum.
 pub const DELIVERIES: &[&str] = &["exactly-once", "at-least-once"];
 /// Values of `on_error`, in the order of the protocol's enum.
@@ -83,7 +83,8 @@ pub const JOB: &[Field] = &[
     optional(
         "mode",
         Kind::OneOf(MODES),
-        "`stream` follows the sources; `batch` reads them to their end. Default: stream.",
+        "`stream` follows the sources; `batch` reads them to their end; `serve` answers requests, each of which is a batch. \
+         Default: stream.",
     ),
     optional(
         "parallelism",
@@ -117,6 +118,51 @@ pub const JOB: &[Field] = &[
         "Queries, by name. Each may read sources and steps.",
     ),
     required("sinks", Kind::Named(SINK), "Tables that rows go to, by name."),
+    optional(
+        "parameters",
+        Kind::Named(PARAMETER),
+        "Values for `${param.NAME}` in steps and options, which may differ between modes.",
+    ),
+    optional(
+        "modes",
+        Kind::Map(MODE_SECTIONS),
+        "Sources and sinks that differ between modes. Steps are the same in all modes.",
+    ),
+];
+
+/// Fields of a parameter: a default, and a value of each mode.
+pub const PARAMETER: &[Field] = &[
+    optional(
+        "default",
+        Kind::Text,
+        "The value in modes that have no value of their own.",
+    ),
+    optional("stream", Kind::Text, "The value in a stream."),
+    optional("batch", Kind::Text, "The value in a batch."),
+    optional("serve", Kind::Text, "The value in a service."),
+];
+
+/// Fields of `modes`, in the order of [`MODES`].
+pub const MODE_SECTIONS: &[Field] = &[
+    optional("stream", Kind::Map(MODE_SECTION), "Sources and sinks of a stream."),
+    optional("batch", Kind::Map(MODE_SECTION), "Sources and sinks of a batch."),
+    optional("serve", Kind::Map(MODE_SECTION), "Sources and sinks of a service."),
+];
+
+/// Fields of the section of one mode.
+pub const MODE_SECTION: &[Field] = &[
+    optional(
+        "sources",
+        Kind::Named(SOURCE),
+        "Sources that replace those of their names. Columns, event time, keys and the error policy are kept unless they \
+         are given.",
+    ),
+    optional(
+        "sinks",
+        Kind::Named(MODE_SINK),
+        "All sinks of the mode. Input, columns, keys and the error policy of a sink of the same name are kept unless they \
+         are given.",
+    ),
 ];
 
 /// Fields of `consistency`.
@@ -174,17 +220,9 @@ pub const CHECKPOINTS: &[Field] = &[
 
 /// Fields of a source.
 pub const SOURCE: &[Field] = &[
-    required(
-        "connector",
-        Kind::Text,
-        "Kind of outside system; `engine connectors` lists them.",
-    ),
-    optional(
-        "options",
-        Kind::Options,
-        "The connector's and format's options. `${NAME}` and `${NAME:-default}` stand for environment variables.",
-    ),
-    optional("format", Kind::Text, "How records are encoded."),
+    CONNECTOR,
+    OPTIONS,
+    FORMAT,
     optional(
         "columns",
         Kind::Columns,
@@ -266,31 +304,55 @@ pub const SINK: &[Field] = &[
         Kind::Text,
         "A step or source; `STEP.late` for its late rows, `NAME.dead_letters` for rows that failed.",
     ),
-    required(
-        "connector",
+    CONNECTOR,
+    OPTIONS,
+    FORMAT,
+    SINK_COLUMNS,
+    SINK_PARTITIONS,
+    SINK_KEY,
+    SINK_ON_ERROR,
+];
+
+const CONNECTOR: Field = required(
+    "connector",
+    Kind::Text,
+    "Kind of outside system; `engine connectors` lists them.",
+);
+const OPTIONS: Field = optional(
+    "options",
+    Kind::Options,
+    "The connector's and format's options. `${NAME}` and `${NAME:-default}` stand for environment variables.",
+);
+const FORMAT: Field = optional("format", Kind::Text, "How records are encoded.");
+const SINK_COLUMNS: Field = optional(
+    "columns",
+    Kind::Columns,
+    "The table's columns, in order. Default: those of `from`.",
+);
+const SINK_PARTITIONS: Field = optional(
+    "partitioned_by",
+    Kind::Texts,
+    "Columns that divide the output into folders.",
+);
+const SINK_KEY: Field = optional("primary_key", Kind::Texts, "Columns that identify a row.");
+const SINK_ON_ERROR: Field = optional(
+    "on_error",
+    Kind::OneOf(ERROR_POLICIES),
+    "What becomes of rows that cannot be encoded. Default: fail.",
+);
+
+/// Fields of a sink in the section of a mode.
+pub const MODE_SINK: &[Field] = &[
+    optional(
+        "from",
         Kind::Text,
-        "Kind of outside system; `engine connectors` lists them.",
+        "A step or source, as in `sinks`. Default: that of the sink of the same name.",
     ),
-    optional(
-        "options",
-        Kind::Options,
-        "The connector's and format's options. `${NAME}` and `${NAME:-default}` stand for environment variables.",
-    ),
-    optional("format", Kind::Text, "How records are encoded."),
-    optional(
-        "columns",
-        Kind::Columns,
-        "The table's columns, in order. Default: those of `from`.",
-    ),
-    optional(
-        "partitioned_by",
-        Kind::Texts,
-        "Columns that divide the output into folders.",
-    ),
-    optional("primary_key", Kind::Texts, "Columns that identify a row."),
-    optional(
-        "on_error",
-        Kind::OneOf(ERROR_POLICIES),
-        "What becomes of rows that cannot be encoded. Default: fail.",
-    ),
+    CONNECTOR,
+    OPTIONS,
+    FORMAT,
+    SINK_COLUMNS,
+    SINK_PARTITIONS,
+    SINK_KEY,
+    SINK_ON_ERROR,
 ];

@@ -7,6 +7,7 @@
 mod expand;
 pub mod fields;
 mod json_schema;
+mod mode;
 mod read;
 pub mod secret;
 mod suggest;
@@ -21,6 +22,7 @@ use crate::JobSpec;
 
 pub use expand::{expand, expand_text, variables};
 pub use json_schema::json_schema;
+pub use mode::apply_mode;
 pub use read::parse;
 pub use suggest::{as_hint, closest, closest_within, did_you_mean};
 pub use units::{format_duration_ms, parse_duration, parse_duration_ms, parse_flink_duration};

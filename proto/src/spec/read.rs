@@ -6,7 +6,8 @@ use crate::spec::fields::{self, Field, Kind};
 use crate::spec::tree::{self, Key, Node, Value};
 use crate::spec::{Error, Parsed, Positions, TEXT_BYTES_MAX, closest, units};
 use crate::{
-    Checkpoints, Column, Consistency, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, Property, Sink, Source, Step,
+    Checkpoints, Column, Consistency, Delivery, ErrorPolicy, EventTime, JobSpec, Mode, ModeSection, ModeValue,
+    Parameter, Property, Sink, Source, Step,
 };
 
 /// Parses YAML or JSON. Returns all mistakes of the text, in its order.
@@ -53,6 +54,9 @@ fn whole_file(message: &str) -> Error {
     }
 }
 
+/// The modes, in the order of [`fields::MODES`].
+const MODES: [Mode; 3] = [Mode::Stream, Mode::Batch, Mode::Serve];
+
 struct Reader {
     errors: Vec<Error>,
     positions: Positions,
@@ -96,7 +100,7 @@ impl Reader {
             name: self.name(&map, "name"),
             mode: self
                 .one_of(&map, "mode", fields::MODES)
-                .map(|index| [Mode::Stream, Mode::Batch][index] as i32),
+                .map(|index| MODES[index] as i32),
             parallelism: self.count_or_auto(&map, "parallelism", fields::MAX_PARALLELISM_MAX),
             max_parallelism: self.count(&map, "max_parallelism", 1, fields::MAX_PARALLELISM_MAX),
             state_ttl_ms: self.duration(&map, "state_ttl").filter(|ms| *ms > 0),
@@ -105,6 +109,8 @@ impl Reader {
             sources: self.named(&map, "sources", fields::SOURCE, Self::source),
             steps: self.named(&map, "steps", fields::STEP, Self::step),
             sinks: self.named(&map, "sinks", fields::SINK, Self::sink),
+            parameters: self.named(&map, "parameters", fields::PARAMETER, Self::parameter),
+            modes: self.mode_sections(&map),
         };
         if let (Some(parallelism), Some(max)) = (job.parallelism, job.max_parallelism)
             && parallelism > max
@@ -234,6 +240,34 @@ impl Reader {
         }
     }
 
+    fn parameter(&mut self, name: String, map: &Entries<'_>) -> Parameter {
+        let mut values = Vec::new();
+        for (mode, field) in MODES.into_iter().zip(fields::MODES) {
+            let mode = mode as i32;
+            values.extend(self.text(map, field).map(|value| ModeValue { mode, value }));
+        }
+        let default = self.text(map, "default");
+        Parameter { name, default, values }
+    }
+
+    fn mode_sections(&mut self, map: &Entries<'_>) -> Vec<ModeSection> {
+        let Some(sections) = self.sub_map(map, "modes", fields::MODE_SECTIONS) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (mode, field) in MODES.into_iter().zip(fields::MODES) {
+            let Some(section) = self.sub_map(&sections, field, fields::MODE_SECTION) else {
+                continue;
+            };
+            found.push(ModeSection {
+                mode: mode as i32,
+                sources: self.named(&section, "sources", fields::SOURCE, Self::source),
+                sinks: self.named(&section, "sinks", fields::MODE_SINK, Self::sink),
+            });
+        }
+        found
+    }
+
     fn columns(&mut self, map: &Entries<'_>) -> Vec<Column> {
         let Some((node, path)) = map.get("columns") else {
             return Vec::new();
@@ -355,7 +389,7 @@ impl Reader {
             );
             return Vec::new();
         };
-        if entries.is_empty() && section != "steps" {
+        if entries.is_empty() && matches!(section, "sources" | "sinks") {
             self.error(&path, node, format!("a pipeline has at least one of its {section}"));
         }
         let mut items = Vec::new();

@@ -1,12 +1,12 @@
 //! Whole files in, errors or specs out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::{Checkpoints, Column, Consistency, EventTime, Property, Sink, Source, Step};
+use crate::{Checkpoints, Column, Consistency, ErrorPolicy, EventTime, Mode, Property, Sink, Source, Step};
 
 const TOLL: &str = r#"
 name: toll-booth
@@ -111,7 +111,7 @@ fn text_that_is_no_pipeline_is_refused() {
     check_errors(
         "- a\n",
         &[
-            "1:1: expected a map with name, mode, parallelism, max_parallelism, state_ttl, consistency, checkpoints, sources, steps, sinks, found a list",
+            "1:1: expected a map with name, mode, parallelism, max_parallelism, state_ttl, consistency, checkpoints, sources, steps, sinks, parameters, modes, found a list",
         ],
     );
     assert!(parse("a: [1, 2").is_err());
@@ -146,7 +146,7 @@ fn references_are_replaced_from_the_environment() {
     assert!(expand_text("${1}", &lookup).is_err());
 
     let mut parsed = parse(&TOLL.replace("localhost:9092", "${NO}")).unwrap();
-    let errors = expand(&mut parsed.spec, &parsed.positions, &lookup).unwrap_err();
+    let errors = expand(&mut parsed.spec, &parsed.positions, &BTreeMap::new(), &lookup).unwrap_err();
     assert_eq!(
         errors[0].to_string(),
         "8:25: sources.entries.options.brokers: the environment variable NO is not set; set it, or write `${NO:-default}`"
@@ -311,7 +311,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
     )
         .prop_map(|(name, parallelism, sources, steps, sinks)| JobSpec {
             name,
-            mode: parallelism.map(|number| (number % 2) as i32),
+            mode: parallelism.map(|number| (number % 3) as i32),
             parallelism,
             max_parallelism: None,
             state_ttl_ms: parallelism.map(|number| u64::from(number) * 3_600_000),
@@ -326,6 +326,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             sources,
             steps,
             sinks,
+            ..JobSpec::default()
         })
 }
 
@@ -346,4 +347,111 @@ proptest! {
         let outcome = parse(&text);
         prop_assert!(outcome.is_ok() || outcome.is_err());
     }
+}
+
+/// A pipeline whose source, sinks and one value differ between modes.
+const MODES: &str = "
+name: modes
+sources:
+  a: { connector: kafka, options: { topic: \"${TOPIC}\" }, format: json, columns: { n: bigint }, on_error: skip }
+steps:
+  s: { sql: \"SELECT n + ${param.gap} FROM a\" }
+sinks:
+  out: { from: s, connector: kafka, options: { topic: out }, format: json }
+  late: { from: s.late, connector: print }
+parameters:
+  gap: { default: \"1\", batch: \"60\" }
+modes:
+  batch:
+    sources:
+      a: { connector: filesystem, options: { path: \"day=${param.gap}\" }, format: csv }
+  serve:
+    sources:
+      a: { connector: request }
+    sinks:
+      out: { connector: response }
+";
+
+fn of_mode(text: &str, mode: Mode) -> Result<JobSpec, Vec<Error>> {
+    let mut parsed = parse(text)?;
+    let parameters = apply_mode(&mut parsed.spec, &mut parsed.positions, mode)?;
+    let lookup = |name: &str| (name == "TOPIC").then(|| "events".to_string());
+    expand(&mut parsed.spec, &parsed.positions, &parameters, &lookup)?;
+    Ok(parsed.spec)
+}
+
+#[test]
+fn a_mode_replaces_sources_sinks_and_values() {
+    let stream = of_mode(MODES, Mode::Stream).unwrap();
+    assert_eq!(stream.sources[0].options[0].value, "events");
+    assert_eq!(stream.steps[0].sql, "SELECT n + 1 FROM a");
+    assert_eq!(stream.sinks.len(), 2);
+
+    let batch = of_mode(MODES, Mode::Batch).unwrap();
+    assert_eq!(batch.sources[0].connector, "filesystem");
+    assert_eq!(batch.sources[0].options[0].value, "day=60");
+    assert_eq!(batch.sources[0].on_error, Some(ErrorPolicy::Skip as i32));
+    assert_eq!(batch.sources[0].columns[0].name, "n");
+    assert_eq!(batch.steps[0].sql, "SELECT n + 60 FROM a");
+    assert_eq!(batch.sinks.len(), 2);
+
+    let serve = of_mode(MODES, Mode::Serve).unwrap();
+    assert!(serve.sources[0].options.is_empty() && serve.sources[0].format.is_none());
+    assert_eq!(serve.sinks.len(), 1);
+    assert_eq!(
+        (serve.sinks[0].from.as_str(), serve.sinks[0].connector.as_str()),
+        ("s", "response")
+    );
+    assert!(serve.modes.is_empty() && serve.parameters.is_empty());
+}
+
+#[test]
+fn modes_and_parameters_are_written_as_they_were_read() {
+    let spec = parse(MODES).unwrap().spec;
+    assert_eq!(parse(&to_yaml(&spec)).unwrap().spec, spec);
+    assert_eq!(parse(&to_json(&spec)).unwrap().spec, spec);
+}
+
+#[test]
+fn mistakes_in_modes_name_their_place() {
+    #[track_caller]
+    fn check(from: &str, to: &str, mode: Mode, expected: &str) {
+        let text = MODES.replacen(from, to, 1);
+        assert_ne!(text, MODES, "{from}");
+        let errors = of_mode(&text, mode).unwrap_err();
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(errors, [expected]);
+    }
+    check(
+        "      a: { connector: request }",
+        "      b: { connector: request }",
+        Mode::Serve,
+        "18:7: modes.serve.sources.b: there is no source `b` to replace; a mode has the sources of `sources`, as its steps \
+         are the same",
+    );
+    check(
+        "      out: { connector: response }",
+        "      answer: { connector: response }",
+        Mode::Serve,
+        "20:7: modes.serve.sinks.answer: `from` is missing: `sinks` has no `answer` whose input it could be; name a step \
+         or source",
+    );
+    check(
+        "default: \"1\", ",
+        "",
+        Mode::Serve,
+        "11:3: parameters.gap: it has no value in the mode `serve`; give it `serve:` or `default:`",
+    );
+    check(
+        "n + ${param.gap}",
+        "n + ${param.gab}",
+        Mode::Stream,
+        "6:13: steps.s.sql: there is no parameter `gab`; did you mean `gap`?",
+    );
+    check(
+        "  serve:\n    sources",
+        "  service:\n    sources",
+        Mode::Stream,
+        "16:3: modes: unknown field `service`; did you mean `serve`?",
+    );
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::spec::fields;
 use crate::spec::units::format_duration_ms;
-use crate::{Checkpoints, Column, EventTime, JobSpec, Property};
+use crate::{Checkpoints, Column, EventTime, JobSpec, Property, Sink, Source};
 
 /// Formats a spec as YAML, in the order of the fields.
 pub fn to_yaml(spec: &JobSpec) -> String {
@@ -113,7 +113,53 @@ fn job(spec: &JobSpec) -> Value {
     if let Some(checkpoints) = &spec.checkpoints {
         map.put("checkpoints", self::checkpoints(checkpoints));
     }
-    let sources = spec.sources.iter().map(|source| {
+    map.put("sources", sources(&spec.sources));
+    if !spec.steps.is_empty() {
+        let steps = spec.steps.iter().map(|step| {
+            let mut map = Map::default();
+            map.text("sql", &step.sql);
+            map.word_if("on_error", fields::ERROR_POLICIES, step.on_error);
+            (step.name.clone(), Value::Map(map.0))
+        });
+        map.put("steps", Value::Map(steps.collect()));
+    }
+    map.put("sinks", sinks(&spec.sinks, false));
+    if !spec.parameters.is_empty() {
+        let parameters = spec.parameters.iter().map(|parameter| {
+            let mut map = Map::default();
+            map.text_if("default", &parameter.default);
+            for value in &parameter.values {
+                map.text(mode_name(value.mode), &value.value);
+            }
+            (parameter.name.clone(), Value::Map(map.0))
+        });
+        map.put("parameters", Value::Map(parameters.collect()));
+    }
+    if !spec.modes.is_empty() {
+        let mut modes = Map::default();
+        for section in &spec.modes {
+            let mut map = Map::default();
+            if !section.sources.is_empty() {
+                map.put("sources", sources(&section.sources));
+            }
+            if !section.sinks.is_empty() {
+                map.put("sinks", sinks(&section.sinks, true));
+            }
+            modes.put(mode_name(section.mode), Value::Map(map.0));
+        }
+        map.put("modes", Value::Map(modes.0));
+    }
+    Value::Map(map.0)
+}
+
+/// Returns the name of a mode. That of a newer protocol is unknown to the reader, too.
+fn mode_name(mode: i32) -> &'static str {
+    let name = usize::try_from(mode).ok().and_then(|mode| fields::MODES.get(mode));
+    name.copied().unwrap_or("unknown")
+}
+
+fn sources(sources: &[Source]) -> Value {
+    let sources = sources.iter().map(|source| {
         let mut map = Map::default();
         map.text("connector", &source.connector);
         map.options(&source.options);
@@ -127,19 +173,16 @@ fn job(spec: &JobSpec) -> Value {
         map.list_unless_empty("primary_key", &source.primary_key);
         (source.name.clone(), Value::Map(map.0))
     });
-    map.put("sources", Value::Map(sources.collect()));
-    if !spec.steps.is_empty() {
-        let steps = spec.steps.iter().map(|step| {
-            let mut map = Map::default();
-            map.text("sql", &step.sql);
-            map.word_if("on_error", fields::ERROR_POLICIES, step.on_error);
-            (step.name.clone(), Value::Map(map.0))
-        });
-        map.put("steps", Value::Map(steps.collect()));
-    }
-    let sinks = spec.sinks.iter().map(|sink| {
+    Value::Map(sources.collect())
+}
+
+/// Returns the sinks of a pipeline, or those of a mode, which may take their input from the sink of the same name.
+fn sinks(sinks: &[Sink], of_mode: bool) -> Value {
+    let sinks = sinks.iter().map(|sink| {
         let mut map = Map::default();
-        map.text("from", &sink.from);
+        if !(of_mode && sink.from.is_empty()) {
+            map.text("from", &sink.from);
+        }
         map.text("connector", &sink.connector);
         map.options(&sink.options);
         map.text_if("format", &sink.format);
@@ -149,8 +192,7 @@ fn job(spec: &JobSpec) -> Value {
         map.word_if("on_error", fields::ERROR_POLICIES, sink.on_error);
         (sink.name.clone(), Value::Map(map.0))
     });
-    map.put("sinks", Value::Map(sinks.collect()));
-    Value::Map(map.0)
+    Value::Map(sinks.collect())
 }
 
 fn checkpoints(checkpoints: &Checkpoints) -> Value {

@@ -40,6 +40,7 @@ struct Settings {
     /// `None` unless `json.ignore-parse-errors` is true.
     ignored_errors: Option<ParseErrorCounter>,
     fail_on_missing: bool,
+    fail_on_unknown: bool,
     /// Unit of numeric timestamps as a fraction in microseconds.
     number_unit: (i64, i64),
 }
@@ -57,11 +58,15 @@ impl JsonDecoder {
         let ignored_errors = ParseErrorCounter::new(options, &format!("{format}.ignore-parse-errors"))?;
         let fail_on_missing = options.boolean(&format!("{format}.fail-on-missing-field"))?;
         let fail_on_missing = fail_on_missing.unwrap_or(false);
-        if ignored_errors.is_some() && fail_on_missing {
-            return Err(Error::Invalid(format!(
-                "table `{}`: '{format}.ignore-parse-errors' and '{format}.fail-on-missing-field' cannot both be 'true'",
-                options.table()
-            )));
+        let fail_on_unknown = options.boolean(&format!("{format}.fail-on-unknown-field"))?;
+        let fail_on_unknown = fail_on_unknown.unwrap_or(false);
+        for (fails, option) in [(fail_on_missing, "missing"), (fail_on_unknown, "unknown")] {
+            if ignored_errors.is_some() && fails {
+                return Err(Error::Invalid(format!(
+                    "table `{}`: '{format}.ignore-parse-errors' and '{format}.fail-on-{option}-field' cannot both be 'true'",
+                    options.table()
+                )));
+            }
         }
         let number_unit = options.text(&format!("{format}.timestamp-format.number"));
         let number_unit = match number_unit.unwrap_or("ms") {
@@ -77,6 +82,7 @@ impl JsonDecoder {
             settings: Settings {
                 ignored_errors,
                 fail_on_missing,
+                fail_on_unknown,
                 number_unit,
             },
         })
@@ -151,7 +157,8 @@ fn parse_object(
     } else {
         loop {
             cursor.skip_whitespace();
-            let column = match order.expected(nth, cursor.rest()) {
+            let field = cursor.rest();
+            let column = match order.expected(nth, field) {
                 Some((name, column)) => {
                     cursor.at += name.len() + 2;
                     if let (None, Some(tracker)) = (column, &mut tracker) {
@@ -179,6 +186,9 @@ fn parse_object(
                         filled += 1;
                     }
                     parse_field(cursor, column, rows, settings, depth)?;
+                }
+                None if settings.fail_on_unknown => {
+                    return Err(unknown_field(field, columns));
                 }
                 None => cursor.skip_value(depth)?,
             }
@@ -208,6 +218,17 @@ fn parse_object(
         }
     }
     Ok(())
+}
+
+/// Returns the error of a field that is no column. `field` begins with its name.
+#[cold]
+fn unknown_field(field: &[u8], columns: &[ColumnBuilder]) -> ParseError {
+    let mut cursor = Cursor { bytes: field, at: 0 };
+    let name = cursor
+        .string()
+        .map_or(String::new(), |name| String::from_utf8_lossy(&name).into_owned());
+    let near = millstream_proto::spec::did_you_mean(&name, columns.iter().map(|column| column.field.name().as_str()));
+    ParseError::new(format!("`{name}` is not a column{near}"))
 }
 
 /// Parses one field into the column's next cell, or NULL if parse errors are ignored.

@@ -2,4 +2,5 @@
 
 mod cursor;
 pub(super) mod decoder;
+pub(super) mod document;
 pub(super) mod encoder;

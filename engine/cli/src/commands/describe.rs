@@ -89,6 +89,7 @@ fn mode(job: &v1::Job) -> &'static str {
     match job.mode() {
         v1::Mode::Stream => "stream",
         v1::Mode::Batch => "batch",
+        v1::Mode::Serve => "serve",
     }
 }
 

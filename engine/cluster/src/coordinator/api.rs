@@ -11,11 +11,12 @@ use crate::api::{self, Api, Code};
 use crate::coordinator::errors::invalid;
 use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{DesiredState, Status};
-use crate::coordinator::pipeline_checks::{compare_with_checkpoint, mode, resolve_pipeline};
+use crate::coordinator::pipeline_checks::{compare_with_checkpoint, resolve_pipeline};
 use crate::coordinator::state::Request;
 use crate::coordinator::{
     checkpoints, deletion, job_events, job_view, now_us, submit, transactions, update, worker_view,
 };
+use crate::planning;
 
 const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
@@ -30,7 +31,7 @@ impl Api for LeaderApi {
     }
 
     async fn validate(&self, request: v1::ValidateRequest) -> Result<v1::ValidateResponse, api::Error> {
-        let mode = request.mode.map(|_| mode(request.mode()));
+        let mode = request.mode.map(|_| planning::mode(request.mode()));
         match resolve_pipeline(request.pipeline, request.name, mode).await {
             Ok(resolved) => Ok(v1::ValidateResponse {
                 valid: true,

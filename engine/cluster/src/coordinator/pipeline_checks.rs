@@ -60,6 +60,11 @@ pub(super) async fn resolve_pipeline(
     let overrides = Overrides { name, mode };
     let resolved = threads::run_blocking(move || resolve::resolve(&pipeline, &overrides, now_us())).await;
     let resolved = resolved.map_err(|error| internal(&error))?.map_err(mistakes_error)?;
+    if resolved.settings.mode == Mode::Serve {
+        return Err(invalid_pipeline(
+            "a pipeline in the mode `serve` answers requests and is not a job; run it with `engine serve FILE`",
+        ));
+    }
     if resolved.settings.explain {
         return Err(invalid_pipeline(
             "the script consists of EXPLAIN; there is nothing to run (validate shows its plan)",
@@ -94,12 +99,4 @@ pub(super) async fn compare_with_checkpoint(
         }
     }
     Ok(findings)
-}
-
-/// Returns the execution mode of a request.
-pub(super) fn mode(mode: v1::Mode) -> Mode {
-    match mode {
-        v1::Mode::Stream => Mode::Stream,
-        v1::Mode::Batch => Mode::Batch,
-    }
 }

@@ -12,19 +12,19 @@ use crate::coordinator::errors::{invalid, not_found, storage_error};
 use crate::coordinator::leader::Leader;
 use crate::coordinator::ledger::{DesiredState, LatestUpdate, Record, Status, Transition};
 use crate::coordinator::pipeline_checks::{
-    check_compatible, check_connectors, compare_with_checkpoint, mode, resolve_pipeline,
+    check_compatible, check_connectors, compare_with_checkpoint, resolve_pipeline,
 };
 use crate::coordinator::state::Request;
 use crate::coordinator::{job_view, now_us};
 use crate::resolve::{self, Resolved};
-use crate::{Error, Start, stored_pipeline};
+use crate::{Error, Start, planning, stored_pipeline};
 
 /// Submits a job, or checks it only if the request is a dry run.
 pub(super) async fn submit(
     leader: &Arc<Leader>,
     mut request: v1::SubmitRequest,
 ) -> Result<v1::SubmitResponse, api::Error> {
-    let mode = request.mode.map(|_| mode(request.mode()));
+    let mode = request.mode.map(|_| planning::mode(request.mode()));
     let resolved = resolve_pipeline(request.pipeline.take(), request.name.take(), mode).await?;
     let mut response = v1::SubmitResponse {
         plan: explain::explain(&resolved.graph),

@@ -11,12 +11,12 @@ use millstream_proto::v1;
 use super::errors::{internal, invalid, not_found};
 use super::leader::Leader;
 use super::ledger::{Record, Update};
-use super::pipeline_checks::{check_compatible, check_connectors, compare_with_checkpoint, mode, resolve_pipeline};
+use super::pipeline_checks::{check_compatible, check_connectors, compare_with_checkpoint, resolve_pipeline};
 use super::state::Request;
 use super::{checkpoints, job_view};
 use crate::api::{self, Code};
 use crate::resolve::{self, Resolved};
-use crate::stored_pipeline;
+use crate::{planning, stored_pipeline};
 
 /// Updates a job's pipeline, or checks it only if the request is a dry run.
 pub(super) async fn update(
@@ -29,7 +29,12 @@ pub(super) async fn update(
     let of_job = record.resolved.mode();
     if resolved.resolved.mode() != of_job {
         // The mode may have been chosen when the job was submitted.
-        resolved = resolve_pipeline(request.pipeline.clone(), request.name.clone(), Some(mode(of_job))).await?;
+        resolved = resolve_pipeline(
+            request.pipeline.clone(),
+            request.name.clone(),
+            Some(planning::mode(of_job)),
+        )
+        .await?;
     }
     let mut response = v1::UpdateJobResponse {
         plan: explain::explain(&resolved.graph),

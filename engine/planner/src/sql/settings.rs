@@ -166,7 +166,8 @@ pub(super) fn set(settings: &mut Settings, key: &str, value: &str) -> Result<(),
             settings.mode = Some(match value.to_ascii_lowercase().as_str() {
                 "streaming" | "stream" => Mode::Stream,
                 "batch" => Mode::Batch,
-                _ => return Err(wrong("'streaming' or 'batch'")),
+                "serve" => Mode::Serve,
+                _ => return Err(wrong("'streaming', 'batch' or 'serve'")),
             });
         }
         "execution.checkpointing.interval" => settings.checkpoint_interval = Some(parse_flink_duration(value)?),

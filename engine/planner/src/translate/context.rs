@@ -17,7 +17,7 @@ use super::relation::WindowInfo;
 use super::side_output::LateOutputs;
 use crate::Mode;
 use crate::error::{Error, Location};
-use crate::logical::{Pipeline, StateTtl};
+use crate::logical::{AggregatePhases, Pipeline, StateTtl};
 
 /// A result of translation; the error has a position in the text of the pipeline.
 pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -80,7 +80,15 @@ impl Context<'_> {
     pub(super) fn emission(&self) -> Emission {
         match self.mode {
             Mode::Stream => Emission::Changes,
-            Mode::Batch => Emission::Final,
+            Mode::Batch | Mode::Serve => Emission::Final,
+        }
+    }
+
+    /// Returns the phases of aggregates. A request is one batch on one thread: a local phase would only add work.
+    pub(super) fn agg_phases(&self) -> AggregatePhases {
+        match self.mode {
+            Mode::Stream | Mode::Batch => self.pipeline.agg_phases,
+            Mode::Serve => AggregatePhases::One,
         }
     }
 

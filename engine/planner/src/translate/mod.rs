@@ -32,6 +32,7 @@ mod late_columns;
 mod limit;
 mod local_time;
 mod masked_eval;
+mod mode_check;
 mod multi_join;
 mod optimize;
 mod pending;
@@ -86,7 +87,7 @@ pub fn translate(pipeline: &Pipeline, options: &PlanOptions) -> Result<JobGraph,
             },
             hinted_ttl: None,
         },
-        sources: Sources::new(subplans.columns_read, options.mode == Mode::Batch),
+        sources: Sources::new(subplans.columns_read, options.mode.is_bounded()),
         shared_steps: subplans.shared_steps,
         filters: DynamicFilters::default(),
     };
@@ -122,8 +123,12 @@ pub fn translate(pipeline: &Pipeline, options: &PlanOptions) -> Result<JobGraph,
     };
     let graph = cx
         .builder
-        .finish(&pipeline.name, pipeline.max_parallelism, consistency_interval, &state);
-    graph.map_err(sorted)
+        .finish(&pipeline.name, pipeline.max_parallelism, consistency_interval, &state)
+        .map_err(sorted)?;
+    match mode_check::check(&graph, pipeline, options.mode) {
+        errors if errors.is_empty() => Ok(graph),
+        errors => Err(sorted(errors)),
+    }
 }
 
 fn sorted(mut errors: Vec<Error>) -> Errors {

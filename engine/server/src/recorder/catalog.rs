@@ -22,8 +22,10 @@ pub enum Process {
     Leader,
     /// The process that drives the job: the leader, or `engine run`.
     Driver,
-    /// The process that runs the tasks: a worker, or `engine run`.
+    /// The process that runs the tasks: a worker, or `engine run`. Operators of a service count, too (`engine serve`).
     Tasks,
+    /// The process that answers requests: `engine serve`.
+    Service,
 }
 
 /// Description of a metric.
@@ -46,7 +48,7 @@ const SPLIT: &[&str] = &["job", "source", "split"];
 
 /// Every metric, in the order of their names.
 #[rustfmt::skip]
-pub const METRICS: [Metric; 52] = [
+pub const METRICS: [Metric; 55] = [
     metric("millstream_absent_column_records_total", Kind::Counter, &["table", "column"], Process::Tasks, "Records without a declared column that no record before them had either."),
     metric("millstream_alignment_microseconds_total", Kind::Counter, SUBTASK, Process::Tasks, "Time between the first and the last barrier of checkpoints and consistency points."),
     metric("millstream_api_call_seconds", Kind::Histogram, &["surface", "call"], Process::Coordinator, "Durations of calls of the client API."),
@@ -79,6 +81,9 @@ pub const METRICS: [Metric; 52] = [
     metric("millstream_kafka_tombstones_total", Kind::Counter, &[], Process::Tasks, "Kafka records without a value."),
     metric("millstream_late_rows_total", Kind::Counter, SUBTASK, Process::Tasks, "Rows that arrived after their window had fired."),
     metric("millstream_leading", Kind::Gauge, &[], Process::Leader, "1 while this coordinator is the leader, else 0."),
+    metric("millstream_request_seconds", Kind::Histogram, JOB, Process::Service, "Durations of requests to pipelines."),
+    metric("millstream_requests_in_progress", Kind::Gauge, JOB, Process::Service, "Requests to a pipeline that run or wait."),
+    metric("millstream_requests_total", Kind::Counter, &["job", "status"], Process::Service, "Requests to pipelines, by status of the response. `job` is empty for unknown pipelines."),
     metric("millstream_restarts", Kind::Gauge, JOB, Process::Driver, "Restarts of the job."),
     metric("millstream_rocksdb_block_cache_bytes", Kind::Gauge, &[], Process::Tasks, "Memory of RocksDB's block cache, write buffers included."),
     metric("millstream_rocksdb_memtable_bytes", Kind::Gauge, &[], Process::Tasks, "RocksDB: bytes in write buffers that are not in a file yet."),

@@ -334,7 +334,7 @@ fn check_session(cx: &Context<'_>, input: &Relation, keys: &[&Key]) -> Result<()
 /// Returns true if a local aggregate can run before the exchange and its results are small.
 fn two_phase(cx: &Context<'_>, id: WindowId, calls: &[Call], is_fused: bool) -> bool {
     let window = &cx.windows[id];
-    let is_one = cx.pipeline.agg_phases == AggregatePhases::One;
+    let is_one = cx.agg_phases() == AggregatePhases::One;
     if is_one || window.processing_time || cx.is_late_output_used() {
         return false;
     }

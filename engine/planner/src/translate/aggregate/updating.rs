@@ -95,7 +95,7 @@ fn group_aggregate(cx: &Context<'_>, sides: &[AggregateInput], phase: Phase, sid
 
 /// Returns the partial state columns of all calls, if the aggregate is to have two phases.
 fn partial_states(cx: &Context<'_>, sides: &[AggregateInput]) -> Option<Vec<DataType>> {
-    if cx.pipeline.agg_phases != AggregatePhases::Two {
+    if cx.agg_phases() != AggregatePhases::Two {
         return None;
     }
     let retracts = retracts(cx, sides);
