@@ -4,7 +4,6 @@
 //! pushed-down filter) and are emitted; then the watermark of all splits is forwarded, if it has advanced. In batch
 //! mode there is no watermark before the end. Records that did not decode are subject to the source's error policy.
 
-mod error_hint;
 mod event_time;
 mod splits;
 
@@ -26,6 +25,11 @@ use crate::operators::Calc;
 use crate::stage_output::StageOutput;
 use crate::subtask_state::SplitState;
 
+/// The remedy for records that do not decode, for both languages: the graph does not know in which one the table was
+/// declared.
+const SKIP_REMEDY: &str = "To go on past such records set `on_error: skip` or `on_error: dead_letter` of the source in YAML, or the option \
+                           'on-error' = 'skip' or 'dead-letter' of the table in SQL";
+
 /// One subtask of a source.
 pub(crate) struct SourceStage {
     name: OperatorId,
@@ -34,8 +38,6 @@ pub(crate) struct SourceStage {
     event_time: Option<EventTime>,
     splits: Splits,
     on_error: ErrorPolicy,
-    /// The remedy for records that do not decode, for the error message.
-    hint: String,
     /// True in batch mode: no watermark before the end.
     batch: bool,
     /// The watermark that was forwarded last.
@@ -90,7 +92,6 @@ impl SourceStage {
             event_time,
             splits: Splits::new(idle_timeout_us, boundedness),
             on_error: source.on_error,
-            hint: error_hint::skip_hint(&source.table),
             batch,
             watermark: WATERMARK_MIN,
             idle: false,
@@ -282,7 +283,7 @@ impl SourceStage {
                 let record = &rejected[0];
                 Err(Error::Operator {
                     operator: self.name.0.clone(),
-                    message: format!("{}: {}. {}", record.position, record.error, self.hint),
+                    message: format!("{}: {}. {SKIP_REMEDY}", record.position, record.error),
                 })
             }
             ErrorPolicy::DeadLetter => {

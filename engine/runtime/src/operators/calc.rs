@@ -27,8 +27,8 @@ use crate::dead_letters::{DeadLetter, dead_letters, row_as_json};
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp};
 
 /// The remedy for rows that fail, for both languages: the graph does not know in which one its step was written.
-const REMEDY: &str = "to go on without such rows set `on_error` of the step (in YAML; a SQL script has no such option: there \
-                      TRY_CAST(x AS type) gives NULL for a value that does not fit, and NULLIF(x, 0) for a divisor of 0)";
+const REMEDY: &str = "to go on without such rows set `on_error` of the step, in SQL `table.exec.on-error`; or write TRY_CAST(x AS \
+                      type), which gives NULL for a value that does not fit, and NULLIF(x, 0) for a divisor of 0";
 
 /// Evaluates a [`graph::Calc`] over batches.
 pub(crate) struct Calc {
