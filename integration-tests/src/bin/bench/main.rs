@@ -12,6 +12,7 @@ mod latency;
 mod measure;
 mod nexmark;
 mod recovery;
+mod serve;
 mod sessions;
 mod silence;
 mod startup;
@@ -25,7 +26,7 @@ use serde_json::{Map, Value};
 /// A benchmark; its arguments are the words that name no benchmark.
 type Run = fn(&[String]) -> Result<Value>;
 
-const BENCHMARKS: [(&str, Run); 13] = [
+const BENCHMARKS: [(&str, Run); 14] = [
     ("startup", |_| startup::run()),
     ("nexmark", nexmark::run),
     ("kafka", |_| kafka::run()),
@@ -39,10 +40,14 @@ const BENCHMARKS: [(&str, Run); 13] = [
     ("silence", |_| silence::run()),
     ("jobs", |_| jobs::run()),
     ("exchange", |_| exchange::run()),
+    ("serve", |_| serve::run()),
 ];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((serve::REFERENCE, rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return serve::reference(rest);
+    }
     let is_named = |name: &str| arguments.iter().any(|argument| argument == name);
     let named: Vec<_> = BENCHMARKS.into_iter().filter(|(name, _)| is_named(name)).collect();
     let rest: Vec<String> = arguments
