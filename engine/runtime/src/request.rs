@@ -275,11 +275,11 @@ impl RequestExecutor {
         own: Vec<RequestRows>,
         now: Timestamp,
         limits: &RequestLimits,
-    ) -> Result<NodeRun, RequestError> {
+    ) -> Result<NodeRun<'_>, RequestError> {
         let node = &self.nodes[index];
         let mut run = NodeRun {
             limits: *limits,
-            operator: self.graph.nodes[index].id.to_string(),
+            operator: &self.graph.nodes[index].id.0,
             rows_in: 0,
             bytes: 0,
             bad_rows: 0,
@@ -320,11 +320,11 @@ impl RequestExecutor {
         index: NodeIndex,
         inputs: Vec<Vec<RecordBatch>>,
         now: Timestamp,
-        run: &mut NodeRun,
+        run: &mut NodeRun<'_>,
     ) -> Result<(), RequestError> {
         let node = &self.nodes[index];
         let mut operator = self.make(index)?;
-        let mut step = |run: &mut NodeRun, call: &mut Call<'_>| -> Result<(), RequestError> {
+        let mut step = |run: &mut NodeRun<'_>, call: &mut Call<'_>| -> Result<(), RequestError> {
             let mut progress = call(operator.as_mut(), run)?;
             loop {
                 run.check()?;
@@ -369,7 +369,7 @@ impl RequestExecutor {
     }
 }
 
-type Call<'a> = dyn FnMut(&mut dyn Operator, &mut NodeRun) -> Result<Progress, Error> + 'a;
+type Call<'a> = dyn FnMut(&mut dyn Operator, &mut NodeRun<'_>) -> Result<Progress, Error> + 'a;
 
 fn prepare(graph: &JobGraph, index: NodeIndex, counters: &JobCounters) -> Result<Prepared, Error> {
     let node = &graph.nodes[index];
@@ -404,9 +404,9 @@ fn prepare(graph: &JobGraph, index: NodeIndex, counters: &JobCounters) -> Result
 }
 
 /// One node at work on one request.
-struct NodeRun {
+struct NodeRun<'a> {
     limits: RequestLimits,
-    operator: String,
+    operator: &'a str,
     rows_in: u64,
     /// Bytes emitted.
     bytes: usize,
@@ -414,7 +414,7 @@ struct NodeRun {
     emitted: Vec<(Port, RecordBatch)>,
 }
 
-impl NodeRun {
+impl NodeRun<'_> {
     fn accept(&mut self, rows: &RecordBatch, counters: &OperatorCounters) {
         self.rows_in += rows.num_rows() as u64;
         count(&counters.rows_in, rows.num_rows() as u64);
@@ -427,11 +427,11 @@ impl NodeRun {
         match (on_error, rejected) {
             (_, []) | (ErrorPolicy::Skip | ErrorPolicy::Null, _) => Ok(()),
             (ErrorPolicy::Fail, [record, ..]) => Err(Error::Operator {
-                operator: self.operator.clone(),
+                operator: self.operator.to_owned(),
                 message: format!("{}: {}", record.position, record.error),
             }),
             (ErrorPolicy::DeadLetter, _) => {
-                let letters = dead_letters::of_records(&self.operator, now, rejected)?;
+                let letters = dead_letters::of_records(self.operator, now, rejected)?;
                 self.emit(Port::DeadLetters, letters);
                 Ok(())
             }
@@ -461,13 +461,13 @@ impl NodeRun {
     fn check(&self) -> Result<(), RequestError> {
         if self.bytes > self.limits.node_bytes_max {
             return Err(RequestError::TooLarge {
-                operator: self.operator.clone(),
+                operator: self.operator.to_owned(),
                 bytes_max: self.limits.node_bytes_max,
             });
         }
         if self.limits.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(RequestError::DeadlineExceeded {
-                operator: self.operator.clone(),
+                operator: self.operator.to_owned(),
             });
         }
         Ok(())
@@ -498,7 +498,7 @@ impl NodeRun {
     }
 }
 
-impl Collector for NodeRun {
+impl Collector for NodeRun<'_> {
     fn emit(&mut self, port: Port, batch: RecordBatch) {
         if batch.num_rows() > 0 {
             self.bytes += batch_bytes(&batch);

@@ -5,11 +5,12 @@
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use millstream_connectors::TableDefinition;
-use millstream_connectors::format::{EncodedRecords, FormatSpec, Framing};
+use millstream_connectors::format::{EncodedRecords, Encoder, FormatSpec, Framing};
 use millstream_graph::{JobGraph, NodeIndex, Port};
 use millstream_runtime::request::{NodeTrace, RequestOutput};
 
 use super::Failure;
+use super::pool::Pool;
 use crate::Error;
 
 /// Most rows of one operator in a trace.
@@ -56,6 +57,7 @@ pub(super) struct Output {
     pub schema: SchemaRef,
     json: FormatSpec,
     csv: FormatSpec,
+    json_encoders: Pool<Box<dyn Encoder>>,
 }
 
 impl Output {
@@ -66,7 +68,17 @@ impl Output {
             csv: spec(&name, &schema, "csv")?,
             name,
             schema,
+            json_encoders: Pool::default(),
         })
+    }
+}
+
+impl Output {
+    /// Appends the rows of the sink as a JSON array.
+    fn json_rows(&self, result: &RequestOutput, body: &mut Vec<u8>) -> Result<(), millstream_connectors::Error> {
+        let make = || self.json.encoder(&self.schema, Framing::Bare);
+        self.json_encoders
+            .with(make, |encoder| json_rows(encoder.as_mut(), rows_of(self, result), body))
     }
 }
 
@@ -133,7 +145,7 @@ fn encode_rows(
 /// Appends the rows of all sinks as JSON.
 fn json(outputs: &[Output], result: &RequestOutput, body: &mut Vec<u8>) -> Result<(), millstream_connectors::Error> {
     if let [output] = outputs {
-        return json_rows(&output.json, &output.schema, rows_of(output, result), body);
+        return output.json_rows(result, body);
     }
     body.push(b'{');
     for (index, output) in outputs.iter().enumerate() {
@@ -142,7 +154,7 @@ fn json(outputs: &[Output], result: &RequestOutput, body: &mut Vec<u8>) -> Resul
         }
         body.extend_from_slice(serde_json::Value::from(output.name.as_str()).to_string().as_bytes());
         body.push(b':');
-        json_rows(&output.json, &output.schema, rows_of(output, result), body)?;
+        output.json_rows(result, body)?;
     }
     body.push(b'}');
     Ok(())
@@ -159,12 +171,10 @@ fn rows_of<'a>(output: &Output, result: &'a RequestOutput) -> impl Iterator<Item
 
 /// Appends rows as a JSON array.
 fn json_rows<'a>(
-    spec: &FormatSpec,
-    schema: &SchemaRef,
+    encoder: &mut dyn Encoder,
     rows: impl Iterator<Item = &'a RecordBatch>,
     body: &mut Vec<u8>,
 ) -> Result<(), millstream_connectors::Error> {
-    let mut encoder = spec.encoder(schema, Framing::Bare)?;
     let mut records = EncodedRecords::default();
     for rows in rows {
         encoder.encode(rows, &mut records)?;
@@ -235,7 +245,8 @@ fn json_trace(graph: &JobGraph, trace: &NodeTrace, body: &mut Vec<u8>) -> Result
                 shown
             })
             .collect();
-        json_rows(&spec(name, &schema, "json")?, &schema, shown.iter(), body)?;
+        let mut encoder = spec(name, &schema, "json")?.encoder(&schema, Framing::Bare)?;
+        json_rows(encoder.as_mut(), shown.iter(), body)?;
     }
     body.push(b'}');
     Ok(())

@@ -14,8 +14,8 @@ use millstream_connectors::{RejectedRecord, TableDefinition};
 use millstream_graph::{ErrorPolicy, NodeIndex};
 use millstream_proto::spec::did_you_mean;
 use millstream_runtime::request::RequestRows;
-use parking_lot::Mutex;
 
+use super::pool::Pool;
 use super::{Failure, RowError, refuses_bad_records};
 use crate::Error;
 
@@ -65,12 +65,8 @@ pub(super) struct Input {
     on_error: ErrorPolicy,
     json: FormatSpec,
     csv: FormatSpec,
-    /// Decoders of JSON that no request uses at present.
-    idle: Mutex<Vec<Box<dyn Decoder>>>,
+    json_decoders: Pool<Box<dyn Decoder>>,
 }
-
-/// Number of decoders that are kept for later requests.
-const IDLE_DECODERS_MAX: usize = 64;
 
 impl Input {
     pub(super) fn new(source: NodeIndex, table: &Arc<TableDefinition>, on_error: ErrorPolicy) -> Result<Self, Error> {
@@ -88,7 +84,7 @@ impl Input {
             on_error,
             json: spec(&JSON)?,
             csv: spec(&CSV)?,
-            idle: Mutex::default(),
+            json_decoders: Pool::default(),
         })
     }
 
@@ -100,17 +96,9 @@ impl Input {
 
     /// Decodes JSON records.
     fn decode_json(&self, records: Records<'_>) -> Result<(RequestRows, Vec<RowError>), Failure> {
-        let idle = self.idle.lock().pop();
-        let mut decoder = match idle {
-            Some(decoder) => decoder,
-            None => self.decoder(&self.json)?,
-        };
-        let rows = self.decode(decoder.as_mut(), records);
-        let mut idle = self.idle.lock();
-        if idle.len() < IDLE_DECODERS_MAX {
-            idle.push(decoder);
-        }
-        rows
+        let make = || self.decoder(&self.json);
+        self.json_decoders
+            .with(make, |decoder| self.decode(decoder.as_mut(), records))
     }
 
     /// Decodes a CSV text, whose first line has the names of the columns.

@@ -13,6 +13,7 @@ mod body;
 mod failure;
 mod http;
 mod openapi;
+mod pool;
 mod tables;
 
 use std::collections::BTreeMap;
