@@ -1,4 +1,7 @@
-//! Admission of requests: limits how many run at a time and how many wait.
+//! Admission of requests: limits how many run at a time, how many wait, and the memory of their bodies.
+//!
+//! A request is counted when its head has arrived ([`Admission::enter`]), and runs once its body has
+//! ([`Entry::run`]): a client that sends slowly does not keep others from running.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -7,6 +10,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Failure;
 
+/// Most bytes of the bodies of one service's requests, all together.
+const BODIES_BYTES_MAX: usize = 512 << 20;
+
 /// Admission to one service.
 pub(super) struct Admission {
     running: Semaphore,
@@ -14,21 +20,14 @@ pub(super) struct Admission {
     in_progress: AtomicUsize,
     in_progress_max: usize,
     queue_max: usize,
+    /// Bytes of the bodies of these requests.
+    body_bytes: AtomicUsize,
 }
 
-/// A request that was admitted. Dropping it ends the request.
-pub(super) struct Admitted<'a> {
-    _permit: SemaphorePermit<'a>,
-    _entry: Entry<'a>,
-}
-
-/// A request that runs or waits.
-struct Entry<'a>(&'a AtomicUsize);
-
-impl Drop for Entry<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+/// A request that runs or waits, until it is dropped.
+pub(super) struct Entry<'a> {
+    admission: &'a Admission,
+    body_bytes: usize,
 }
 
 impl Admission {
@@ -38,6 +37,7 @@ impl Admission {
             in_progress: AtomicUsize::new(0),
             in_progress_max: concurrency_max.saturating_add(queue_max),
             queue_max,
+            body_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -46,27 +46,48 @@ impl Admission {
         self.in_progress.load(Ordering::Relaxed)
     }
 
-    /// Waits until the request may run. Refuses it if too many wait, or if its deadline passes meanwhile.
-    pub(super) async fn admit(&self, deadline: Instant) -> Result<Admitted<'_>, Failure> {
+    /// Counts a request, or refuses it if too many wait.
+    pub(super) fn enter(&self) -> Result<Entry<'_>, Failure> {
         let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
-        let entry = Entry(&self.in_progress);
-        if before >= self.in_progress_max {
-            return Err(Failure::queue_full(self.queue_max));
+        let entry = Entry {
+            admission: self,
+            body_bytes: 0,
+        };
+        match before < self.in_progress_max {
+            true => Ok(entry),
+            false => Err(Failure::queue_full(self.queue_max)),
         }
-        if let Ok(permit) = self.running.try_acquire() {
-            return Ok(Admitted {
-                _permit: permit,
-                _entry: entry,
-            });
+    }
+}
+
+impl Entry<'_> {
+    /// Counts bytes of the body, or refuses them if those of all requests are too many.
+    pub(super) fn add_body(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.body_bytes += bytes;
+        let before = self.admission.body_bytes.fetch_add(bytes, Ordering::Relaxed);
+        match before + bytes <= BODIES_BYTES_MAX {
+            true => Ok(()),
+            false => Err(Failure::bodies_full(BODIES_BYTES_MAX)),
         }
-        let permit = tokio::time::timeout_at(deadline.into(), self.running.acquire()).await;
-        match permit {
-            Ok(Ok(permit)) => Ok(Admitted {
-                _permit: permit,
-                _entry: entry,
-            }),
+    }
+
+    /// Waits until the request may run. The error tells that its deadline has passed meanwhile.
+    pub(super) async fn run(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Failure> {
+        let running = &self.admission.running;
+        if let Ok(permit) = running.try_acquire() {
+            return Ok(permit);
+        }
+        match tokio::time::timeout_at(deadline.into(), running.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Failure::draining()),
             Err(_) => Err(Failure::deadline("the queue of requests")),
         }
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.admission.in_progress.fetch_sub(1, Ordering::Relaxed);
+        self.admission.body_bytes.fetch_sub(self.body_bytes, Ordering::Relaxed);
     }
 }

@@ -92,6 +92,13 @@ impl Failure {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
     }
 
+    pub(super) fn bodies_full(bytes_max: usize) -> Self {
+        let message = format!(
+            "the bodies of the requests in progress have {bytes_max} bytes already (BODIES_BYTES_MAX); try again later"
+        );
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
+    }
+
     pub(super) fn draining() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,

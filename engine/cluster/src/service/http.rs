@@ -15,6 +15,7 @@ use millstream_state::threads;
 use serde::Deserialize;
 use tracing::Instrument;
 
+use super::admission::Entry;
 use super::answer::AnswerFormat;
 use super::body::BodyFormat;
 use super::{Failure, Service, Services, TIMEOUT_MAX, openapi};
@@ -183,8 +184,9 @@ async fn answer(
     let format = BodyFormat::of(header(request.headers(), CONTENT_TYPE))?;
     let answer_format = AnswerFormat::of(header(request.headers(), ACCEPT))?;
     let wants_trace = wants_trace(&request)?;
-    let _admitted = service.admission.admit(deadline).await?;
-    let body = read_body(service, request, deadline).await?;
+    let mut entry = service.admission.enter()?;
+    let body = read_body(service, &mut entry, request, deadline).await?;
+    let _permit = entry.run(deadline).await?;
     let body_bytes = body.len();
     let work = {
         let service = Arc::clone(service);
@@ -240,7 +242,12 @@ fn wants_trace(request: &Request) -> Result<bool, Failure> {
 }
 
 /// Reads the body, up to the limit and the deadline.
-async fn read_body(service: &Service, request: Request, deadline: Instant) -> Result<Vec<u8>, Failure> {
+async fn read_body(
+    service: &Service,
+    entry: &mut Entry<'_>,
+    request: Request,
+    deadline: Instant,
+) -> Result<Vec<u8>, Failure> {
     let bytes_max = service.limits.body_bytes_max;
     let too_large = || {
         Failure::too_large(format!(
@@ -260,6 +267,7 @@ async fn read_body(service: &Service, request: Request, deadline: Instant) -> Re
             if body.len() + chunk.len() > bytes_max {
                 return Err(too_large());
             }
+            entry.add_body(chunk.len())?;
             body.extend_from_slice(&chunk);
         }
         Ok(())
