@@ -110,8 +110,8 @@ impl KeyFilter {
     }
 }
 
-/// Returns the bits of a hash that select a block, and those that select the bits in it. A subtask owns only some values
-/// of a hash's remainder by the number of key groups, so all bits are mixed.
+/// Returns the bits of a hash that select a block, and those that select the bits in it. A subtask owns only some
+/// values of a hash's remainder by the number of key groups, so all bits are mixed.
 #[inline(always)]
 fn spread(hash: u64) -> (u64, u64) {
     let place = hash.wrapping_mul(MULTIPLIER);

@@ -3,7 +3,8 @@
 //! The rows of a key are a multiset. Each different row has an *entry*: its bytes, and its weight, the number of times
 //! that it is present. Entries of a key are chained. Keys are in memory as a whole or not at all, with one exception:
 //! rows can be added to a key whose other rows are only in the store. Such a key is incomplete; the caller completes it
-//! by [`Rows::load`] before it reads the key's rows. Filters of the written keys tell most keys without rows in the store.
+//! by [`Rows::load`] before it reads the key's rows. Filters of the written keys tell most keys that have no rows in
+//! the store.
 //!
 //! In the store, the key of an entry is followed by what identifies the row ([`Identity`]):
 //!

@@ -33,8 +33,8 @@ impl MissingRows {
 }
 
 impl Rows {
-    /// Returns those of the resolved keys whose rows must be read before they are used, and the prefixes of these rows in
-    /// the store: one per key and generation that may have some. `None` if there are none.
+    /// Returns those of the resolved keys whose rows must be read before they are used, and the prefixes of these rows
+    /// in the store: one per key and generation that may have some. `None` if there are none.
     pub fn missing(&mut self, resolved: &Resolved) -> Result<Option<(MissingRows, StoreKeys)>, Error> {
         let mut slots = Vec::new();
         for slot in resolved.distinct.iter().copied() {
