@@ -1,7 +1,7 @@
 //! `ON CONFLICT`: the choice between rows of a query that have the same primary key of its table.
 //!
-//! Where the primary key does not contain an upsert key of the query, several of its rows can have one primary key. A node
-//! before the sink then keeps all of them, and passes one on.
+//! Where the primary key does not contain an upsert key of the query, several of its rows can have one primary key. A
+//! node before the sink then keeps all of them, and passes one on.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -75,8 +75,8 @@ pub(super) fn materialize(
     }
 }
 
-/// Returns the primary key of a sink if several rows can have one; an error is the message about an `ON CONFLICT` without
-/// a meaning.
+/// Returns the primary key of a sink if several rows can have one; an error is the message about an `ON CONFLICT`
+/// without a meaning.
 fn primary_key(
     graph: &JobGraph,
     node: NodeIndex,

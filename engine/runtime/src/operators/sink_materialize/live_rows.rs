@@ -1,7 +1,7 @@
 //! The rows of one primary key in a cell, in the order of their arrival.
 //!
-//! The cell is a list of byte strings ([`byte_list`](crate::operators::byte_list)). Each is the weight of a row (i64 LE),
-//! never 0, then the encoded row. A weight is negative while a row has been deleted that has not arrived.
+//! The cell is a list of byte strings ([`byte_list`](crate::operators::byte_list)). Each is the weight of a row (i64
+//! LE), never 0, then the encoded row. A weight is negative while a row has been deleted that has not arrived.
 
 use std::collections::HashMap;
 

@@ -2,8 +2,8 @@
 //! `SinkUpsertMaterializer`.
 //!
 //! All rows of a primary key are kept, in the order of their arrival ([`live_rows`]), because another one is the row of
-//! the sink once it is deleted. A row may be deleted before it arrives, and two rows may have one key until the deletion
-//! of one arrives: such conflicts are judged when no change is under way ([`KeyedLogic::check`]).
+//! the sink once it is deleted. A row may be deleted before it arrives, and two rows may have one key until the
+//! deletion of one arrives: such conflicts are judged when no change is under way ([`KeyedLogic::check`]).
 
 mod live_rows;
 
@@ -105,15 +105,16 @@ pub(super) struct MaterializeLogic {
     /// True if no row is ever deleted.
     is_append: bool,
     expires: bool,
-    /// Number of keys that have several rows, if that is an error. Every checkpoint checks that there are none, so there
-    /// are none after a restore.
+    /// Number of keys that have several rows, if that is an error. Every checkpoint checks that there are none, so
+    /// there are none after a restore.
     conflicts: u64,
     /// Two rows of each of some such keys, by encoded key.
     known: BTreeMap<Vec<u8>, [Vec<u8>; 2]>,
 }
 
 impl MaterializeLogic {
-    /// Updates the rows of one key by rows of a batch. Returns the number of deletions without a row, which are ignored.
+    /// Updates the rows of one key by rows of a batch. Returns the number of deletions without a row, which are
+    /// ignored.
     fn update(
         &mut self,
         rows: &[u32],
@@ -275,12 +276,16 @@ impl KeyedLogic for MaterializeLogic {
         if let Some((key, rows)) = self.known.first_key_value() {
             let key = texts(&self.key_codec, &self.key_names, std::iter::once(key.as_slice()))?;
             let rows = texts(&self.codec, &self.value_names, rows.iter().map(Vec::as_slice))?;
-            example = format!(": the primary key ({}) of ({})", key.join(", "), rows.join(") and ("));
+            example = format!(
+                ": ({}) is the primary key of ({})",
+                key.join(", "),
+                rows.join(") and (")
+            );
         }
         Err(self.error(format!(
-            "several rows of the query have one primary key of the table, for {} keys{example}. Correct the data, make the \
-             columns that identify a row of the query the primary key, or choose between the rows: ON CONFLICT DO \
-             DEDUPLICATE keeps the last one, DO NOTHING the first",
+            "several rows of the query have one primary key of the table (number of such keys: {}){example}. \
+             Correct the data, make the columns that identify a row of the query the primary key, or choose between the \
+             rows: ON CONFLICT DO DEDUPLICATE keeps the last one, DO NOTHING the first",
             self.conflicts
         )))
     }

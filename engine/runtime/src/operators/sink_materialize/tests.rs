@@ -160,12 +160,15 @@ fn two_rows_of_one_key_are_an_error_when_no_change_is_under_way() {
     );
     assert_eq!(checkpoint_after(&[(1, 11, -1), (1, 10, 1), (1, 11, 1)], true), Ok(()));
     let error = checkpoint_after(&[(1, 10, 1), (2, 5, 1), (1, 11, 1)], true).unwrap_err();
-    let expected = "out/materialize: several rows of the query have one primary key of the table, for 1 keys: the \
-                    primary key (k = 1) of (v = 10) and (v = 11).";
+    let expected = "out/materialize: several rows of the query have one primary key of the table (number of such \
+                    keys: 1): (k = 1) is the primary key of (v = 10) and (v = 11).";
     assert!(error.starts_with(expected), "{error}");
     // Equal rows are two rows, too.
     let error = checkpoint_after(&[(1, 10, 1), (1, 10, 1), (1, 12, 1)], false).unwrap_err();
-    assert!(error.contains("(k = 1) of (v = 10) and (v = 10)"), "{error}");
+    assert!(
+        error.contains("(k = 1) is the primary key of (v = 10) and (v = 10)"),
+        "{error}"
+    );
 }
 
 #[test]
