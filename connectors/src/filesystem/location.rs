@@ -98,6 +98,17 @@ impl Location {
         Ok(files)
     }
 
+    /// Returns the path of a listed file from the root of the machine, or of the bucket.
+    pub(super) fn absolute(&self, path: &str) -> String {
+        match self {
+            Self::Local(_) => match std::path::absolute(path) {
+                Ok(absolute) => absolute.to_string_lossy().into_owned(),
+                Err(_) => path.to_owned(),
+            },
+            Self::Store(store) => path.strip_prefix(&store.root).unwrap_or(path).to_owned(),
+        }
+    }
+
     /// Returns the present size and time of a listed file. Blocks.
     pub(super) fn stat(&self, path: &str, runtime: &Handle) -> Result<FileEntry, Error> {
         match self {

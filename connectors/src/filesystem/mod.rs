@@ -27,13 +27,14 @@ mod sink_settings;
 mod source;
 mod source_settings;
 mod split;
+mod success_file;
 mod writer;
 
 use std::sync::Arc;
 
 use arrow_schema::{DataType, TimeUnit};
 
-use crate::flink_options::{FlinkOption, no_effect, refused};
+use crate::flink_options::{FlinkOption, no_effect};
 use crate::format::FormatSpec;
 use crate::options::{Options, option};
 use crate::{
@@ -81,6 +82,12 @@ const SOURCE_OPTIONS: &[OptionDescription] = &[
     STORE,
     PARTITION_NAME,
     option(
+        source_settings::PATH_PATTERN,
+        OptionKind::Text,
+        None,
+        "Read the files only whose whole path, from the root, matches this regular expression.",
+    ),
+    option(
         "source.monitor-interval",
         OptionKind::Duration,
         None,
@@ -114,6 +121,9 @@ const SOURCE_OPTIONS: &[OptionDescription] = &[
     )
     .with_effect(OptionEffect::Nothing),
 ];
+
+const SUCCESS_FILE: &str = "`success-file`: an empty file in the folder of a partition, written when files are published \
+                            there. With the trigger `partition-time` or a delay, none is written.";
 
 const SINK_OPTIONS: &[OptionDescription] = &[
     PATH,
@@ -159,6 +169,20 @@ const SINK_OPTIONS: &[OptionDescription] = &[
         "How files of lines are compressed; Parquet has its own option.",
     ),
     option(
+        "sink.partition-commit.policy.kind",
+        OptionKind::Text,
+        None,
+        SUCCESS_FILE,
+    )
+    .with_effect(OptionEffect::Nothing),
+    option(
+        "sink.partition-commit.success-file.name",
+        OptionKind::Text,
+        Some("_SUCCESS"),
+        "The name of the success file; it begins with `_` or `.`.",
+    )
+    .with_effect(OptionEffect::Nothing),
+    option(
         "sink.max-open-files",
         OptionKind::Integer,
         Some("128"),
@@ -167,10 +191,6 @@ const SINK_OPTIONS: &[OptionDescription] = &[
 ];
 
 const OPTIONS_OF_FLINK: &[FlinkOption] = &[
-    refused(
-        "source.path.regex-pattern",
-        "give 'path' as a pattern such as `data/*/part-*.json`",
-    ),
     no_effect("source.report-statistics", "plans do not depend on statistics"),
     no_effect(
         "sink.shuffle-by-partition.enable",
@@ -184,7 +204,8 @@ const OPTIONS_OF_FLINK: &[FlinkOption] = &[
     no_effect("sink.partition-commit.*", NO_PARTITION_COMMIT),
 ];
 
-const NO_PARTITION_COMMIT: &str = "files become visible when a checkpoint completes; no success file is written, and no \
+const NO_PARTITION_COMMIT: &str = "files become visible when a checkpoint completes, and then a success file is written, if \
+                                   the trigger is 'process-time' and there is no delay; otherwise none is, and no \
                                    metastore is told";
 
 impl Connector for Filesystem {
@@ -321,10 +342,14 @@ fn check(table: &TableDefinition, role: Role) -> Result<(), Error> {
                 table.name
             )));
         }
+        success_file::name_of(table)?;
         if !format.is_file_format() {
             format.encoder(&schema, crate::format::Framing::Lines)?;
         }
-    } else if !format.is_file_format() {
+        return Ok(());
+    }
+    source_settings::path_pattern(table)?;
+    if !format.is_file_format() {
         let columns: Vec<usize> = (0..schema.fields().len()).collect();
         format.decoder(&schema, &columns)?;
     }

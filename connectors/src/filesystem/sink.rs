@@ -4,6 +4,7 @@
 //! restored checkpoint were published. Unfinished uploads in an object store are invisible and are not removed; a
 //! lifecycle rule of the bucket can abort them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -15,10 +16,11 @@ use super::error::{io_error, store_error};
 use super::local_fs::{create_folder, remove_file};
 use super::location::Location;
 use super::logged_files::LoggedFiles;
+use super::part_file::FinalName;
 use super::pending_file::{PendingFile, Record};
 use super::sink_settings::SinkSettings;
 use super::writer::FileWriter;
-use super::{commit, part_file, pending_file, recovery};
+use super::{commit, part_file, pending_file, recovery, success_file};
 use crate::sink::NoStorage;
 use crate::{
     Committable, Delivery, Error, JobIdentity, OutputStorage, Sink, SinkWriter, TableDefinition, WriterContext,
@@ -43,6 +45,14 @@ impl FileSink {
             settings: Arc::new(SinkSettings::new(table, location)?),
             storage: OnceLock::new(),
         })
+    }
+
+    /// Writes the success files of the partitions of published files, if the table asks for them.
+    async fn write_success_files(&self, published: &[FinalName]) -> Result<(), Error> {
+        match &self.settings.success_file {
+            Some(name) => success_file::write(&self.settings.location, name, published).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -132,7 +142,9 @@ impl Sink for FileSink {
 
     async fn commit(&self, committables: Vec<Committable>) -> Result<(), Error> {
         let (closed, _) = records(&committables)?;
-        commit::publish(&self.settings.location, closed).await
+        let published: Vec<FinalName> = closed.iter().map(PendingFile::final_name).collect();
+        commit::publish(&self.settings.location, closed).await?;
+        self.write_success_files(&published).await
     }
 
     fn keeps_output_back(&self) -> bool {
@@ -141,8 +153,10 @@ impl Sink for FileSink {
 
     async fn recover(&self, committables: Vec<Committable>) -> Result<(), Error> {
         let (closed, open) = records(&committables)?;
-        let closed_names = closed.iter().map(PendingFile::final_name).collect();
+        let closed_names: BTreeSet<FinalName> = closed.iter().map(PendingFile::final_name).collect();
         commit::publish(&self.settings.location, closed).await?;
+        self.write_success_files(&closed_names.iter().cloned().collect::<Vec<_>>())
+            .await?;
         if open.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use super::compression::Compression;
 use super::in_progress_file::InProgressFile;
 use super::local_fs::create_folder;
 use super::location::Location;
-use super::{part_file, partition};
+use super::{part_file, partition, success_file};
 use crate::format::{FormatSpec, Framing};
 use crate::options::Options;
 use crate::{Error, JobIdentity, TableDefinition};
@@ -41,6 +41,8 @@ pub(super) struct SinkSettings {
     pub open_files_max: usize,
     /// True if files stay open across checkpoints until they are large or old enough (`auto-compaction`).
     pub keeps_files_open: bool,
+    /// Name of the success file of a partition; `None` if none is written.
+    pub success_file: Option<String>,
 }
 
 impl SinkSettings {
@@ -65,6 +67,7 @@ impl SinkSettings {
             default_partition: partition::default_name(&options).to_string(),
             file_bytes_max: file_bytes_max.unwrap_or(FILE_BYTES_MAX_DEFAULT).max(1),
             keeps_files_open,
+            success_file: success_file::name_of(table)?,
             file_age_max: options
                 .duration("sink.rolling-policy.rollover-interval")?
                 .unwrap_or(FILE_AGE_MAX_DEFAULT),

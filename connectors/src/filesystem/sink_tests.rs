@@ -490,3 +490,83 @@ fn only_earlier_output_in_an_object_store_is_described_and_removed() {
     let left: Vec<&str> = left.iter().map(|meta| meta.location.as_ref()).collect();
     assert_eq!(left, ["out/notes.json"]);
 }
+
+#[test]
+fn a_success_file_is_in_every_partition_after_its_files_are_published() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_string_lossy().into_owned();
+    let options = [
+        ("sink.partition-commit.policy.kind", "success-file"),
+        ("sink.partition-commit.success-file.name", "_DONE"),
+        ("sink.partition-commit.trigger", "process-time"),
+        ("sink.partition-commit.delay", "0 s"),
+    ];
+    let mut table = table(&path, &ids(), &options);
+    table.partitioned_by = vec!["name".to_string()];
+    assert_eq!(crate::registry::validate(&table, crate::Role::Sink), []);
+    let sink = Filesystem.sink(&table).unwrap();
+    runtime.block_on(sink.start(&job("a"))).unwrap();
+    let mut writer = writer(&*sink, &runtime, "a", 0);
+    writer.write(&rows(&table, 0..10)).unwrap();
+    let committables = runtime.block_on(writer.prepare(1, true)).unwrap();
+    let partitions = || {
+        let folders = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        folders.filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    assert!(!partitions().is_empty());
+    assert!(partitions().iter().all(|partition| !partition.join("_DONE").exists()));
+    runtime.block_on(sink.commit(committables.clone())).unwrap();
+    for partition in partitions() {
+        assert!(partition.join("_DONE").exists(), "{partition:?}");
+        std::fs::remove_file(partition.join("_DONE")).unwrap();
+    }
+    // The process was killed before the success files were written.
+    runtime.block_on(sink.recover(committables)).unwrap();
+    assert!(partitions().iter().all(|partition| partition.join("_DONE").exists()));
+    let mut found = read_all(&table).unwrap().ids();
+    found.sort_unstable();
+    assert_eq!(found, (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_success_file_is_not_written_early() {
+    for option in [
+        ("sink.partition-commit.trigger", "partition-time"),
+        ("sink.partition-commit.delay", "1 h"),
+    ] {
+        let mut table = table(
+            "out",
+            &ids(),
+            &[("sink.partition-commit.policy.kind", "success-file"), option],
+        );
+        table.partitioned_by = vec!["name".to_string()];
+        assert_eq!(crate::registry::validate(&table, crate::Role::Sink), []);
+        assert_eq!(super::success_file::name_of(&table).unwrap(), None, "{option:?}");
+    }
+}
+
+#[test]
+fn policies_of_partitions_that_cannot_be_kept_are_refused() {
+    let check = |option: (&str, &str), expected: &str| {
+        let options = [("sink.partition-commit.policy.kind", "success-file"), option];
+        let options: std::collections::BTreeMap<&str, &str> = options.into();
+        let options: Vec<(&str, &str)> = options.into_iter().collect();
+        let mut table = table("out", &ids(), &options);
+        table.partitioned_by = vec!["name".to_string()];
+        let errors = crate::registry::validate(&table, crate::Role::Sink);
+        let messages: Vec<String> = errors.into_iter().map(|error| error.message).collect();
+        assert!(messages.concat().contains(expected), "{messages:?}");
+    };
+    check(
+        ("sink.partition-commit.policy.kind", "metastore,success-file"),
+        "'metastore' is not supported",
+    );
+    check(("sink.partition-commit.policy.kind", "file"), "`file` is not a policy");
+    check(
+        ("sink.partition-commit.success-file.name", "DONE"),
+        "would be read as data",
+    );
+}

@@ -47,6 +47,11 @@ impl Source for FileSource {
     async fn splits(&self) -> Result<Vec<Split>, Error> {
         let mut splits = Vec::new();
         for file in self.settings.location.list().await?.iter() {
+            if let Some(pattern) = &self.settings.path_pattern
+                && !pattern.is_match(&self.settings.location.absolute(&file.path))
+            {
+                continue;
+            }
             if file.size == 0 && self.settings.is_parquet() && self.settings.monitor_interval.is_none() {
                 return Err(Error::Data(format!(
                     "`{}` is empty and so not a Parquet file: replace or remove the file, then start again",

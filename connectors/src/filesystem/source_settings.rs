@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
+use regex::Regex;
 
 use super::compression::Compression;
 use super::location::Location;
@@ -37,6 +38,8 @@ pub(super) struct SourceSettings {
     pub record_bytes_max: u64,
     /// Interval of the search for new files; `None` to read the files that exist at the start.
     pub monitor_interval: Option<Duration>,
+    /// Pattern of the paths of the files to read, if one is given.
+    pub path_pattern: Option<Regex>,
     /// True if files follow one another in event time.
     pub is_ordered: bool,
     /// Option `source.compression`.
@@ -63,6 +66,7 @@ impl SourceSettings {
                 .unwrap_or(RECORD_BYTES_MAX_DEFAULT)
                 .max(1),
             monitor_interval: options.duration("source.monitor-interval")?,
+            path_pattern: path_pattern(table)?,
             is_ordered: options.boolean("source.ordered")?.unwrap_or(false),
             compression: options.text("source.compression").unwrap_or("auto").to_string(),
             split_bytes: options.bytes("source.split-size")?.unwrap_or(SPLIT_BYTES_DEFAULT),
@@ -90,3 +94,20 @@ impl SourceSettings {
         can_split.then_some(self.split_bytes)
     }
 }
+
+/// Returns the pattern that the whole path of a file must match.
+pub(super) fn path_pattern(table: &TableDefinition) -> Result<Option<Regex>, Error> {
+    let Some(pattern) = Options::of(table).text(PATH_PATTERN) else {
+        return Ok(None);
+    };
+    Regex::new(&format!("^(?:{pattern})$")).map(Some).map_err(|_| {
+        Error::Invalid(format!(
+            "table `{}`: option '{PATH_PATTERN}': `{pattern}` is not a regular expression (without look-around and \
+             back-references)",
+            table.name
+        ))
+    })
+}
+
+/// Option of the pattern.
+pub(super) const PATH_PATTERN: &str = "source.path.regex-pattern";

@@ -529,3 +529,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_regular_expression_chooses_files_by_their_whole_path() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("a")).unwrap();
+    for (name, id) in [("a/1.json", 1), ("a/2.json", 2), ("3.json", 3), ("a/4.txt", 4)] {
+        std::fs::write(folder.path().join(name), format!("{{\"id\": {id}}}\n")).unwrap();
+    }
+    let check = |pattern: &str, expected: &[i64]| {
+        let path = folder.path().to_string_lossy().into_owned();
+        let table = table(&path, &ids(), &[("source.path.regex-pattern", pattern)]);
+        assert_eq!(crate::registry::validate(&table, crate::Role::Source), []);
+        let mut found = read_all(&table).unwrap().ids();
+        found.sort_unstable();
+        assert_eq!(found, expected, "{pattern}");
+    };
+    check("/.*/a/[0-9]+\\.json", &[1, 2]);
+    check(".*[13].json", &[1, 3]);
+    check("a/1.json", &[]);
+    let invalid = table("data", &ids(), &[("source.path.regex-pattern", "(")]);
+    let errors = crate::registry::validate(&invalid, crate::Role::Source);
+    assert!(
+        errors[0].message.contains("`(` is not a regular expression"),
+        "{errors:?}"
+    );
+}
