@@ -107,6 +107,12 @@ pub const JOB: &[Field] = &[
         "Points at which queries without windows emit their changes together.",
     ),
     optional(
+        "time_zone",
+        Kind::Text,
+        "Time zone in which queries read instants (TIMESTAMP_LTZ): a full name such as `Europe/Berlin`, or an offset such as \
+         `GMT+05:30`. Default: UTC.",
+    ),
+    optional(
         "checkpoints",
         Kind::Map(CHECKPOINTS),
         "When and where checkpoints are taken.",

@@ -105,6 +105,7 @@ impl Reader {
             max_parallelism: self.count(&map, "max_parallelism", 1, fields::MAX_PARALLELISM_MAX),
             state_ttl_ms: self.duration(&map, "state_ttl").filter(|ms| *ms > 0),
             consistency: self.consistency(&map),
+            time_zone: self.text(&map, "time_zone"),
             checkpoints: self.checkpoints(&map),
             sources: self.named(&map, "sources", fields::SOURCE, Self::source),
             steps: self.named(&map, "steps", fields::STEP, Self::step),

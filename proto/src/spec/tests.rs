@@ -111,7 +111,7 @@ fn text_that_is_no_pipeline_is_refused() {
     check_errors(
         "- a\n",
         &[
-            "1:1: expected a map with name, mode, parallelism, max_parallelism, state_ttl, consistency, checkpoints, sources, steps, sinks, parameters, modes, found a list",
+            "1:1: expected a map with name, mode, parallelism, max_parallelism, state_ttl, consistency, time_zone, checkpoints, sources, steps, sinks, parameters, modes, found a list",
         ],
     );
     assert!(parse("a: [1, 2").is_err());
@@ -315,6 +315,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             parallelism,
             max_parallelism: None,
             state_ttl_ms: parallelism.map(|number| u64::from(number) * 3_600_000),
+            time_zone: parallelism.map(|number| format!("GMT+{number}")),
             consistency: parallelism.map(|number| Consistency {
                 interval_ms: Some(u64::from(number) * 11),
             }),

@@ -110,6 +110,7 @@ fn job(spec: &JobSpec) -> Value {
         fields.duration_if("interval", consistency.interval_ms);
         map.put("consistency", Value::Map(fields.0));
     }
+    map.text_if("time_zone", &spec.time_zone);
     if let Some(checkpoints) = &spec.checkpoints {
         map.put("checkpoints", self::checkpoints(checkpoints));
     }

@@ -20,6 +20,7 @@ use crate::catalog::{
     self, Catalog, ColumnDeclaration, ColumnKind, OptionDeclaration, TableDeclaration, WatermarkClause,
 };
 use crate::error::{Error, Errors, Location};
+use crate::functions::Zone;
 use crate::logical::{
     AggregatePhases, Insert, InsertInput, JoinSide, LateRows, Pipeline, Step, StepReference, Table, WindowTableFunction,
 };
@@ -37,6 +38,12 @@ pub(crate) fn pipeline(spec: &proto::JobSpec, options: &PlanOptions) -> Result<P
             .as_ref()
             .is_some_and(|checkpoints| checkpoints.delivery == Some(proto::Delivery::ExactlyOnce as i32)),
     };
+    if let Some(zone) = &spec.time_zone {
+        match Zone::new(zone) {
+            Ok(_) => planner.catalog.set_local_time_zone(zone),
+            Err(message) => planner.error("time_zone", message),
+        }
+    }
     for source in &spec.sources {
         planner.source(source);
     }

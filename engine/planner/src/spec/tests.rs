@@ -236,3 +236,26 @@ sinks:
     let plan = planned(&script(column, "{ column: ts }"));
     assert!(plan.starts_with("out <-"), "{plan}");
 }
+
+#[test]
+fn instants_are_read_in_the_time_zone_of_the_spec() {
+    let with_zone = |zone: &str| {
+        format!(
+            "time_zone: {zone}{SOURCES}
+steps:
+  local:
+    sql: SELECT booth, HOUR(TO_TIMESTAMP_LTZ(booth, 3)) AS h FROM entries
+sinks:
+  out: {{ from: local, connector: print }}
+"
+        )
+    };
+    assert!(planned(&with_zone("Asia/Tokyo")).contains("Asia/Tokyo"));
+    assert_eq!(planned(&with_zone("UTC")), planned(&with_zone("Z")));
+    check(
+        &with_zone("Asia/Tokio"),
+        expect![[r#"
+            time_zone: `Asia/Tokio` is not a time zone: write the full name of one, such as 'Europe/Berlin', or an offset, such as 'GMT+05:30'
+        "#]],
+    );
+}
