@@ -1,0 +1,1 @@
+SELECT id, upper(channel), price // 100 FROM bids WHERE id % 3 = 1;

@@ -1,0 +1,1 @@
+SELECT id, NULL, price, NULL FROM bids WHERE id % 3 = 2;

@@ -1,0 +1,8 @@
+-- Logic with NULLs.
+CREATE TABLE result (id BIGINT, a BOOLEAN, b BOOLEAN, c BOOLEAN, d BOOLEAN, e BOOLEAN, f BOOLEAN, g BOOLEAN)
+WITH ('connector' = 'filesystem', 'path' = '${OUT}', 'format' = 'csv');
+
+INSERT INTO result
+SELECT id, price > 100 AND channel = 'apple', price > 100 OR channel = 'apple', NOT price > 100, (price > 100) IS TRUE,
+       (channel = 'apple') IS NOT FALSE, price IS DISTINCT FROM 1, (price > 100) IS UNKNOWN
+FROM bids WHERE price IS NULL OR price < 2000 OR channel IS NULL;

@@ -1,0 +1,1 @@
+SELECT 'all', count(*), sum(price)::BIGINT FROM bids;

@@ -1,0 +1,1 @@
+SELECT auction FROM bids EXCEPT SELECT auction FROM bids WHERE price > 85000;
