@@ -38,6 +38,17 @@ pub(crate) fn plan_unchecked(resolved: &v1::ResolvedJob) -> Result<JobGraph, Err
     Ok(graph)
 }
 
+/// Returns the output of the `SHOW` and `DESCRIBE` statements of a job's script.
+pub(crate) fn listings(resolved: &v1::ResolvedJob) -> Result<Vec<String>, Error> {
+    match input(resolved) {
+        Some(Input::Sql { name, text }) => {
+            millstream_planner::sql_listings(name, text, &options(resolved)).map_err(Error::Mistakes)
+        }
+        Some(Input::Spec(_)) => Ok(Vec::new()),
+        None => Err(Error::NoPipeline),
+    }
+}
+
 /// Plans a job in order to compare it with another.
 pub(crate) fn plan_to_compare(resolved: &v1::ResolvedJob) -> Result<meaning::Planned, Error> {
     let input = input(resolved).ok_or(Error::NoPipeline)?;

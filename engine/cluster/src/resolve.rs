@@ -54,6 +54,8 @@ pub struct Resolved {
     pub settings: Settings,
     /// Notes for the author that are no mistakes, such as settings without effect and state without a bound.
     pub notes: Vec<String>,
+    /// The output of `SHOW` and `DESCRIBE`, which only `engine run` prints.
+    pub listings: Vec<String>,
     /// Positions in the text, for mistakes that are found later.
     positions: Positions,
 }
@@ -79,6 +81,8 @@ pub struct Settings {
     pub prints: bool,
     /// True if the script only prints rows, so that each run starts anew.
     pub only_prints: bool,
+    /// True if the script only shows tables and the like (`SHOW`, `DESCRIBE`), so that there is nothing to run.
+    pub only_lists: bool,
 }
 
 /// Resolves a pipeline, or lists all its mistakes.
@@ -250,9 +254,15 @@ fn resolve_sql(
     };
     let notes = millstream_planner::sql_notes(&text.text);
     let notes = notes.into_iter().map(|note| format!("{}:{note}", text.file));
-    finish(resolved, settings_of_sql(&settings, mode), &Positions::default()).map(|resolved| Resolved {
-        notes: notes.chain(resolved.notes).collect(),
-        ..resolved
+    let finished = finish(resolved, settings_of_sql(&settings, mode), &Positions::default())?;
+    let listings = match settings.lists {
+        true => planning::listings(&finished.resolved).map_err(|error| of_planning(&error, &Positions::default()))?,
+        false => Vec::new(),
+    };
+    Ok(Resolved {
+        notes: notes.chain(finished.notes).collect(),
+        listings,
+        ..finished
     })
 }
 
@@ -267,6 +277,7 @@ fn finish(
     Ok(Resolved {
         resolved,
         notes: millstream_planner::state_notes(&graph),
+        listings: Vec::new(),
         graph: Arc::new(graph),
         settings,
         positions: positions.clone(),
@@ -293,6 +304,7 @@ fn settings_of_spec(spec: &v1::JobSpec, mode: Mode) -> Settings {
         explain: false,
         prints: false,
         only_prints: false,
+        only_lists: false,
     }
 }
 
@@ -324,6 +336,7 @@ fn settings_of_sql(settings: &millstream_planner::Settings, mode: Mode) -> Setti
         explain: settings.explain,
         prints: settings.prints,
         only_prints: settings.prints && !settings.writes,
+        only_lists: settings.lists && !settings.prints && !settings.writes && !settings.explain,
     }
 }
 

@@ -18,6 +18,8 @@ use millstream_graph::{
     TemporalJoin, TimeAttribute, TopN, VersionTime, Window, WindowColumns,
 };
 
+use crate::functions::shown_name;
+
 pub(crate) use canonical::{canonical, content_fingerprint, exact, fingerprint, shapes};
 pub use mermaid::mermaid;
 
@@ -384,7 +386,10 @@ fn describe_condition(
 
 fn describe_calls(calls: &[Aggregate]) -> String {
     let calls = calls.iter().map(|aggregate| {
-        let mut call = aggregate.function.name().to_owned();
+        let mut call = match aggregate.function.name().split_once('(') {
+            Some((name, arguments)) => format!("{}({arguments}", shown_name(name).to_lowercase()),
+            None => aggregate.function.name().to_owned(),
+        };
         if let Some(filter) = &aggregate.filter {
             push(&mut call, &format!(" where {}", expression(filter)));
         }

@@ -110,6 +110,10 @@ pub struct Settings {
     pub explain: bool,
     /// True if the script contains queries without a target, whose rows are printed to standard output.
     pub prints: bool,
+    /// True if the script contains `SHOW` or `DESCRIBE`.
+    pub lists: bool,
+    /// The output of `SHOW` and `DESCRIBE`, if the script was planned.
+    pub listings: Vec<String>,
     /// True if the script contains an `INSERT` or another statement that writes to a table.
     pub writes: bool,
     /// All other `SET` statements, which the engine checks.
@@ -139,6 +143,13 @@ pub fn sql_settings(text: &str) -> Result<Settings, Errors> {
 /// Returns notes about settings of a script that have no effect, each with its position.
 pub fn sql_notes(text: &str) -> Vec<Error> {
     stacker::grow(STACK_BYTES, || sql::notes(text))
+}
+
+/// Returns the output of the `SHOW` and `DESCRIBE` statements of a script, in order.
+pub fn sql_listings(name: &str, text: &str, options: &PlanOptions) -> Result<Vec<String>, Errors> {
+    stacker::grow(STACK_BYTES, || {
+        sql::pipeline(name, text, options).map(|(_, settings)| settings.listings)
+    })
 }
 
 /// Plans a pipeline: returns the graph that every runtime executes.

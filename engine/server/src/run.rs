@@ -25,6 +25,12 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
             "error: the pipeline has notes, see above, which --strict does not accept\n".to_string(),
         ));
     }
+    for listing in &planned.listings {
+        crate::print(listing)?;
+    }
+    if planned.settings.only_lists {
+        return Ok(());
+    }
     if arguments.explain || planned.settings.explain {
         return crate::print(&match arguments.format {
             ExplainFormat::Text => explain::explain(&planned.graph),

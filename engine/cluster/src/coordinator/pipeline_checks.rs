@@ -59,11 +59,21 @@ pub(super) async fn resolve_pipeline(
     let pipeline = pipeline.ok_or_else(|| invalid("there is no pipeline in the request"))?;
     let overrides = Overrides { name, mode };
     let resolved = threads::run_blocking(move || resolve::resolve(&pipeline, &overrides, now_us())).await;
-    let resolved = resolved.map_err(|error| internal(&error))?.map_err(mistakes_error)?;
+    let mut resolved = resolved.map_err(|error| internal(&error))?.map_err(mistakes_error)?;
     if resolved.settings.mode == Mode::Serve {
         return Err(invalid_pipeline(
             "a pipeline in the mode `serve` answers requests and is not a job; run it with `engine serve FILE`",
         ));
+    }
+    if resolved.settings.only_lists {
+        return Err(invalid_pipeline(
+            "the script only shows tables, columns or functions; there is nothing to run on a cluster: `engine run` prints \
+             them",
+        ));
+    }
+    if !resolved.listings.is_empty() {
+        let note = "SHOW and DESCRIBE print nothing on a cluster: `engine run` prints their rows";
+        resolved.notes.push(note.to_owned());
     }
     if resolved.settings.explain {
         return Err(invalid_pipeline(

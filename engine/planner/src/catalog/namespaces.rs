@@ -12,7 +12,10 @@ const DATABASE_DEFAULT: &str = "default_database";
 #[derive(Debug)]
 pub(crate) struct Namespaces {
     databases: BTreeMap<String, BTreeSet<String>>,
+    /// The database that is current in a catalog when the catalog becomes the current one.
+    first_databases: BTreeMap<String, String>,
     current_catalog: String,
+    current_database: String,
 }
 
 impl Default for Namespaces {
@@ -20,7 +23,9 @@ impl Default for Namespaces {
         let databases = BTreeSet::from([DATABASE_DEFAULT.to_owned()]);
         Self {
             databases: BTreeMap::from([(CATALOG_DEFAULT.to_owned(), databases)]),
+            first_databases: BTreeMap::from([(CATALOG_DEFAULT.to_owned(), DATABASE_DEFAULT.to_owned())]),
             current_catalog: CATALOG_DEFAULT.to_owned(),
+            current_database: DATABASE_DEFAULT.to_owned(),
         }
     }
 }
@@ -29,6 +34,8 @@ impl Namespaces {
     /// Adds a catalog with one database.
     pub(crate) fn add_catalog(&mut self, name: &str, database: Option<&str>) {
         let database = database.unwrap_or("default").to_owned();
+        let first = self.first_databases.entry(name.to_owned());
+        first.or_insert_with(|| database.clone());
         self.databases.entry(name.to_owned()).or_default().insert(database);
     }
 
@@ -44,16 +51,37 @@ impl Namespaces {
     pub(crate) fn use_catalog(&mut self, name: &str) -> Result<(), String> {
         self.check_catalog(name)?;
         name.clone_into(&mut self.current_catalog);
+        self.current_database = self.first_databases.get(name).cloned().unwrap_or_default();
         Ok(())
     }
 
     /// Makes a catalog the current one, if it is given, and checks that it has the database.
     pub(crate) fn use_database(&mut self, catalog: Option<&str>, name: &str) -> Result<(), String> {
         self.check(catalog, Some(name))?;
-        match catalog {
-            Some(catalog) => self.use_catalog(catalog),
-            None => Ok(()),
+        if let Some(catalog) = catalog {
+            self.use_catalog(catalog)?;
         }
+        name.clone_into(&mut self.current_database);
+        Ok(())
+    }
+
+    pub(crate) fn current_catalog(&self) -> &str {
+        &self.current_catalog
+    }
+
+    pub(crate) fn current_database(&self) -> &str {
+        &self.current_database
+    }
+
+    /// Returns the names of all catalogs.
+    pub(crate) fn catalogs(&self) -> impl Iterator<Item = &str> {
+        self.databases.keys().map(String::as_str)
+    }
+
+    /// Returns the names of the databases of the current catalog.
+    pub(crate) fn databases(&self) -> impl Iterator<Item = &str> {
+        let databases = self.databases.get(&self.current_catalog);
+        databases.into_iter().flatten().map(String::as_str)
     }
 
     /// Checks the parts of a name before the table.

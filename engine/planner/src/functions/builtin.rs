@@ -11,9 +11,10 @@ use super::sums;
 
 /// A scalar function of DataFusion.
 pub(super) struct BuiltinScalar {
-    /// DataFusion's name. Its aliases are callable too.
+    /// DataFusion's name.
     pub name: &'static str,
-    /// Further names, which replace those of other functions. Names that begin with `$` are for rewritten calls.
+    /// Further names, which replace those of other functions. DataFusion's are not callable. Names that begin with `$`
+    /// are for rewritten calls.
     pub aliases: &'static [&'static str],
     pub fallibility: Fallibility,
     /// True if the result depends on the equality or order of arguments, or of their elements.
@@ -226,7 +227,7 @@ pub(super) const SCALARS: &[BuiltinScalar] = &[
     fallible("string_to_array").internal(),
 ];
 
-/// Scalar functions of DataFusion that have the name of one of our own. They are callable by their other names only.
+/// Scalar functions of DataFusion that have the name of one of our own. Only rewritten calls use their other names.
 pub(super) const REPLACED_SCALARS: &[&str] = &[
     "abs",
     "array_append",
@@ -275,9 +276,9 @@ pub(crate) enum PartialState {
 
 /// An aggregate.
 pub(super) struct BuiltinAggregate {
-    /// DataFusion's name. Its aliases are callable too.
+    /// DataFusion's name.
     pub name: &'static str,
-    /// Further names, which replace those of other aggregates.
+    /// Further names, which replace those of other aggregates. DataFusion's are not callable.
     pub aliases: &'static [&'static str],
     pub partial_state: PartialState,
     /// True if the result depends on the equality or order of the values.
@@ -372,7 +373,7 @@ pub(super) const AGGREGATES: &[BuiltinAggregate] = &[
     constant_state("stddev_pop").retractable(),
     growing_state("string_agg").aliases(&["listagg"]).retractable(),
     constant_state("sum").retractable().replaced_by(sums::sum),
-    constant_state("var").aliases(&["variance"]).retractable(),
+    constant_state("var").aliases(&["variance", "var_samp"]).retractable(),
     constant_state("var_pop").retractable(),
 ];
 

@@ -95,12 +95,12 @@ pub(super) fn parse_timestamp(text: &str) -> Option<i64> {
     rest.is_empty().then_some(total)
 }
 
-/// Parses `1999-9-10` or `1999-9-10 5:20:10.5`, with a year of four digits.
+/// Parses `1999-9-10` or `1999-9-10 5:20:10.5`, with a year of four digits: Flink's default pattern.
 pub(super) fn parse_plain(text: &str) -> Option<i64> {
     let text = text.trim();
     let (date, time) = text.split_once(' ').unwrap_or((text, ""));
     let is_complete = time.is_empty() || time.split(':').count() == 3;
-    let has_zone = time.contains(['+', '-', 'Z']);
+    let has_zone = text.contains(['+', 'T', 'Z']) || time.contains('-');
     let has_year = date.find('-') == Some(4);
     parse_timestamp(text).filter(|_| is_complete && has_year && !has_zone)
 }

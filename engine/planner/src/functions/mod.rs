@@ -29,6 +29,7 @@ mod strings;
 mod sums;
 mod text;
 mod time;
+mod types;
 mod value_text;
 
 pub(crate) use as_of::AS_OF;
@@ -42,7 +43,26 @@ pub(crate) use rewrites::{complete, invalid_constant, refusal, rewrite};
 pub(crate) use scalar::{Fallibility, LocalTime, check_constants};
 pub(crate) use sums::sum;
 pub(crate) use time::{CLOCK_INTERVAL, Zone};
+pub(crate) use types::TYPED;
 pub(crate) use value_text::has_own_text;
+
+/// Returns the name of a function, one of DataFusion's or our own, as messages and plans show it: Flink's, in capitals.
+pub(crate) fn shown_name(name: &str) -> String {
+    match name.to_ascii_lowercase().trim_start_matches('$') {
+        "string_agg" => "LISTAGG".into(),
+        "percentile_cont" => "PERCENTILE".into(),
+        "approx_distinct" => "APPROX_COUNT_DISTINCT".into(),
+        "stddev" => "STDDEV_SAMP".into(),
+        "var" => "VAR_SAMP".into(),
+        "nvl" => "IFNULL".into(),
+        "strpos" => "POSITION (or LOCATE, INSTR)".into(),
+        "character_length" => "CHAR_LENGTH".into(),
+        "make_array" => "ARRAY[...]".into(),
+        "make_map" | "map" => "MAP[...]".into(),
+        "struct" | "named_struct" => "ROW".into(),
+        name => name.to_ascii_uppercase(),
+    }
+}
 
 /// Returns true for the processing-time attribute, `PROCTIME()`. A CAST of it is a value like others, as in Flink.
 pub(crate) fn is_proctime(expr: &Expr) -> bool {

@@ -39,7 +39,7 @@ pub(super) fn all() -> Vec<Scalar> {
             let numbers = array(arguments, 0)?;
             array_result(numbers.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::sqrt))
         }),
-        Scalar::fallible("power", doubles::<2>, double, power).aliases(&["pow"]),
+        Scalar::fallible("power", doubles::<2>, double, power),
     ]
 }
 

@@ -10,7 +10,7 @@ use super::builtin::{self, PartialState};
 use super::scalar::{Fallibility, LocalTime, Scalar};
 use super::{
     arrays, as_of, casts, clock, comparable, decimals, encodings, format, json, maps, numbers, pattern, rewrites,
-    rounding, strings, text, time, value_text,
+    rounding, strings, text, time, types, value_text,
 };
 
 /// Names that the SQL planner knows without a function.
@@ -79,6 +79,7 @@ fn own_scalars() -> Vec<Scalar> {
         numbers::all(),
         rounding::all(),
         decimals::all(),
+        types::all(),
         vec![comparable::function(), value_text::function()],
     ]
     .concat()
@@ -133,8 +134,10 @@ impl Functions {
             } else if !builtin::REPLACED_SCALARS.contains(&name) {
                 continue;
             }
-            for alias in function.aliases() {
-                self.scalars.insert(alias.to_ascii_lowercase(), function.clone());
+            if self.internal_scalars.contains(name) {
+                for alias in function.aliases() {
+                    self.scalars.insert(alias.to_ascii_lowercase(), function.clone());
+                }
             }
             self.scalars.insert(name.to_ascii_lowercase(), function);
         }
@@ -174,9 +177,6 @@ impl Functions {
             };
             self.aggregate_properties.insert(declared.name, properties);
             aliased.extend(declared.aliases.iter().map(|alias| (*alias, function.clone())));
-            for alias in function.aliases() {
-                self.aggregates.insert(alias.to_ascii_lowercase(), function.clone());
-            }
             self.aggregates.insert(declared.name.to_owned(), function);
         }
         for (alias, function) in aliased {
@@ -239,7 +239,6 @@ impl Functions {
             || SYNTAX.contains(&name)
     }
 
-    /// Returns all names that queries can call, for suggestions.
     /// Returns true if there is a function of this lower-case name, not only other expressions that it stands for.
     pub(crate) fn is_callable(&self, name: &str) -> bool {
         self.scalars.contains_key(name) || self.aggregates.contains_key(name) || self.windows.contains_key(name)
@@ -250,6 +249,7 @@ impl Functions {
         self.windows.contains_key(name) && !self.scalars.contains_key(name) && !self.aggregates.contains_key(name)
     }
 
+    /// Returns all names that queries can call, for suggestions.
     pub(crate) fn public_names(&self) -> impl Iterator<Item = &str> + '_ {
         self.scalars
             .keys()
@@ -334,6 +334,19 @@ mod tests {
         let callable = builtin::SCALARS.iter().filter(|function| !function.is_internal);
         let missing: Vec<&str> = callable
             .map(|function| function.name)
+            .filter(|name| !words.contains(name))
+            .collect();
+        assert_eq!(missing, [""; 0]);
+    }
+
+    #[test]
+    fn only_documented_names_can_be_called() {
+        let page = include_str!("../../../../docs/sql.md").to_ascii_lowercase();
+        let words: BTreeSet<&str> = page
+            .split(|letter: char| letter != '_' && !letter.is_ascii_alphanumeric())
+            .collect();
+        let missing: Vec<&str> = Functions::all()
+            .public_names()
             .filter(|name| !words.contains(name))
             .collect();
         assert_eq!(missing, [""; 0]);

@@ -213,6 +213,20 @@ const REWRITES: &[Rewrite] = &[
         names: &["dayofweek"],
         apply: |call| call.part("DOW"),
     },
+    // An array of fractions asks for a value for each.
+    Rewrite {
+        names: &["percentile"],
+        apply: |call| match call.arguments.as_slice() {
+            [value, Expr::Array(fractions)] => {
+                let percentiles = fractions
+                    .elem
+                    .iter()
+                    .map(|fraction| call.to("percentile", vec![value.clone(), fraction.clone()]));
+                Some(call.to("make_array", percentiles.collect()))
+            }
+            _ => None,
+        },
+    },
     Rewrite {
         names: &["e"],
         apply: |call| match call.arguments.as_slice() {
@@ -272,8 +286,10 @@ const REFUSED: &[(&str, &str)] = &[
         "to_char",
         "is not Flink's: use DATE_FORMAT(timestamp, 'yyyy-MM-dd HH:mm:ss')",
     ),
+    ("length", "is not Flink's: use CHAR_LENGTH(s)"),
+    ("mean", "is not Flink's: use AVG(x)"),
+    ("pow", "is not Flink's: use POWER(x, y)"),
     ("date_bin", "is not Flink's: use FLOOR(timestamp TO unit)"),
-    ("typeof", "is not supported: types have no lengths and no NOT NULL here"),
     ("unnest", "is not supported yet: take elements with `array[1]`"),
 ];
 

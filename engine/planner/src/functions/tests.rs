@@ -24,6 +24,7 @@ mod json;
 mod rounding;
 mod strings;
 mod times;
+mod types;
 
 /// Returns the value of an expression without columns, as a text.
 fn value(expression: &str) -> String {

@@ -8,6 +8,8 @@ use datafusion::logical_expr::expr::{AggregateFunction, Cast};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use millstream_graph::sql_type;
 
+use crate::functions;
+
 /// Checks the aggregates of a coerced plan.
 pub(super) fn check(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     if let LogicalPlan::Aggregate(aggregate) = &plan {
@@ -38,7 +40,7 @@ fn check_call(call: &AggregateFunction, schema: &DFSchema) -> Result<()> {
             if let Some(fraction) = constant(fraction)
                 && !(0.0..=1.0).contains(&fraction)
             {
-                let name = name.to_ascii_uppercase().replace("PERCENTILE_CONT", "PERCENTILE");
+                let name = functions::shown_name(name).replace("PERCENTILE_CONT", "PERCENTILE");
                 return plan_err!("{name} takes a fraction from 0 to 1, not {fraction}");
             }
         }

@@ -94,7 +94,14 @@ fn check_operands(expr: &Expr, schema: &DFSchema) -> Result<()> {
         Expr::InList(list) => std::iter::once(list.expr.as_ref())
             .chain(&list.list)
             .try_for_each(|operand| check_operand(operand, schema, "IN", true)),
-        Expr::InSubquery(subquery) => check_operand(&subquery.expr, schema, "IN", true),
+        Expr::InSubquery(subquery) => {
+            if let LogicalPlan::Projection(projection) = subquery.subquery.subquery.as_ref()
+                && let [value] = projection.expr.as_slice()
+            {
+                check_operand(value, projection.input.schema(), "IN", true)?;
+            }
+            check_operand(&subquery.expr, schema, "IN", true)
+        }
         Expr::Case(case) => {
             let conditions = case.when_then_expr.iter().map(|(when, _)| when);
             case.expr
@@ -110,18 +117,14 @@ fn check_operands(expr: &Expr, schema: &DFSchema) -> Result<()> {
             let name = call.func.name();
             let is_mixing = Functions::all().scalar_properties(name).is_comparing
                 || matches!(name, "coalesce" | "nvl" | "nullif" | "make_array");
-            let of = match name {
-                "make_array" => "ARRAY[...]".to_owned(),
-                "nvl" => "IFNULL".to_owned(),
-                name => name.trim_start_matches('$').to_ascii_uppercase(),
-            };
+            let of = functions::shown_name(name);
             call.args.iter().try_for_each(|argument| match is_mixing {
                 true => check_operand(argument, schema, &of, false),
                 false => check_argument(argument, schema, &of),
             })
         }
         Expr::AggregateFunction(call) => {
-            let of = call.func.name().to_ascii_uppercase();
+            let of = functions::shown_name(call.func.name());
             let mut arguments = call.params.args.iter();
             arguments.try_for_each(|argument| check_argument(argument, schema, &of))
         }
@@ -215,6 +218,9 @@ pub(super) fn lower(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
                         return plan_err!("a cast has no type");
                     };
                     (inner, to.get_type(&schema)?, functions::is_try_cast(call.func.name()))
+                }
+                Expr::ScalarFunction(mut call) if call.func.name() == functions::TYPED => {
+                    return Ok(Transformed::yes(call.args.swap_remove(0)));
                 }
                 Expr::ScalarFunction(call) => {
                     functions::check_constants(&call, &schema)?;

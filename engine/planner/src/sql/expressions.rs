@@ -1,12 +1,15 @@
 //! Expressions of Flink that the stock parser does not read, or reads differently: casts to nested types, `MAP[...]`,
-//! `BETWEEN SYMMETRIC` and `IS DISTINCT FROM`.
+//! `BETWEEN SYMMETRIC`, `IS DISTINCT FROM` and `CASE` with lists.
 
-use datafusion::sql::sqlparser::ast::{BinaryOperator, CastKind, DataType, Expr, Ident, ObjectName, UnaryOperator};
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, CaseWhen, CastKind, DataType, Expr, Ident, ObjectName, UnaryOperator,
+};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::tokens::eat_word;
+use super::tokens::{eat_word, refusal};
 use super::types;
 use crate::ast::call;
 
@@ -26,8 +29,48 @@ pub(super) fn prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         "CAST" if next == Token::LParen => Some(cast(parser, CastKind::Cast)),
         "TRY_CAST" if next == Token::LParen => Some(cast(parser, CastKind::TryCast)),
         "MAP" if next == Token::LBracket => Some(map(parser)),
+        "CASE" => Some(case(parser)),
         _ => None,
     }
+}
+
+/// Parses `CASE [value] WHEN a [, b ...] THEN result ... [ELSE result] END`. A list is the same as a `WHEN` for each of
+/// its values.
+fn case(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let case_token = AttachedToken(parser.next_token());
+    let operand = match parser.peek_keyword(Keyword::WHEN) {
+        true => None,
+        false => Some(Box::new(parser.parse_expr()?)),
+    };
+    let mut conditions = Vec::new();
+    while parser.parse_keyword(Keyword::WHEN) {
+        let values = match operand {
+            Some(_) => parser.parse_comma_separated(Parser::parse_expr)?,
+            None => vec![parser.parse_expr()?],
+        };
+        parser.expect_keyword_is(Keyword::THEN)?;
+        let result = parser.parse_expr()?;
+        conditions.extend(values.into_iter().map(|condition| CaseWhen {
+            condition,
+            result: result.clone(),
+        }));
+    }
+    if conditions.is_empty() {
+        let found = parser.peek_token();
+        return parser.expected("WHEN", found);
+    }
+    let else_result = match parser.parse_keyword(Keyword::ELSE) {
+        true => Some(Box::new(parser.parse_expr()?)),
+        false => None,
+    };
+    let end_token = AttachedToken(parser.expect_keyword(Keyword::END)?);
+    Ok(Expr::Case {
+        case_token,
+        end_token,
+        operand,
+        conditions,
+        else_result,
+    })
 }
 
 /// Parses `CAST(value AS type)`.
@@ -49,6 +92,14 @@ fn cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
 
 /// Parses a type. A nested one is kept as its text, which the type planner reads.
 fn data_type(parser: &mut Parser) -> Result<DataType, ParserError> {
+    if let Token::Word(word) = &parser.peek_token().token
+        && ["INTERVAL", "VARIANT", "BITMAP"]
+            .iter()
+            .any(|name| word.value.eq_ignore_ascii_case(name))
+    {
+        let message = types::instead_of(&word.value.to_ascii_uppercase());
+        return Err(refusal(parser, message));
+    }
     let is_nested = matches!(&parser.peek_token().token, Token::Word(word)
         if NESTED_TYPES.iter().any(|name| word.value.eq_ignore_ascii_case(name)));
     let mut data_type = match is_nested {

@@ -9,6 +9,12 @@ use datafusion::arrow::datatypes::DataType;
 use itertools::Itertools;
 use millstream_graph::sql_type;
 
+use super::windows::is_window_function;
+use crate::functions;
+use mismatches::{operator_mismatch, signature_mismatch, type_mismatch};
+
+mod mismatches;
+
 /// Replaces Arrow's types and DataFusion's literals by those of SQL.
 pub(crate) fn in_sql(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
@@ -200,7 +206,8 @@ pub(super) fn plain(message: &str) -> String {
     }
     let found = refusal_of_ours(text)
         .or_else(|| signature_mismatch(text))
-        .or_else(|| operator_mismatch(text));
+        .or_else(|| operator_mismatch(text))
+        .or_else(|| type_mismatch(text));
     if let Some(message) = found {
         return message;
     }
@@ -214,6 +221,17 @@ pub(super) fn plain(message: &str) -> String {
             "two columns are named `{}`: give one another name with AS",
             in_sql(name)
         );
+    }
+    if let Some(rest) = text.strip_prefix("Invalid function '")
+        && let Some((name, _)) = rest.split_once('\'')
+    {
+        return match is_window_function(name) {
+            true => format!(
+                "{0} makes a table: write `FROM {0}(TABLE t, DESCRIPTOR(ts), ...)`",
+                name.to_uppercase()
+            ),
+            false => format!("unknown function `{name}`"),
+        };
     }
     if text.contains("Dot access not supported") {
         return "only a column or a field has fields: write `column.field`".to_owned();
@@ -253,7 +271,18 @@ fn without_syntax_tree(message: &str) -> &str {
 fn refusal_of_ours(text: &str) -> Option<String> {
     let (function, reason) = text.split_once("user-defined coercion failed with: ")?;
     let reason = reason.strip_prefix("Error during planning: ").unwrap_or(reason);
-    let of_library = ["Function '", "'", "Failed to coerce", "Internal error"];
+    let of_library = [
+        "Function '",
+        "'",
+        "Failed to",
+        "Internal error",
+        "Execution error",
+        "Cannot find a common type",
+        "concat",
+        "greatest",
+        "least",
+        "Fail to",
+    ];
     if of_library.iter().any(|start| reason.starts_with(start)) {
         return signature_mismatch(text);
     }
@@ -263,7 +292,7 @@ fn refusal_of_ours(text: &str) -> Option<String> {
         .unwrap_or(reason)
         .trim_end_matches('.');
     let name = match quoted(function) {
-        Some(name) => name.to_ascii_uppercase(),
+        Some(name) => functions::shown_name(name),
         None => "the function".into(),
     };
     Some(format!("{name} {}", in_sql(reason)))
@@ -272,137 +301,6 @@ fn refusal_of_ours(text: &str) -> Option<String> {
 /// Returns the first name in single quotes, unless it is the name of an internal function.
 fn quoted(text: &str) -> Option<&str> {
     text.split('\'').nth(1).filter(|name| !name.starts_with('$'))
-}
-
-/// Returns the message of a call whose arguments match no signature of the function.
-fn signature_mismatch(text: &str) -> Option<String> {
-    if let Some((before, counts)) = text.split_once(" expects ")
-        && let Some((expected, rest)) = counts.split_once(" arguments but received ")
-    {
-        let name = function_name(before.rsplit('\'').find(|part| !part.trim().is_empty())?);
-        let received = rest.split(|next: char| !next.is_ascii_digit()).next()?;
-        let noun = if expected == "1" { "argument" } else { "arguments" };
-        return Some(format!("{name} takes {expected} {noun}, not {received}"));
-    }
-    if let Some((function, rest)) = text.split_once(" failed to match any signature")
-        && let Some((_, types)) = rest.split_once("(DataType: ")
-    {
-        let name = function_name(function.rsplit('\'').find(|part| !part.trim().is_empty())?);
-        return Some(format!("{name} does not take ({})", in_sql(before_closing(types))));
-    }
-    let (_, call) = text.split_once("No function matches the given name and argument types '")?;
-    let (call, rest) = call.split_once("'. You might need")?;
-    let (name, types) = call.split_once('(')?;
-    let name = function_name(name);
-    let types = types.strip_suffix(')').unwrap_or(types);
-    let given = format!("({})", in_sql(types));
-    let candidates = rest
-        .split_once("Candidate functions:")
-        .map_or("", |(_, candidates)| candidates);
-    let candidates: Option<Vec<String>> = candidates
-        .split_whitespace()
-        .join(" ")
-        .split(") ")
-        .map(parameters)
-        .collect();
-    Some(
-        match candidates.map(|candidates| candidates.into_iter().unique().collect::<Vec<_>>()) {
-            Some(candidates) if (1..=4).contains(&candidates.len()) && !candidates.contains(&given) => {
-                format!("{name} takes {}, not {given}", candidates.join(" or "))
-            }
-            _ => format!("{name} does not take {given}"),
-        },
-    )
-}
-
-/// Returns the part of a text before the parenthesis that is not opened in it.
-fn before_closing(text: &str) -> &str {
-    let mut open = 0_i32;
-    for (at, next) in text.char_indices() {
-        match next {
-            '(' => open += 1,
-            ')' if open == 0 => return &text[..at],
-            ')' => open -= 1,
-            _ => {}
-        }
-    }
-    text
-}
-
-/// Returns the name of a function for messages.
-fn function_name(name: &str) -> String {
-    match name.trim().strip_prefix('$') {
-        None => name.trim().to_ascii_uppercase(),
-        Some(_) => "the function".into(),
-    }
-}
-
-/// Returns the types of a signature such as `upper(String)`, or `None` if it has no short form in SQL.
-fn parameters(signature: &str) -> Option<String> {
-    let (_, types) = signature.trim().split_once('(')?;
-    let types = types.trim_end_matches(')');
-    if types.is_empty() {
-        return None;
-    }
-    let names = types.split(',').map(|name| {
-        Some(match name.trim() {
-            "String" => "STRING".to_owned(),
-            "Numeric(1" | "Numeric" => "a number".to_owned(),
-            "Integer" => "an integer".to_owned(),
-            "Decimal" => "DECIMAL".to_owned(),
-            "Float" => "DOUBLE".to_owned(),
-            "Timestamp" => "TIMESTAMP".to_owned(),
-            "Date" => "DATE".to_owned(),
-            "Time" => "TIME".to_owned(),
-            "Interval" | "Duration" => "INTERVAL".to_owned(),
-            "Binary" => "BYTES".to_owned(),
-            other => sql_type::name(&DataType::from_str(other).ok()?),
-        })
-    });
-    Some(format!("({})", names.collect::<Option<Vec<_>>>()?.join(", ")))
-}
-
-/// Returns the message of an operator that is not defined for the types of its sides.
-fn operator_mismatch(text: &str) -> Option<String> {
-    let prefixes = [
-        "Cannot coerce arithmetic expression ",
-        "Cannot infer common argument type for comparison operation ",
-        "Cannot infer common argument type for logical boolean operation ",
-        "Cannot infer common argument type for string operation ",
-        "Cannot infer common string type for string concat operation ",
-        "Cannot infer common array type for operation ",
-    ];
-    let rest = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix))?;
-    let operation = in_sql(rest.trim_end_matches(" to valid types"));
-    let operators = [
-        " IS DISTINCT FROM ",
-        " IS NOT DISTINCT FROM ",
-        " NOT LIKE ",
-        " LIKE ",
-        " AND ",
-        " OR ",
-        " || ",
-        " <= ",
-        " >= ",
-        " <> ",
-        " != ",
-        " = ",
-        " < ",
-        " > ",
-        " + ",
-        " - ",
-        " * ",
-        " / ",
-        " % ",
-        " ~ ",
-    ];
-    let (operator, (left, right)) = operators
-        .iter()
-        .find_map(|operator| Some((operator.trim(), operation.split_once(operator)?)))?;
-    Some(match operator {
-        "AND" | "OR" => format!("{operator} takes conditions, not {left} and {right}"),
-        _ => format!("{operator} does not take {left} and {right}: convert one of them with CAST"),
-    })
 }
 
 #[cfg(test)]

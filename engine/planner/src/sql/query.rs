@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::group_windows::SpannedError;
 use super::tokens::line_column;
-use super::{aggregate_arguments, casts, diagnose, error_places, local_time, rewrite, semantics, values};
+use super::{aggregate_arguments, casts, diagnose, error_places, local_time, over, rewrite, semantics, values};
 use crate::catalog::Catalog;
 use crate::error::{Error, Location};
 
@@ -37,6 +37,7 @@ fn plan_once(catalog: &Catalog, mut query: Box<Query>, location: &Location) -> R
     let plan = SqlToRel::new(catalog)
         .sql_statement_to_plan(ast::Statement::Query(query))
         .map_err(found)?;
+    over::check(&plan).map_err(found)?;
     let plan = catalog.link_steps(plan).map_err(found)?;
     let plan = analyze(catalog, plan).map_err(found)?;
     let plan = values::replace(plan).map_err(found)?;

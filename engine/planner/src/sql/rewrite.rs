@@ -19,7 +19,7 @@ use super::interval;
 use super::output_names::{name_fields, name_outputs};
 use super::reserved::{is_reserved, reserved};
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
-use super::{local_time, overlaps, state_ttl, temporal};
+use super::{group_casts, grouping_sets, local_time, overlaps, state_ttl, temporal};
 use crate::ast::{call, call_parts, take, text};
 use crate::catalog::Catalog;
 use crate::functions::{self, Functions};
@@ -39,6 +39,7 @@ fn run<T: VisitMut>(target: &mut T, catalog: &Catalog) -> Vec<SpannedError> {
         functions: catalog.functions(),
         batch_now_us: catalog.batch_now_us,
         local_time_zone: catalog.local_time_zone(),
+        current_database: catalog.namespaces.current_database(),
         errors: Vec::new(),
     };
     match target.visit(&mut rewrite) {
@@ -52,6 +53,7 @@ struct Rewrite<'a> {
     batch_now_us: Option<i64>,
     /// Time zone of the session, unless it is UTC.
     local_time_zone: Option<&'a str>,
+    current_database: &'a str,
     errors: Vec<SpannedError>,
 }
 
@@ -87,6 +89,10 @@ impl VisitorMut for Rewrite<'_> {
         if let Err(error) = group_windows::rewrite(select) {
             self.errors.push(error);
         }
+        if let Err(error) = grouping_sets::check(select) {
+            self.errors.push(error);
+        }
+        group_casts::rewrite(select);
         if let Some(top) = &select.top {
             self.errors.push((
                 format!("`{top}` is not supported: filter with WHERE"),
@@ -385,6 +391,16 @@ impl Rewrite<'_> {
         }
     }
 
+    /// Returns the value of a function without arguments that is known while planning.
+    fn known_value(&self, name: &str) -> Option<Expr> {
+        match name {
+            "current_database" => Some(text(self.current_database)),
+            // The sets of a GROUP BY are different ([`grouping_sets`]), so no row needs another number.
+            "group_id" => Some(Expr::value(Value::Number("0".into(), false))),
+            _ => None,
+        }
+    }
+
     /// Checks the name of a call, and rewrites calls of Flink's functions to DataFusion's.
     fn function(&mut self, expr: &mut Expr, span: Span) {
         let Expr::Function(function) = expr else { return };
@@ -412,6 +428,10 @@ impl Rewrite<'_> {
             return;
         }
         let arguments = call_parts(function).map_or(0, |(_, arguments)| arguments.len());
+        if let Some(value) = self.known_value(&lower).filter(|_| arguments == 0) {
+            *expr = value;
+            return;
+        }
         if let Some(instead) = functions::refusal(&lower, arguments) {
             self.errors
                 .push((format!("{} {instead}", ident.value.to_ascii_uppercase()), ident.span));

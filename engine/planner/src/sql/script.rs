@@ -13,7 +13,7 @@ use super::dialect::FlinkDialect;
 use super::hints::Hints;
 use super::statement::{Statement, StatementKind};
 use super::statement_parser;
-use super::tokens::{brackets, end, line_column, start, syntax_error};
+use super::tokens::{brackets, end, line_column, rows_in_parentheses, start, syntax_error};
 use crate::error::Error;
 
 /// Parses a script. Returns the valid statements, and the errors of the others.
@@ -102,7 +102,7 @@ fn read_whole<T>(text: &str, read: impl Fn(&mut Parser) -> Result<T, ParserError
         return Err(syntax_error(error, line_column(1, 1), end));
     }
     let tokens = with_plain_strings(tokens.into_iter().filter(|token| !is_blank(&token.token)).collect());
-    let mut parser = Parser::new(&FlinkDialect).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&FlinkDialect).with_tokens_with_locations(rows_in_parentheses(tokens));
     read(&mut parser)
         .and_then(|found| {
             let _separator = parser.consume_token(&Token::SemiColon);
@@ -186,7 +186,8 @@ fn split(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
             _ => last(&mut statements).push(token),
         }
     }
-    let mut statements: Vec<_> = statements.into_iter().map(with_plain_strings).collect();
+    let plain = |tokens| rows_in_parentheses(with_plain_strings(tokens));
+    let mut statements: Vec<_> = statements.into_iter().map(plain).collect();
     let mut open_sets = 0_usize;
     for statement in &mut statements {
         let prefix = set_prefix(statement);

@@ -26,6 +26,7 @@ use crate::functions::Zone;
 use crate::logical::{Insert, InsertInput, Pipeline, Step, Table};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions, Settings};
 
+mod show;
 mod tables;
 
 /// Plans a script. Also returns its settings.
@@ -40,6 +41,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
         query_count: 0,
         printed: 0,
         mini_batch_location: Location::Unknown,
+        views: BTreeMap::new(),
         errors,
     };
     let is_query = |statement: &&Statement| matches!(statement.kind, StatementKind::Query(_));
@@ -48,11 +50,14 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
         .iter()
         .any(|statement| matches!(statement.kind, StatementKind::Explain(_)));
     planner.settings.explain = only_explains;
+    planner.settings.lists = statements
+        .iter()
+        .any(|statement| matches!(statement.kind, StatementKind::Show(_)));
     planner.set_local_time_zone(&statements);
     for statement in statements {
         planner.statement(statement);
     }
-    if planner.errors.is_empty() && planner.inserts.is_empty() && !only_explains {
+    if planner.errors.is_empty() && planner.inserts.is_empty() && !only_explains && !planner.settings.lists {
         planner.errors.push(Error {
             location: Location::Unknown,
             message: "the script inserts nothing: add `INSERT INTO table SELECT ...`, or a query to print".into(),
@@ -63,6 +68,7 @@ pub(crate) fn pipeline(name: &str, text: &str, options: &PlanOptions) -> Result<
     planner.send_dead_letters();
     if !planner.errors.is_empty() {
         let mut errors = planner.errors;
+        hide_derived_tables(&mut errors, &planner.catalog);
         errors.sort_by(|left, right| left.location.cmp(&right.location));
         errors.dedup();
         return Err(Errors(errors));
@@ -95,6 +101,8 @@ struct ScriptPlanner<'a> {
     printed: usize,
     /// Position of the last `SET` of `table.exec.mini-batch.enabled`.
     mini_batch_location: Location,
+    /// Queries of the views, by name.
+    views: BTreeMap<String, String>,
     errors: Vec<Error>,
 }
 
@@ -136,6 +144,7 @@ impl ScriptPlanner<'_> {
             } => self.alter_table(&name, if_exists, change),
             StatementKind::Drop { name } => self.drop_relation(&name),
             StatementKind::Namespace(statement) => self.namespace(statement),
+            StatementKind::Show(shown) => self.show(&shown),
             StatementKind::NoEffect { .. } => Ok(()),
         };
         if let Err(errors) = outcome {
@@ -217,6 +226,7 @@ impl ScriptPlanner<'_> {
         if self.catalog.contains(name.value()) {
             return Err(vec![name_exists(name.value(), &name_place)]);
         }
+        let written = query.to_string();
         let mut plan = self.plan(query, location)?;
         if let Some(column) = columns.iter().find(|column| is_reserved(&column.value)) {
             return Err(vec![Error {
@@ -229,6 +239,7 @@ impl ScriptPlanner<'_> {
             plan = rename_columns(plan, &names, &name_place)?;
         }
         check_names(&plan, name.value(), &name_place)?;
+        self.views.insert(name.value().to_owned(), written);
         self.catalog.add_step(Step {
             name: name.value().to_owned(),
             plan,
@@ -540,6 +551,23 @@ impl ScriptPlanner<'_> {
                 let declaration = self.catalog.declarations.get(&table.name);
                 self.errors.extend(catalog::check(table, declaration, Role::Source));
             }
+        }
+    }
+}
+
+/// Replaces the names of tables that were derived for hints, such as `bid#1`, by those of the tables as declared.
+fn hide_derived_tables(errors: &mut [Error], catalog: &Catalog) {
+    let derived: Vec<(String, &str)> = catalog
+        .names()
+        .filter_map(|name| {
+            let (declared, number) = name.rsplit_once('#')?;
+            let is_derived = number.bytes().all(|digit| digit.is_ascii_digit()) && catalog.contains(declared);
+            is_derived.then(|| (format!("`{name}`"), declared))
+        })
+        .collect();
+    for error in errors {
+        for (name, declared) in &derived {
+            error.message = error.message.replace(name, &format!("`{declared}`"));
         }
     }
 }

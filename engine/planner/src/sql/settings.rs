@@ -133,6 +133,7 @@ pub(crate) fn settings(text: &str) -> Result<Settings, Errors> {
             StatementKind::Reset { key } => reset(&mut settings, key.as_deref()),
             StatementKind::Explain(_) => settings.explain = true,
             StatementKind::Query(_) => settings.prints = true,
+            StatementKind::Show(_) => settings.lists = true,
             StatementKind::Insert(_) => settings.writes = true,
             StatementKind::CreateTable(create) => settings.writes |= create.query.is_some(),
             _ => {}

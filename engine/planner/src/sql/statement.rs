@@ -49,12 +49,45 @@ pub(crate) enum StatementKind {
         name: Name,
     },
     Namespace(NamespaceStatement),
+    Show(Show),
     /// A statement that is accepted, and has no effect.
     NoEffect {
         reason: &'static str,
         /// The statement's first words.
         words: String,
     },
+}
+
+/// A statement that lists parts of the catalog.
+#[derive(Debug)]
+pub(crate) enum Show {
+    List(Listed, Option<NamePattern>),
+    CurrentCatalog,
+    CurrentDatabase,
+    Columns(Name, Option<NamePattern>),
+    /// `SHOW CREATE TABLE` or `SHOW CREATE VIEW`.
+    Create(Name),
+    Describe(Name),
+}
+
+/// Things that `SHOW` lists by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listed {
+    Tables,
+    Views,
+    Functions,
+    Databases,
+    Catalogs,
+}
+
+/// `[NOT] LIKE 'pattern'`.
+#[derive(Debug)]
+pub(crate) struct NamePattern {
+    pub is_negated: bool,
+    /// With `%` and `_`.
+    pub pattern: String,
+    /// True for `ILIKE`.
+    pub ignores_case: bool,
 }
 
 /// A statement about catalogs and databases.

@@ -9,10 +9,13 @@ use millstream_graph::ConflictStrategy;
 use super::ddl;
 use super::dialect::FlinkDialect;
 use super::hints::Hints;
+use super::show;
 use super::statement::{Insert, NamespaceStatement, StatementKind};
 use super::tokens::{eat_word, if_not_exists, name, refusal, skip_comment, skip_rest};
 
 const PRINTS_QUERIES: &str = "a script is run as a job and only prints the rows of its queries";
+
+const NOT_LISTED: &str = "tables, views, columns, functions, databases and catalogs can be shown";
 
 /// Parses one statement.
 pub(super) fn statement(tokens: Vec<TokenWithSpan>, hints: &mut Hints) -> Result<StatementKind, ParserError> {
@@ -39,6 +42,14 @@ pub(super) fn statement(tokens: Vec<TokenWithSpan>, hints: &mut Hints) -> Result
         ["ALTER", "TABLE", ..] => ddl::alter_table(skip(parser, 2))?,
         ["DROP", ..] => drop_statement(&words, parser)?,
         ["USE", ..] => use_statement(skip(parser, 1))?,
+        ["SHOW", ..] => match show::show(skip(parser, 1))? {
+            Some(shown) => StatementKind::Show(shown),
+            None => no_effect(&words, parser, 2, NOT_LISTED),
+        },
+        ["DESCRIBE" | "DESC", ..] => match show::describe(skip(parser, 1))? {
+            Some(shown) => StatementKind::Show(shown),
+            None => no_effect(&words, parser, 2, NOT_LISTED),
+        },
         _ => match without_effect(&words, parser)? {
             Some(kind) => kind,
             None => return Err(unsupported(&words, parser)),
@@ -115,8 +126,6 @@ fn compiled_plan(parser: &Parser) -> ParserError {
 /// Returns a statement that is accepted without an effect.
 fn without_effect(words: &[&str], parser: &mut Parser) -> Result<Option<StatementKind>, ParserError> {
     let (count, reason) = match words {
-        ["SHOW", ..] => (2, PRINTS_QUERIES),
-        ["DESCRIBE" | "DESC", ..] => (1, PRINTS_QUERIES),
         ["ANALYZE", "TABLE", ..] => (2, "plans do not depend on statistics"),
         ["ADD" | "REMOVE", "JAR", ..] => (
             2,
@@ -126,12 +135,17 @@ fn without_effect(words: &[&str], parser: &mut Parser) -> Result<Option<Statemen
         ["QUIT" | "EXIT" | "CLEAR" | "HELP"] => (1, "it is a command of an interactive client"),
         _ => return Ok(None),
     };
+    Ok(Some(no_effect(words, parser, count, reason)))
+}
+
+/// Skips the rest of a statement, which has no effect. A note names its first `count` words.
+fn no_effect(words: &[&str], parser: &mut Parser, count: usize, reason: &'static str) -> StatementKind {
     skip_rest(parser);
     let words = words.iter().take(count).filter(|word| !word.is_empty());
-    Ok(Some(StatementKind::NoEffect {
+    StatementKind::NoEffect {
         reason,
         words: words.copied().collect::<Vec<_>>().join(" "),
-    }))
+    }
 }
 
 fn skip<'p, 'd>(parser: &'p mut Parser<'d>, count: usize) -> &'p mut Parser<'d> {

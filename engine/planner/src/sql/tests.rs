@@ -4,6 +4,7 @@ mod broken_scripts;
 mod errors;
 mod hints;
 mod random_sql;
+mod show;
 mod statements;
 
 use expect_test::{Expect, expect};
@@ -308,7 +309,7 @@ INSERT INTO ints SELECT price, 3, CARDINALITY(tags) FROM bid /*+ OPTIONS('a'='b'
         expect![[r#"
             9:1: column `b` of table `ints` is INT, but the query's column 2 (`EXPR$1`) is DECIMAL(21, 1): write CAST(... AS INT)
             9:1: column `c` of table `ints` is INT, but the query's column 3 (`url`) is STRING: write CAST(url AS INT)
-            10:58: table `bid#1`: unknown option 'a' for the connector `filesystem`
+            10:58: table `bid`: unknown option 'a' for the connector `filesystem`
         "#]],
     );
 }
@@ -462,7 +463,7 @@ INSERT INTO out1 SELECT count(*), TUMBLE_START(B.p, INTERVAL '10' SECOND) FROM (
     check_graph(
         "INSERT INTO out1 SELECT sum(price) OVER (ORDER BY ts), ts FROM bid",
         expect![[r#"
-            7:1: the only OVER supported is that of ROW_NUMBER(), RANK() and DENSE_RANK() with a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N; aggregate with GROUP BY and join for the rest
+            7:25: SUM(...) OVER (...) is not supported yet: aggregate with GROUP BY, and join the result with the rows. OVER is there for ROW_NUMBER(), RANK() and DENSE_RANK(), whose first rows are kept: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N
         "#]],
     );
 }

@@ -52,6 +52,87 @@ pub(super) fn brackets(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     result
 }
 
+/// Puts parentheses around the rows of one column in `VALUES 1, 2`.
+pub(super) fn rows_in_parentheses(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut result: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let is_values =
+            matches!(&token.token, Token::Word(word) if word.keyword == Keyword::VALUES && word.quote_style.is_none());
+        result.push(token);
+        if !is_values || !tokens.peek().is_some_and(|next| starts_value(&next.token)) {
+            continue;
+        }
+        let mut depth = 0_i32;
+        let mut is_open = false;
+        while let Some(next) = tokens.peek() {
+            let closes = matches!(next.token, Token::RParen | Token::RBracket);
+            if depth == 0 && (closes || ends_rows(&next.token)) {
+                break;
+            }
+            if depth == 0 && !is_open && next.token != Token::LParen {
+                result.push(TokenWithSpan::new(Token::LParen, next.span));
+                is_open = true;
+            }
+            if depth == 0 && is_open && next.token == Token::Comma {
+                result.push(TokenWithSpan::new(Token::RParen, next.span));
+                is_open = false;
+                result.extend(tokens.next());
+                continue;
+            }
+            depth += match next.token {
+                Token::LParen | Token::LBracket => 1,
+                _ if closes => -1,
+                _ => 0,
+            };
+            result.extend(tokens.next());
+        }
+        if is_open && let Some(last) = result.last() {
+            result.push(TokenWithSpan::new(Token::RParen, last.span));
+        }
+    }
+    result
+}
+
+/// Returns true for the first token of a constant. A row in parentheses and `ROW(...)` need none around them.
+fn starts_value(token: &Token) -> bool {
+    match token {
+        Token::Number(..) | Token::SingleQuotedString(_) | Token::Minus | Token::Plus => true,
+        Token::Word(word) if word.quote_style.is_none() => matches!(
+            word.keyword,
+            Keyword::NULL
+                | Keyword::TRUE
+                | Keyword::FALSE
+                | Keyword::DATE
+                | Keyword::TIME
+                | Keyword::TIMESTAMP
+                | Keyword::INTERVAL
+                | Keyword::CAST
+                | Keyword::ARRAY
+                | Keyword::MAP
+        ),
+        _ => false,
+    }
+}
+
+/// Returns true for a token that follows the rows of `VALUES`.
+fn ends_rows(token: &Token) -> bool {
+    match token {
+        Token::EOF | Token::SemiColon => true,
+        Token::Word(word) if word.quote_style.is_none() => matches!(
+            word.keyword,
+            Keyword::UNION
+                | Keyword::INTERSECT
+                | Keyword::EXCEPT
+                | Keyword::ORDER
+                | Keyword::LIMIT
+                | Keyword::OFFSET
+                | Keyword::FETCH
+        ),
+        _ => false,
+    }
+}
+
 /// Returns the position of an identifier.
 pub(super) fn place(identifier: &Ident) -> Location {
     line_column(identifier.span.start.line, identifier.span.start.column)

@@ -105,6 +105,10 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
             DataType::Map(Arc::new(Field::new("entries", entries, false)), false)
         }
         "ROW" => DataType::Struct(row_fields(parser, depth)?),
+        "MULTISET" | "INTERVAL" | "VARIANT" | "BITMAP" => {
+            let at = token.span.start;
+            return Err(ParserError::ParserError(format!("{}{at}", instead_of(&name))));
+        }
         unknown => {
             let hint = millstream_proto::spec::did_you_mean(unknown, NAMES.iter().copied());
             let at = token.span.start;
@@ -120,6 +124,19 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
     }
     eat_word(parser, "NULL");
     Ok(data_type)
+}
+
+/// Returns the refusal of a type of Flink that columns do not have here.
+pub(super) fn instead_of(name: &str) -> &'static str {
+    match name {
+        "MULTISET" => "the type MULTISET is not supported: COLLECT makes an array, so write ARRAY<...>",
+        "INTERVAL" => {
+            "INTERVAL is not a type of columns: store a number of units, such as TIMESTAMPDIFF(SECOND, a, b), and write \
+             INTERVAL '1' SECOND * n to use it"
+        }
+        "VARIANT" => "the type VARIANT is not supported: store JSON in a STRING, and read it with JSON_VALUE",
+        _ => "the type BITMAP is not supported: use COUNT(DISTINCT x), or store an ARRAY",
+    }
 }
 
 /// Parses the fields of a ROW: `<name type ['comment'], ...>`, or the same in parentheses.

@@ -54,6 +54,8 @@ const SYNTAX: &[(&str, &str)] = &[
     ("map[key]", "STR_TO_MAP('a=1')['a']"),
     ("IS [NOT] JSON", "'1' IS NOT JSON"),
     ("ARRAY[a, b]", "ARRAY[1, 2]"),
+    ("CURRENT_DATABASE", "CURRENT_DATABASE()"),
+    ("GROUP_ID", "GROUP_ID()"),
 ];
 
 /// Entries that only queries can contain.

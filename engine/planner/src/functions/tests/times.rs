@@ -338,6 +338,13 @@ fn parsing_by_strict_patterns() {
     check(&cases);
     check(&[
         ("TO_TIMESTAMP('2024-1-5 1:2:3')", "2024-01-05T01:02:03"),
+        ("TO_TIMESTAMP('2024-01-05')", "2024-01-05T00:00:00"),
+        ("TO_TIMESTAMP('2024-01-05T01:02:03')", "NULL"),
+        (
+            "TO_TIMESTAMP('2024-01-05T01:02:03', 'yyyy-MM-dd''T''HH:mm:ss')",
+            "2024-01-05T01:02:03",
+        ),
+        ("TO_TIMESTAMP('2024-01-05 01:02')", "NULL"),
         ("TO_TIMESTAMP('2024-+1-05 01:02:03')", "NULL"),
         ("TO_TIMESTAMP('2024-01-01 00:00:00.123456')", "2024-01-01T00:00:00.123"),
         ("TO_TIMESTAMP('2024-01-01 00:00:00+19:00')", "NULL"),

@@ -9,7 +9,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use millstream_graph::sql_type::{timestamp, timestamp_ltz};
 
-use super::super::civil::{DAY_US, SECOND_US, parse_date, parse_plain, parse_timestamp};
+use super::super::civil::{DAY_US, SECOND_US, parse_date, parse_plain};
 use super::super::scalar::{Scalar, Texts, array, array_result, bigint};
 use super::arguments::{Patterns, Zones};
 use super::date_pattern::Style;
@@ -85,7 +85,7 @@ fn parsed(arguments: &ScalarFunctionArgs) -> Result<TimestampMicrosecondArray> {
         .map(|row| {
             let text = texts.get(row)?;
             if !by_pattern {
-                return parse_timestamp(text).map(|us| cut(us, FRACTION_DIGITS));
+                return parse_plain(text).map(|us| cut(us, FRACTION_DIGITS));
             }
             let pattern = patterns.get(row)?;
             match pattern.parse(text) {

@@ -1,12 +1,15 @@
 //! `EXTRACT`: the parts of a time.
 
-use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::{
+    DataType, DurationMicrosecondType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+};
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 use super::super::civil::{DAY_US, HOUR_US, MINUTE_US, SECOND_US, civil, days, iso_week, iso_weekday};
-use super::super::scalar::{Scalar, array_result, bigint};
+use super::super::scalar::{Scalar, array, array_result, bigint};
 use super::{arity, date_or_time, micros, unit};
 
 pub(super) fn all() -> Vec<Scalar> {
@@ -15,7 +18,32 @@ pub(super) fn all() -> Vec<Scalar> {
 
 fn text_time(given: &[DataType]) -> Result<Vec<DataType>> {
     arity(given, &[2])?;
-    Ok(vec![DataType::Utf8, date_or_time(&given[1])?])
+    let of = match &given[1] {
+        DataType::Interval(_) => DataType::Interval(IntervalUnit::MonthDayNano),
+        DataType::Duration(_) => DataType::Duration(TimeUnit::Microsecond),
+        other => date_or_time(other)?,
+    };
+    Ok(vec![DataType::Utf8, of])
+}
+
+/// Returns the part of an interval of months, or of microseconds. A negative interval has negative parts.
+fn of_interval(unit: &str) -> Option<fn(i64, i64) -> i64> {
+    Some(match unit {
+        "MILLENNIUM" => |months, _| months / 12_000,
+        "CENTURY" => |months, _| months / 1_200,
+        "DECADE" => |months, _| months / 120,
+        "YEAR" => |months, _| months / 12,
+        "QUARTER" => |months, _| months % 12 / 3 + 1,
+        "MONTH" => |months, _| months % 12,
+        "DAY" => |_, us| us / DAY_US,
+        "HOUR" => |_, us| us % DAY_US / HOUR_US,
+        "MINUTE" => |_, us| us % HOUR_US / MINUTE_US,
+        "SECOND" => |_, us| us % MINUTE_US / SECOND_US,
+        "MILLISECOND" => |_, us| us % SECOND_US / 1000,
+        "MICROSECOND" => |_, us| us % SECOND_US,
+        "EPOCH" => |months, us| months * 30 * (DAY_US / SECOND_US) + us / SECOND_US,
+        _ => return None,
+    })
 }
 
 /// Returns the parts of a time of day.
@@ -57,6 +85,9 @@ fn of_date(unit: &str) -> Option<fn(i64) -> i64> {
 
 /// `EXTRACT(unit FROM time)`.
 fn part(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    if let DataType::Interval(_) | DataType::Duration(_) = arguments.arg_fields[1].data_type() {
+        return interval_part(arguments);
+    }
     let times = micros(arguments, 1)?;
     let unit = unit(arguments, 0)?;
     let is_time = matches!(arguments.arg_fields[1].data_type(), DataType::Time64(_));
@@ -68,4 +99,21 @@ fn part(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         None => return plan_err!("`{unit}` is not a part of a time; YEAR, MONTH, DAY, HOUR, MINUTE, SECOND are"),
     };
     array_result(times.unary::<_, Int64Type>(of))
+}
+
+/// `EXTRACT(unit FROM interval)`.
+fn interval_part(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let unit = unit(arguments, 0)?;
+    let Some(of) = of_interval(&unit) else {
+        return plan_err!("`{unit}` is not a part of an interval; YEAR, MONTH, DAY, HOUR, MINUTE, SECOND are");
+    };
+    let intervals = array(arguments, 1)?;
+    if let Some(durations) = intervals.as_primitive_opt::<DurationMicrosecondType>() {
+        return array_result(durations.unary::<_, Int64Type>(|us| of(0, us)));
+    }
+    let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
+    array_result(intervals.unary::<_, Int64Type>(|interval| {
+        let us = i64::from(interval.days) * DAY_US + interval.nanoseconds / 1000;
+        of(i64::from(interval.months), us)
+    }))
 }

@@ -266,3 +266,41 @@ fn nesting_is_bounded() {
         "nested too deeply",
     );
 }
+
+#[test]
+fn types_that_do_not_fit_are_refused_in_terms_of_sql() {
+    check(
+        "CREATE TABLE a (x MULTISET<STRING>) WITH ('connector' = 'print');
+CREATE TABLE b (x INTERVAL DAY TO SECOND) WITH ('connector' = 'print');
+SELECT CAST('5' AS INTERVAL DAY);
+SELECT url.host FROM bid;
+SELECT bid.nested.* FROM bid;
+SELECT bidder FROM bid WHERE bidder IN (SELECT url FROM bid);
+SELECT COALESCE(tags, url), ARRAY[price, TRUE] FROM bid;
+SELECT CASE WHEN price > 1 THEN tags ELSE price END FROM bid;
+SELECT price IN (TRUE), price BETWEEN TRUE AND FALSE, price LIKE TRUE FROM bid;
+SELECT NOT price, -url FROM bid;
+SELECT ts * 2 FROM bid;
+SELECT price FROM bid UNION ALL SELECT ts FROM bid;
+SELECT LENGTH(url), MEAN(price) FROM bid;
+SELECT LISTAGG(tags) FROM bid;",
+        expect![[r#"
+            7:19: the type MULTISET is not supported: COLLECT makes an array, so write ARRAY<...>
+            8:19: INTERVAL is not a type of columns: store a number of units, such as TIMESTAMPDIFF(SECOND, a, b), and write INTERVAL '1' SECOND * n to use it
+            9:20: INTERVAL is not a type of columns: store a number of units, such as TIMESTAMPDIFF(SECOND, a, b), and write INTERVAL '1' SECOND * n to use it
+            10:8: only a ROW has fields, and this is STRING
+            11:1: `bid.nested.*`: there is no table `bid.nested` here; the fields of a ROW are named one by one, as in `bid.nested.field`
+            12:30: IN mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
+            13:8: COALESCE does not take (ARRAY<STRING>, STRING)
+            14:8: the results of CASE (or IF, COALESCE) are ARRAY<STRING> and BIGINT: convert one of them with CAST
+            15:8: IN compares BIGINT with BOOLEAN: convert one of them with CAST
+            16:12: NOT takes a condition, not BIGINT
+            16:20: - takes a number or an interval
+            17:8: * does not take TIMESTAMP and BIGINT: convert one of them with CAST
+            18:8: column `ts` is BIGINT in one query of this UNION (or INTERSECT, EXCEPT) and TIMESTAMP in another: convert one of them with CAST
+            19:8: LENGTH is not Flink's: use CHAR_LENGTH(s)
+            19:21: MEAN is not Flink's: use AVG(x)
+            20:8: there is no CAST of ARRAY<STRING> to STRING: types inside must correspond, and a ROW must have as many fields
+        "#]],
+    );
+}

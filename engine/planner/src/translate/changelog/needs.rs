@@ -13,7 +13,7 @@ use millstream_graph::{
 use super::provided::{Key, injective_column, sink_key};
 use super::{Pass, contains, support};
 use crate::error::Error;
-use crate::functions::Functions;
+use crate::functions::{Functions, shown_name};
 use crate::translate::fallibility::can_fail;
 use crate::translate::relation::{columns_of, too_many_ranks};
 
@@ -245,10 +245,10 @@ impl Pass<'_> {
             !properties.is_retractable
         });
         let Some(call) = wrong else { return Ok(()) };
-        let retractable: Vec<String> = functions.retractable_aggregates().map(str::to_uppercase).collect();
+        let retractable: Vec<String> = functions.retractable_aggregates().map(shown_name).collect();
         let message = format!(
             "{} cannot take back the values of rows that are updated or deleted: {}. Over such rows there are {}",
-            call.function.fun().name().to_uppercase(),
+            shown_name(call.function.fun().name()),
             self.described_cause(from),
             retractable.join(", ")
         );
@@ -278,7 +278,7 @@ impl Pass<'_> {
             };
             let message = format!(
                 "{} within a window cannot take back the values of rows that are updated or deleted: {}; {remedy}",
-                name.to_uppercase(),
+                shown_name(name),
                 self.described_cause(from),
             );
             return Err(self.error(node, message));

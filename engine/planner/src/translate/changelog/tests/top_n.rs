@@ -212,7 +212,7 @@ fn other_forms_are_refused() {
         refused: 11:70: ROW_NUMBER() needs an ORDER BY in its OVER, to say which rows are first
         refused: 11:70: ROW_NUMBER(), RANK() and DENSE_RANK() need a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N
         refused: 11:70: RANK() by processing time (PROCTIME) is not supported, since no two rows have the same: use ROW_NUMBER()
-        refused: 11:70: the only OVER supported is that of ROW_NUMBER(), RANK() and DENSE_RANK() with a bound: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N; aggregate with GROUP BY and join for the rest
+        refused: 11:121: LAG(...) OVER (...) is not supported yet: aggregate with GROUP BY, and join the result with the rows. OVER is there for ROW_NUMBER(), RANK() and DENSE_RANK(), whose first rows are kept: SELECT ... FROM (SELECT ..., ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) AS rn FROM ...) WHERE rn <= N
         refused: 11:70: rows that are updated or deleted have no order by processing time (PROCTIME): it reads the changes of table `orders` (cdc). Order them by a column, or rank the rows of an append-only table
         refused: 11:73: table `out` (append) is append-only, but the query updates its rows: it has a ROW_NUMBER() or LIMIT without a window. Write to a table of `upsert-kafka`, of `kafka` or `filesystem` with 'format' = 'debezium-json', or of `print`
     "#]].assert_eq(&refused);
