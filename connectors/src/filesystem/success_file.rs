@@ -1,4 +1,4 @@
-//! The success file of a partition: an empty file that tells readers of the folder that files have been published there.
+//! The success file of a partition: an empty file that tells readers of the folder that files were published there.
 //!
 //! It is written after the files of a checkpoint are published, as with Flink's process-time trigger without a delay;
 //! with another trigger or a delay, none is written. Writing it again changes nothing, so it is there after a failure,
