@@ -120,6 +120,15 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
                 input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
             )
         }
+        Operator::Sort(sort) => {
+            let columns = graph.nodes[node].output.schema.fields().len();
+            let order = sort.order.iter().map(ToString::to_string);
+            format!(
+                "sort by [{}] of [{}]",
+                order.collect::<Vec<_>>().join(", "),
+                input_types(0, &(0..columns).collect::<Vec<_>>()).join(", ")
+            )
+        }
         Operator::TopN(top) => {
             let columns = graph.nodes[node].output.schema.fields().len()
                 - usize::from(!graph.nodes[node].output.changelog.is_append())
@@ -142,6 +151,7 @@ pub(crate) fn of_state(graph: &JobGraph, node: NodeIndex) -> String {
         Operator::Source(_)
         | Operator::Calc(_)
         | Operator::WindowAssign(_)
+        | Operator::Unnest(_)
         | Operator::DynamicFilter(_)
         | Operator::Sink(_) => String::new(),
     }

@@ -27,8 +27,8 @@ mod partial_state;
 pub use millstream_connectors::sql_type;
 pub use operator::{
     Aggregate, Calc, ChangelogNormalize, ConflictStrategy, DynamicFilter, Emission, ErrorPolicy, Extreme,
-    GroupAggregate, Join, MultiJoin, Operator, Phase, RankFunction, Sink, SinkMaterialize, Source, TemporalJoin,
-    TimeAttribute, TimeBounds, TopN, VersionTime, Watermark, Window, WindowAggregate, WindowAssign, WindowJoin,
+    GroupAggregate, Join, MultiJoin, Operator, Phase, RankFunction, Sink, SinkMaterialize, Sort, Source, TemporalJoin,
+    TimeAttribute, TimeBounds, TopN, Unnest, VersionTime, Watermark, Window, WindowAggregate, WindowAssign, WindowJoin,
     WindowTopN,
 };
 pub use partial_state::partial_state;

@@ -20,6 +20,8 @@ pub enum Operator {
     Calc(Calc),
     /// Appends the bounds of a window to each row.
     WindowAssign(WindowAssign),
+    /// Repeats each row for the elements of a collection.
+    Unnest(Unnest),
     /// Aggregates per key and window.
     WindowAggregate(WindowAggregate),
     /// Aggregates per key, without windows.
@@ -40,6 +42,8 @@ pub enum Operator {
     WindowTopN(WindowTopN),
     /// Keeps the first rows of each partition, without windows.
     TopN(TopN),
+    /// Emits all rows in their order.
+    Sort(Sort),
     /// Drops rows that a downstream join cannot match.
     DynamicFilter(DynamicFilter),
     /// Writes a table.
@@ -59,6 +63,8 @@ impl Operator {
             Self::Source(_)
             | Self::Calc(_)
             | Self::WindowAssign(_)
+            | Self::Unnest(_)
+            | Self::Sort(_)
             | Self::WindowAggregate(_)
             | Self::WindowJoin(_)
             | Self::TemporalJoin(_)
@@ -182,6 +188,23 @@ pub struct WindowAssign {
     pub window: Window,
     /// Time domain of the windows.
     pub time: TimeAttribute,
+}
+
+/// Emits each row once per element of an array or map, or as often as a number says. Output: the columns of `kept`,
+/// then those of the element (the fields of a `ROW`, the key and value of a map, or the element itself; none of a
+/// number), then, if `with_ordinality` is set, the position of the element (`Int32`, from 1). The input may be a
+/// changelog in retract mode; an update leaves as deletions and insertions, without the elements that both of its
+/// rows begin with if their columns of `kept` are equal.
+#[derive(Debug, Clone)]
+pub struct Unnest {
+    /// Index of the column with the array, map or number (`Int64`; none if it is negative).
+    pub collection: usize,
+    /// Indices of the input's columns that are emitted, without the kind of rows.
+    pub kept: Vec<usize>,
+    /// True if a row whose collection is empty or NULL is emitted, with NULLs.
+    pub is_outer: bool,
+    /// True if the position is a column of the output.
+    pub with_ordinality: bool,
 }
 
 /// Aggregates per key and window.
@@ -489,6 +512,14 @@ impl TopN {
     pub fn is_identified_by_rank(&self) -> bool {
         self.function == RankFunction::RowNumber && (self.emit_rank || self.from == self.to)
     }
+}
+
+/// Emits all rows in their order at the end of the input, in one subtask. The input is append-only, and ends: only in a
+/// batch. Output: the input's columns. Rows of equal order leave in the order of their arrival.
+#[derive(Debug, Clone)]
+pub struct Sort {
+    /// Order of the rows.
+    pub order: Vec<PhysicalSortExpr>,
 }
 
 /// Function that ranks the rows of a partition.

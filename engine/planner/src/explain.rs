@@ -184,6 +184,15 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             words + &policy(source.on_error)
         }
         Operator::Calc(calc) => describe_calc(calc),
+        Operator::Unnest(unnest) => {
+            let outer = if unnest.is_outer { "outer " } else { "" };
+            let mut words = format!("{outer}unnest {}", names(input, &[unnest.collection]));
+            if unnest.with_ordinality {
+                words.push_str(" with ordinality");
+            }
+            push(&mut words, &format!(" keep [{}]", names(input, &unnest.kept)));
+            words
+        }
         Operator::WindowAssign(assign) => {
             format!("mark windows {}", describe_window(&assign.window, &assign.time, input))
         }
@@ -256,6 +265,7 @@ fn describe(operator: &Operator, input: Option<&Schema>, right: Option<&Schema>)
             }
             words
         }
+        Operator::Sort(sort) => format!("sort by {} (state: all rows)", sorts(&sort.order)),
         Operator::TopN(top) => describe_top_n(top, input),
         Operator::WindowTopN(top) => {
             let mut words = format!(

@@ -14,6 +14,10 @@ use millstream_graph::{ConflictStrategy, ErrorPolicy};
 
 use crate::error::Location;
 
+mod unnest;
+
+pub(crate) use unnest::{Unnest, element_fields};
+
 /// A checked pipeline: tables, named steps and inserts.
 #[derive(Debug, Clone)]
 pub struct Pipeline {

@@ -49,6 +49,7 @@ fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
         Operator::Source(_)
         | Operator::Calc(_)
         | Operator::WindowAssign(_)
+        | Operator::Unnest(_)
         | Operator::WindowAggregate(_)
         | Operator::GroupAggregate(_)
         | Operator::ChangelogNormalize(_)
@@ -57,6 +58,7 @@ fn note(graph: &JobGraph, node: NodeIndex) -> Option<String> {
         | Operator::TemporalJoin(_)
         | Operator::WindowJoin(_)
         | Operator::TopN(_)
+        | Operator::Sort(_)
         | Operator::WindowTopN(_)
         | Operator::DynamicFilter(_)
         | Operator::Sink(_) => return None,

@@ -3,5 +3,6 @@
 mod absent_columns;
 mod error_messages;
 mod late_rows;
+mod ordered_batch;
 mod resume;
 mod test_folder;

@@ -26,6 +26,7 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
             }
         }
         Operator::Calc(calc) => calc_literals(calc, &mut text),
+        Operator::Unnest(unnest) => put(&mut text, &format!("{unnest:?}")),
         Operator::WindowAssign(assign) => put(&mut text, &format!("{assign:?}")),
         Operator::WindowAggregate(aggregate) => {
             put(
@@ -107,6 +108,11 @@ pub(crate) fn canonical(operator: &Operator, output: &Stream, parallelism: Paral
             }
         }
         Operator::DynamicFilter(filter) => put(&mut text, &format!("{filter:?}")),
+        Operator::Sort(sort) => {
+            for sort in &sort.order {
+                literals(&sort.expr, &mut text);
+            }
+        }
         Operator::TopN(top) => {
             put(
                 &mut text,
@@ -224,9 +230,11 @@ pub(crate) fn shapes(operator: &Operator) -> String {
         Operator::MultiJoin(join) => join.filter.iter().cloned().collect(),
         Operator::TemporalJoin(join) => join.filter.iter().cloned().collect(),
         Operator::WindowJoin(join) => join.filter.iter().cloned().collect(),
+        Operator::Sort(sort) => sort.order.iter().map(|sort| sort.expr.clone()).collect(),
         Operator::TopN(top) => top.order.iter().map(|sort| sort.expr.clone()).collect(),
         Operator::WindowTopN(top) => top.order.iter().map(|sort| sort.expr.clone()).collect(),
         Operator::WindowAssign(_)
+        | Operator::Unnest(_)
         | Operator::DynamicFilter(_)
         | Operator::ChangelogNormalize(_)
         | Operator::SinkMaterialize(_)

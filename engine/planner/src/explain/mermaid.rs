@@ -52,12 +52,14 @@ fn has_state(operator: &Operator) -> bool {
         | Operator::WindowJoin(_)
         | Operator::WindowTopN(_)
         | Operator::TopN(_)
+        | Operator::Sort(_)
         | Operator::GroupAggregate(_)
         | Operator::ChangelogNormalize(_)
         | Operator::SinkMaterialize(_) => true,
         Operator::Source(_)
         | Operator::Calc(_)
         | Operator::WindowAssign(_)
+        | Operator::Unnest(_)
         | Operator::DynamicFilter(_)
         | Operator::Sink(_) => false,
     }
@@ -79,6 +81,7 @@ fn title(graph: &JobGraph, index: NodeIndex) -> String {
         }
         Operator::Calc(Calc { filter: Some(_), .. }) => "filter, project".to_owned(),
         Operator::Calc(_) => "project".to_owned(),
+        Operator::Unnest(unnest) => format!("unnest{}", columns(&[unnest.collection]).replace(" by", "")),
         Operator::WindowAssign(assign) => format!("assign windows: {}", window(&assign.window)),
         Operator::WindowAggregate(aggregate) => {
             let phase = match aggregate.phase {
@@ -104,6 +107,7 @@ fn title(graph: &JobGraph, index: NodeIndex) -> String {
         Operator::MultiJoin(join) => format!("inner join of {} inputs", join.keys.len()),
         Operator::TemporalJoin(join) => format!("{} temporal join", if join.is_outer { "left" } else { "inner" }),
         Operator::WindowJoin(join) => format!("{} join of windows", join.join_type.to_string().to_lowercase()),
+        Operator::Sort(_) => "sort".to_owned(),
         Operator::TopN(top) => format!("rows {} to {}{}", top.from, top.to, columns(&top.partition)),
         Operator::WindowTopN(top) => format!(
             "rows {} to {} of each window{}",

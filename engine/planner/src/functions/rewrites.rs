@@ -290,7 +290,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("mean", "is not Flink's: use AVG(x)"),
     ("pow", "is not Flink's: use POWER(x, y)"),
     ("date_bin", "is not Flink's: use FLOOR(timestamp TO unit)"),
-    ("unnest", "is not supported yet: take elements with `array[1]`"),
+    ("unnest", "is a table: write FROM t CROSS JOIN UNNEST(t.a) AS e(x)"),
 ];
 
 /// Returns the names of all functions that may be rewritten.

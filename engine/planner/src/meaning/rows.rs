@@ -9,7 +9,7 @@ use millstream_connectors::changelog::{KIND_COLUMN, is_changelog, kind_field};
 use millstream_connectors::registry::{self, RowOption};
 use millstream_graph::{
     Calc, ChangelogNormalize, ConflictStrategy, DynamicFilter, Edge, ErrorPolicy, GroupAggregate, JobGraph, Node,
-    NodeIndex, Operator, OperatorId, Phase, Port, Sink, SinkMaterialize, Source, TimeAttribute, Window,
+    NodeIndex, Operator, OperatorId, Phase, Port, Sink, SinkMaterialize, Source, TimeAttribute, Unnest, Window,
     WindowAggregate, WindowAssign, dead_letter_schema,
 };
 
@@ -82,6 +82,7 @@ impl SymbolicEvaluation<'_> {
                     .map(|rows| calculated(rows, calc, &schema))
                     .collect()
             }
+            Operator::Unnest(unnest) => self.unnested(node, unnest),
             Operator::WindowAssign(WindowAssign { window, time }) => self.assigned(node, window, time),
             Operator::WindowAggregate(aggregate) => self.aggregated(node, aggregate),
             Operator::GroupAggregate(aggregate) => self.grouped(node, aggregate),
@@ -93,6 +94,7 @@ impl SymbolicEvaluation<'_> {
             Operator::WindowJoin(join) => self.joined_windows(node, join),
             Operator::WindowTopN(top) => self.first_rows(node, top),
             Operator::TopN(top) => self.first_rows_of_all(node, top),
+            Operator::Sort(sort) => self.sorted(node, sort),
             // The filter drops only rows that the join drops too; its condition is a filter of the query.
             Operator::DynamicFilter(DynamicFilter {
                 condition,
@@ -217,6 +219,36 @@ impl SymbolicEvaluation<'_> {
             branch
                 .columns
                 .extend(bounds(&["window_start", "window_end", "window_time"]));
+        }
+        rows
+    }
+
+    fn unnested(&self, node: NodeIndex, unnest: &Unnest) -> Rows {
+        let Unnest {
+            collection,
+            kept,
+            is_outer,
+            with_ordinality: _,
+        } = unnest;
+        let output = &self.graph.nodes[node].output.schema;
+        let mut rows = self.input(node, 0);
+        for branch in &mut rows {
+            let collection = column_item(&branch.columns, *collection);
+            let outer = if *is_outer { "element or NULL" } else { "element" };
+            let repeated = Item::over(format!("{outer} of {}", collection.text), outer, &[&collection]);
+            let mut columns = picked(&branch.columns, kept);
+            let elements = output.fields().iter().enumerate().skip(kept.len());
+            columns.extend(elements.map(|(index, field)| {
+                let part = format!("{outer}#{}", index - kept.len());
+                let item = Item::over(
+                    format!("{} of {}", field.name(), collection.text),
+                    &part,
+                    &[&collection],
+                );
+                Symbol::named(item, field.data_type().clone())
+            }));
+            branch.copies.push(repeated);
+            branch.columns = columns;
         }
         rows
     }

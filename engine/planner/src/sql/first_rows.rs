@@ -4,8 +4,8 @@ use datafusion::sql::sqlparser::ast::{LimitClause, Query, Spanned};
 
 use super::group_windows::SpannedError;
 
-/// Writes `FETCH FIRST n ROWS ONLY` as `LIMIT n`, and refuses an order without a limit.
-pub(super) fn first_rows(query: &mut Query) -> Result<(), SpannedError> {
+/// Writes `FETCH FIRST n ROWS ONLY` as `LIMIT n`, and refuses an order without a limit, unless the job is a batch.
+pub(super) fn first_rows(query: &mut Query, is_batch: bool) -> Result<(), SpannedError> {
     if let Some(fetch) = query.fetch.take() {
         let span = query.body.span();
         if fetch.with_ties || fetch.percent {
@@ -31,8 +31,10 @@ pub(super) fn first_rows(query: &mut Query) -> Result<(), SpannedError> {
         });
     }
     match (&query.order_by, &query.limit_clause) {
-        (Some(order), None) => Err((
-            "ORDER BY needs the end of its input, which a stream does not have: leave it out, or add a LIMIT".into(),
+        (Some(order), None) if !is_batch => Err((
+            "ORDER BY needs the end of its input, which a stream does not have: leave it out, add a LIMIT, or run a \
+             batch"
+                .into(),
             order.span(),
         )),
         (_, Some(LimitClause::LimitOffset { limit: None, .. })) => Err((

@@ -15,7 +15,10 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::group_windows::SpannedError;
 use super::tokens::line_column;
-use super::{aggregate_arguments, casts, diagnose, error_places, local_time, over, rewrite, semantics, values};
+use super::{
+    aggregate_arguments, casts, diagnose, error_places, local_time, over, rewrite, semantics, set_operations, unnest,
+    values,
+};
 use crate::catalog::Catalog;
 use crate::error::{Error, Location};
 
@@ -38,6 +41,8 @@ fn plan_once(catalog: &Catalog, mut query: Box<Query>, location: &Location) -> R
         .sql_statement_to_plan(ast::Statement::Query(query))
         .map_err(found)?;
     over::check(&plan).map_err(found)?;
+    unnest::check(&plan).map_err(found)?;
+    let plan = set_operations::replace(plan).map_err(found)?;
     let plan = catalog.link_steps(plan).map_err(found)?;
     let plan = analyze(catalog, plan).map_err(found)?;
     let plan = values::replace(plan).map_err(found)?;

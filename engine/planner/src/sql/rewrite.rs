@@ -5,9 +5,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryLength, CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr,
-    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinConstraint, JoinOperator, Query, Select,
-    SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, TableWithJoins, TypedString, UnaryOperator,
-    Value, ValueWithSpan, VisitMut, VisitorMut,
+    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, SetOperator,
+    SetQuantifier, Spanned, TableFactor, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -19,7 +18,7 @@ use super::interval;
 use super::output_names::{name_fields, name_outputs};
 use super::reserved::{is_reserved, reserved};
 use super::windows::{PARTITION_ARGUMENT, is_window_function};
-use super::{group_casts, grouping_sets, local_time, overlaps, state_ttl, temporal};
+use super::{group_casts, grouping_sets, local_time, nested_joins, overlaps, state_ttl, temporal};
 use crate::ast::{call, call_parts, take, text};
 use crate::catalog::Catalog;
 use crate::functions::{self, Functions};
@@ -61,7 +60,7 @@ impl VisitorMut for Rewrite<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        if let Err(error) = first_rows(query) {
+        if let Err(error) = first_rows(query, self.batch_now_us.is_some()) {
             self.errors.push(error);
         }
         let tables = query.with.iter().flat_map(|with| &with.cte_tables);
@@ -78,7 +77,7 @@ impl VisitorMut for Rewrite<'_> {
                 self.alias(alias);
             }
         }
-        select.from.iter().for_each(|from| self.common_columns(from));
+        nested_joins::nest(select);
         name_fields(select);
         name_outputs(select, false);
         name_fields(select);
@@ -104,8 +103,9 @@ impl VisitorMut for Rewrite<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         let span = factor.span();
-        if let TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } =
-            &*factor
+        if let TableFactor::Table { alias: Some(alias), .. }
+        | TableFactor::Derived { alias: Some(alias), .. }
+        | TableFactor::UNNEST { alias: Some(alias), .. } = &*factor
         {
             for column in &alias.columns {
                 self.alias(&column.name);
@@ -119,10 +119,6 @@ impl VisitorMut for Rewrite<'_> {
             TableFactor::Table {
                 version: Some(_), name, ..
             } => self.errors.push((as_of::unsupported(&name.to_string()), span)),
-            TableFactor::UNNEST { .. } => self.errors.push((
-                "UNNEST is not supported yet: take elements with `array[1]`".into(),
-                span,
-            )),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -309,28 +305,6 @@ impl Rewrite<'_> {
         }
     }
 
-    /// Refuses `USING` and `NATURAL` in joins that fill their left side with NULL: DataFusion takes the common columns
-    /// from there.
-    fn common_columns(&mut self, from: &TableWithJoins) {
-        for join in &from.joins {
-            if let JoinOperator::Right(constraint)
-            | JoinOperator::RightOuter(constraint)
-            | JoinOperator::FullOuter(constraint) = &join.join_operator
-                && matches!(constraint, JoinConstraint::Using(_) | JoinConstraint::Natural)
-            {
-                let message = "USING and NATURAL are not supported in a RIGHT or FULL JOIN: write ON l.k = r.k, and \
-                    COALESCE(l.k, r.k) for the common column";
-                self.errors.push((message.into(), join.relation.span()));
-            }
-        }
-        let factors = std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation));
-        for factor in factors {
-            if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
-                self.common_columns(table_with_joins);
-            }
-        }
-    }
-
     fn set_operations(&mut self, body: &SetExpr) {
         let SetExpr::SetOperation {
             op,
@@ -343,11 +317,11 @@ impl Rewrite<'_> {
         };
         let is_plain = matches!(set_quantifier, SetQuantifier::Distinct | SetQuantifier::None);
         let remedy = match (op, set_quantifier) {
-            (SetOperator::Union, SetQuantifier::All) => None,
+            (SetOperator::Union | SetOperator::Intersect | SetOperator::Except, SetQuantifier::All) => None,
             (SetOperator::Union | SetOperator::Intersect | SetOperator::Except, _) if is_plain => None,
             (SetOperator::Union, _) => Some("combine the rows with UNION or UNION ALL"),
-            (SetOperator::Intersect, _) => Some("write INTERSECT, whose rows are distinct, or EXISTS"),
-            (SetOperator::Except, _) => Some("write EXCEPT, whose rows are distinct, or NOT EXISTS"),
+            (SetOperator::Intersect, _) => Some("combine the rows with INTERSECT or INTERSECT ALL"),
+            (SetOperator::Except, _) => Some("combine the rows with EXCEPT or EXCEPT ALL"),
             (SetOperator::Minus, _) => Some("write EXCEPT"),
         };
         if let Some(remedy) = remedy {

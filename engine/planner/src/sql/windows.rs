@@ -1,4 +1,5 @@
-//! Window table functions in `FROM`, such as `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE))`.
+//! Table functions in `FROM`: `UNNEST` ([`unnest`](super::unnest)), and window functions such as `TABLE(TUMBLE(TABLE
+//! t, DESCRIPTOR(ts), INTERVAL '1' MINUTE))`.
 //!
 //! They become [`WindowTableFunction`] nodes over any relation: a table, a view, a `WITH` name or a subquery. The outer
 //! `TABLE(...)` is optional, and arguments may be named (`DATA => TABLE t, TIMECOL => ...`).
@@ -19,11 +20,11 @@ use millstream_graph::sql_type;
 
 use super::dialect::TABLE_ARGUMENT;
 use super::interval::{self, Span};
-use super::state_ttl;
+use super::{nested_joins, state_ttl, unnest};
 use crate::ast::not_written;
 use crate::logical::{StateTtl, WindowFunction, WindowTableFunction};
 
-/// Plans the window table functions of a query.
+/// Plans the table functions of a query.
 #[derive(Debug)]
 pub(crate) struct WindowFunctions;
 
@@ -57,7 +58,15 @@ impl RelationPlanner for WindowFunctions {
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
         let span = relation.span();
+        let relation = match nested_joins::plan(relation, context).map_err(|error| placed(error, span))? {
+            Ok(plan) => return Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None)))),
+            Err(other) => other,
+        };
         let (name, arguments, alias) = match relation {
+            TableFactor::UNNEST { .. } => {
+                let plan = unnest::plan(relation, context).map_err(|error| placed(error, span))?;
+                return Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))));
+            }
             TableFactor::TableFunction {
                 expr:
                     ast::Expr::Function(Function {

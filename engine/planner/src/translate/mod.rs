@@ -1,10 +1,10 @@
 //! Translation of logical plans into the job graph.
 //!
 //! First every insert's plan is optimised ([`optimize`]); steps are inlined into it or shared ([`common_subplans`]).
-//! Then each plan becomes nodes, bottom up ([`plan`]): [`source`], [`projection`], [`window`], [`aggregate`], [`join`]
-//! ([`dynamic_filter`]), [`row_number`], [`union`], and at last [`sinks`]. On the complete graph, [`changelog`]
-//! determines which edges carry updates and deletions. A [`relation`] is the result of each step:
-//! nodes with pending projections, filters, windows or ranks, which become nodes where they must ([`pending`],
+//! Then each plan becomes nodes, bottom up ([`plan`]): [`source`], [`projection`], [`window`], [`aggregate`],
+//! [`join`] ([`dynamic_filter`]), [`row_number`], [`union`], [`unnest`], and at last [`sinks`]. On the complete
+//! graph, [`changelog`] determines which edges carry updates and deletions. A [`relation`] is the result of each
+//! step: nodes with pending projections, filters, windows or ranks, which become nodes where they must ([`pending`],
 //! [`calc`], [`window_assign`], [`top_n`]). Queries that a stream cannot answer are refused here, with what to write
 //! instead.
 
@@ -24,11 +24,13 @@ mod conflict;
 mod context;
 mod decimal_multiply;
 mod dynamic_filter;
+mod embedded_subqueries;
 mod fallibility;
 mod field_hoisting;
 mod filter_push_down;
 mod join;
 mod late_columns;
+mod lateral;
 mod limit;
 mod local_time;
 mod masked_eval;
@@ -40,6 +42,7 @@ mod plan;
 mod projection;
 mod relation;
 mod row_number;
+mod session_join;
 mod short_circuit;
 mod side_output;
 mod sinks;
@@ -47,8 +50,11 @@ mod source;
 mod specialized_expr;
 mod string_case;
 mod subqueries;
+mod subquery_operands;
 mod top_n;
 mod union;
+mod unnest;
+mod unnest_columns;
 mod window;
 mod window_assign;
 

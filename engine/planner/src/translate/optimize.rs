@@ -18,6 +18,7 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Aggregate, Expr, Filter, LogicalPlan, when};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
@@ -56,11 +57,21 @@ impl Planning {
     }
 
     pub(super) fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let plan = match super::session_join::is_in(&plan)? {
+            true => {
+                let context = OptimizerContext::new_with_config_options(self.config.clone());
+                let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(OptimizeProjections::new())];
+                super::session_join::replace(Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?)?
+            }
+            false => plan,
+        };
+        let plan = super::lateral::rank_limited(plan)?;
         let plan = super::subqueries::prepare(plan)?;
         let plan = Analyzer::new().execute_and_check(plan, &self.config, |_, _| {})?;
         let context =
             OptimizerContext::new_with_config_options(self.config.clone()).with_query_execution_start_time(self.now);
         let plan = Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})?;
+        let plan = super::unnest_columns::drop_unread(plan)?;
         crate::sql::semantics::after_optimization(plan)
     }
 
@@ -239,6 +250,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(GuardFilteredArguments),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
         Arc::new(EqualityKeys::default()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateCrossJoin::new()),

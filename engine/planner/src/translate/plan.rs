@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use datafusion::logical_expr::{Distinct, Limit, LogicalPlan};
 
+use millstream_graph::TopN;
+
 use super::common_subplans::{SharedStep, cast_to_schema, step_reference};
 use super::context::{Context, Result, Scope};
 use super::dynamic_filter::DynamicFilters;
@@ -14,8 +16,9 @@ use super::late_columns::{self, CompleteRows};
 use super::pending::{materialize, resolve};
 use super::relation::{Pending, Relation};
 use super::source::Sources;
-use super::{aggregate, join, limit, projection, row_number, union, window};
-use crate::logical::{StateTtl, WindowTableFunction};
+use super::{aggregate, join, limit, projection, row_number, union, unnest, window};
+use crate::Mode;
+use crate::logical::{StateTtl, Unnest, WindowTableFunction};
 
 /// Translates logical plans into relations over nodes of the graph.
 pub(super) struct Translator<'p> {
@@ -85,6 +88,10 @@ impl Translator<'_> {
                     let input = self.plan(&function.input)?;
                     return window::window_function(&mut self.cx, function, checked, input);
                 }
+                if let Some(node) = extension.node.as_any().downcast_ref::<Unnest>() {
+                    let input = self.plan(&node.input)?;
+                    return unnest::unnest(&mut self.cx, node, input);
+                }
                 if let Some(rows) = extension.node.as_any().downcast_ref::<StateTtl>() {
                     return self.plan(&rows.input);
                 }
@@ -100,6 +107,10 @@ impl Translator<'_> {
                     .error(format!("{} is not supported in a pipeline", extension.node.name())))
             }
             LogicalPlan::Limit(node) => self.limit(node),
+            LogicalPlan::Sort(node) if self.cx.mode == Mode::Batch && node.fetch.is_none() => {
+                let input = self.plan(&node.input)?;
+                row_number::sorted_rows(&mut self.cx, input, node.input.schema(), &node.expr)
+            }
             other => Err(self.cx.error(unsupported_node(other))),
         }
     }
@@ -118,7 +129,12 @@ impl Translator<'_> {
             LogicalPlan::Sort(sort) => (sort.expr.as_slice(), sort.input.as_ref()),
             other => (&[][..], other),
         };
-        let relation = self.plan(input)?;
+        let mut relation = self.plan(input)?;
+        let mut order = order;
+        if self.cx.mode == Mode::Batch && !order.is_empty() && ranks.1 > TopN::RANK_MAX {
+            relation = row_number::sorted_rows(&mut self.cx, relation, input.schema(), order)?;
+            order = &[];
+        }
         let mut relation = row_number::first_rows(&mut self.cx, relation, input.schema(), order, ranks)?;
         for node in projections.into_iter().rev() {
             relation = projection::project(&mut self.cx, relation, &node.expr, node.input.schema(), &node.schema)?;
@@ -177,8 +193,9 @@ fn unsupported_node(plan: &LogicalPlan) -> String {
         LogicalPlan::Values(_) => "VALUES is not supported as an input: read it from a table".to_owned(),
         LogicalPlan::EmptyRelation(_) => "a query needs a FROM clause: a pipeline reads a table".to_owned(),
         LogicalPlan::RecursiveQuery(_) => "WITH RECURSIVE is not supported over streams".to_owned(),
-        LogicalPlan::Unnest(_) => "UNNEST is not supported yet".to_owned(),
-        LogicalPlan::Subquery(_) => "this form of subquery is not supported: write it as a join".to_owned(),
+        LogicalPlan::Unnest(_) => "UNNEST must be in FROM: write CROSS JOIN UNNEST(array) AS t(x)".to_owned(),
+        LogicalPlan::Subquery(_) => "this subquery cannot be planned as a join: refer to columns of the query around it by equalities under WHERE \
+             (and not below a LIMIT of a LIMIT, or inside a set operation), or write it as a join".to_owned(),
         other => format!("{} is not supported in a pipeline", other.display()),
     }
 }

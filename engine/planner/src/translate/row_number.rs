@@ -13,13 +13,15 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr, create_physical_sort_exprs};
-use millstream_graph::{NodeIndex, RankFunction, WindowColumns};
+use millstream_graph::{NodeIndex, Operator, Port, RankFunction, Sort, WindowColumns};
 
+use super::builder::{InputEdge, keyed_exchange};
 use super::calc::calc;
 use super::context::{Context, Result};
 use super::pending::{materialize_if_volatile, resolve};
 use super::relation::{
     Arrival, Attribute, Bound, Branch, ColumnInfo, Pending, PendingRank, Relation, VIRTUAL_RANK, bare_column, column,
+    stream,
 };
 use crate::functions::is_proctime;
 
@@ -147,6 +149,48 @@ pub(super) fn first_rows(
         }),
     };
     resolve(cx, relation)
+}
+
+/// Returns all rows of a relation, in their order.
+pub(super) fn sorted_rows(
+    cx: &mut Context<'_>,
+    input: Relation,
+    schema: &DFSchema,
+    order: &[SortExpr],
+) -> Result<Relation> {
+    let input = resolve(cx, input)?;
+    let visible = input.columns.len();
+    let Ordered {
+        nodes,
+        mut columns,
+        order,
+        arrival,
+        ..
+    } = ordered(cx, input, schema, &[], order)?;
+    if arrival == Some(Arrival::LastToCome) {
+        return Err(cx.error("ORDER BY processing time (PROCTIME) DESC needs a LIMIT"));
+    }
+    columns.truncate(visible);
+    columns.iter_mut().for_each(|column| column.attribute = Attribute::None);
+    let node_schema = cx.schema(nodes[0]);
+    let (exchange, parallelism) = keyed_exchange(Vec::new());
+    let edges = nodes.iter().map(|&from| InputEdge {
+        from,
+        port: Port::Main,
+        input: 0,
+        exchange: exchange.clone(),
+    });
+    let operator = Operator::Sort(Sort {
+        order: sorts(&order, &node_schema),
+    });
+    let output = stream(node_schema.clone(), &[]);
+    let node = cx.add("sort", operator, edges.collect(), output, parallelism);
+    let exprs: Vec<PhysicalExprRef> = (0..visible).map(|index| column(&node_schema, index)).collect();
+    Ok(Relation {
+        branches: branches(&[node], &exprs),
+        columns,
+        pending: Pending::Nothing,
+    })
 }
 
 fn branches(nodes: &[NodeIndex], exprs: &[PhysicalExprRef]) -> Vec<Branch> {

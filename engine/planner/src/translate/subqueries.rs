@@ -3,22 +3,25 @@
 //! A scalar subquery becomes a left join, which is right only if it has one row at most. `NOT IN` becomes `NOT EXISTS`
 //! with the condition that the operands are *not different*: `x NOT IN (SELECT y ...)` is not true if some `y` is NULL,
 //! or if `x` is NULL and there is any row. Where neither can be NULL, the operands are compared for equality, and so
-//! are keys of the join.
+//! are keys of the join. Subqueries within other expressions are replaced by [`Embedded`].
 
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, ExprSchema, ScalarValue, plan_err};
+use datafusion::common::{Column, DFSchema, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, lit};
+
+use super::embedded_subqueries::{Embedded, check_aggregates, decided};
+use super::subquery_operands::{as_outer, is_never_null};
 
 /// Prefix of the names of the columns of `NOT IN` queries. Users cannot write it.
 const NOT_IN: &str = "$not_in";
 
-/// Checks the scalar subqueries of a plan, and rewrites `NOT IN (SELECT ...)`.
+/// Checks the scalar subqueries of a plan, and rewrites `NOT IN (SELECT ...)` and subqueries within expressions.
 pub(super) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut count = 0;
     let prepared = plan.transform_up_with_subqueries(|plan| {
@@ -30,26 +33,59 @@ pub(super) fn prepare(plan: LogicalPlan) -> Result<LogicalPlan> {
         let preserver = NamePreserver::new(&plan);
         plan.map_expressions(|expr| {
             let name = preserver.save(&expr);
-            let expr = expr.transform_down(|expr| {
-                let subquery = match expr {
-                    Expr::ScalarSubquery(subquery) => {
-                        check_scalar(&subquery)?;
-                        return Ok(Transformed::no(Expr::ScalarSubquery(subquery)));
-                    }
-                    Expr::InSubquery(InSubquery { negated: true, .. }) => expr,
-                    Expr::Not(inner) if matches!(*inner, Expr::InSubquery(InSubquery { negated: false, .. })) => *inner,
-                    other => return Ok(Transformed::no(other)),
-                };
-                let Expr::InSubquery(subquery) = subquery else {
-                    return Ok(Transformed::no(subquery));
-                };
-                count += 1;
-                not_exists(subquery, &known, &schema, count)
+            expr.apply(|expr| {
+                if let Expr::ScalarSubquery(subquery) = expr {
+                    check_scalar(subquery)?;
+                }
+                Ok(TreeNodeRecursion::Continue)
             })?;
+            let expr = match &known {
+                LogicalPlan::Filter(_) => condition(expr, &known, &schema, &mut count)?,
+                LogicalPlan::Projection(_) => Embedded::new(&known, &schema, &mut count).replace(expr, false)?,
+                _ => Transformed::no(expr),
+            };
             Ok(expr.update_data(|expr| name.restore(expr)))
         })
     })?;
     Ok(prepared.data)
+}
+
+/// Rewrites the subqueries of the condition of a filter.
+fn condition(expr: Expr, plan: &LogicalPlan, schema: &DFSchema, count: &mut usize) -> Result<Transformed<Expr>> {
+    let mut is_changed = false;
+    let mut conditions = Vec::new();
+    for condition in split_conjunction_owned(expr) {
+        let replaced = match condition {
+            Expr::InSubquery(call) if call.negated => {
+                *count += 1;
+                not_exists(call, plan, schema, *count)?
+            }
+            Expr::Not(inner) if matches!(*inner, Expr::InSubquery(InSubquery { negated: false, .. })) => match *inner {
+                Expr::InSubquery(call) => {
+                    *count += 1;
+                    not_exists(call, plan, schema, *count)?
+                }
+                other => Transformed::no(Expr::Not(Box::new(other))),
+            },
+            Expr::Exists(exists) => match decided(&exists)? {
+                Some(value) => Transformed::yes(value),
+                None => Transformed::no(Expr::Exists(exists)),
+            },
+            Expr::Not(inner) if matches!(*inner, Expr::Exists(_)) => match *inner {
+                Expr::Exists(exists) => match decided(&exists)? {
+                    Some(value) => Transformed::yes(Expr::Not(Box::new(value))),
+                    None => Transformed::no(Expr::Not(Box::new(Expr::Exists(exists)))),
+                },
+                other => Transformed::no(Expr::Not(Box::new(other))),
+            },
+            Expr::InSubquery(call) => Transformed::no(Expr::InSubquery(call)),
+            other => Embedded::new(plan, schema, count).replace(other, true)?,
+        };
+        is_changed |= replaced.transformed;
+        conditions.push(replaced.data);
+    }
+    let all = conjunction(conditions).unwrap_or_else(|| lit(true));
+    Ok(Transformed::new(all, is_changed, TreeNodeRecursion::Continue))
 }
 
 /// Refuses scalar subqueries that may have several rows. DataFusion checks correlated ones.
@@ -68,22 +104,11 @@ fn check_scalar(subquery: &Subquery) -> Result<()> {
 fn not_exists(call: InSubquery, plan: &LogicalPlan, schema: &DFSchema, number: usize) -> Result<Transformed<Expr>> {
     let InSubquery { expr, subquery, .. } = call;
     let mut outer_columns = subquery.outer_ref_columns.clone();
-    let mut is_plain = true;
-    let operand = expr.as_ref().clone().transform_up(|expr| match expr {
-        Expr::Column(column) => {
-            let field = schema.field_from_column(&column)?.clone();
-            let outer = Expr::OuterReferenceColumn(field, column);
-            outer_columns.push(outer.clone());
-            Ok(Transformed::yes(outer))
-        }
-        Expr::OuterReferenceColumn(..) | Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
-            is_plain = false;
-            Ok(Transformed::new(expr, false, TreeNodeRecursion::Stop))
-        }
-        other => Ok(Transformed::no(other)),
-    })?;
+    let operand = as_outer(&expr, schema, &mut outer_columns)?;
     let query = subquery.subquery.as_ref().clone();
-    let Some(output) = query.schema().columns().into_iter().next().filter(|_| is_plain) else {
+    check_aggregates(&query)?;
+    let output = query.schema().columns().into_iter().next();
+    let (Some(operand), Some(output)) = (operand, output) else {
         // The join is refused.
         let call = InSubquery {
             expr,
@@ -98,7 +123,7 @@ fn not_exists(call: InSubquery, plan: &LogicalPlan, schema: &DFSchema, number: u
     // The operand may be a column of the same name.
     let name = format!("{NOT_IN}{number}");
     let equal = binary_expr(
-        operand.data,
+        operand,
         Operator::Eq,
         Expr::Column(Column::new_unqualified(name.clone())),
     );
@@ -117,31 +142,4 @@ fn not_exists(call: InSubquery, plan: &LogicalPlan, schema: &DFSchema, number: u
         },
         negated: true,
     })))
-}
-
-/// Returns true if an expression over the columns of a plan, or of its inputs, is NULL in none of its rows.
-fn is_never_null(plan: &LogicalPlan, expr: &Expr) -> bool {
-    let column = match expr {
-        Expr::Literal(value, _) => return !ScalarValue::is_null(value),
-        Expr::Column(column) => column,
-        _ => return false,
-    };
-    match plan {
-        LogicalPlan::Filter(filter) => {
-            let mut conditions = split_conjunction(&filter.predicate).into_iter();
-            let is_checked = |condition: &Expr| matches!(condition, Expr::IsNotNull(inner) if **inner == *expr);
-            conditions.any(is_checked) || is_never_null(&filter.input, expr)
-        }
-        LogicalPlan::SubqueryAlias(alias) => {
-            let position = alias.schema.maybe_index_of_column(column);
-            let inner = position.and_then(|position| alias.input.schema().columns().into_iter().nth(position));
-            inner.is_some_and(|inner| is_never_null(&alias.input, &Expr::Column(inner)))
-        }
-        LogicalPlan::Projection(projection) => {
-            let position = projection.schema.maybe_index_of_column(column);
-            let inner = position.and_then(|position| projection.expr.get(position));
-            inner.is_some_and(|inner| is_never_null(&projection.input, &inner.clone().unalias()))
-        }
-        _ => false,
-    }
 }

@@ -56,9 +56,11 @@ impl CheckedOperator {
             | graph::Operator::GroupAggregate(_)
             | graph::Operator::Join(_)
             | graph::Operator::TopN(_)
+            | graph::Operator::Sort(_)
             | graph::Operator::MultiJoin(_)
             | graph::Operator::TemporalJoin(_)
             | graph::Operator::DynamicFilter(_)
+            | graph::Operator::Unnest(_)
             | graph::Operator::WindowAssign(_) => false,
         };
         Self {

@@ -19,6 +19,7 @@ mod multi_join;
 pub(crate) mod row_kinds;
 mod session;
 mod sink_materialize;
+mod sort;
 mod sort_key;
 mod spill;
 mod table;
@@ -26,6 +27,7 @@ mod temporal_join;
 #[cfg(test)]
 mod testing;
 mod top_n;
+mod unnest;
 mod window_aggregate;
 mod window_assign;
 mod window_join;
@@ -136,6 +138,7 @@ fn make(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<B
             Ok(Box::new(operator))
         }
         graph::Operator::DynamicFilter(filter) => dynamic_filter(name, filter, input),
+        graph::Operator::Unnest(unnest) => Ok(Box::new(unnest::Unnest::new(unnest, output))),
         graph::Operator::WindowAssign(assign) => Ok(Box::new(WindowAssign::new(assign, output)?)),
         graph::Operator::Join(join) => {
             let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;
@@ -151,6 +154,7 @@ fn make(node: &Node, inputs: &[SchemaRef], context: OperatorContext) -> Result<B
             let right = inputs.get(1).ok_or_else(|| invalid("a join needs two inputs"))?;
             Ok(Box::new(WindowJoin::new(name, join, [input, right], output, context)?))
         }
+        graph::Operator::Sort(sort) => Ok(Box::new(sort::Sort::new(sort, input, output, context)?)),
         graph::Operator::TopN(top) => top_n::top_n(name, top, input, &node.output, context),
         graph::Operator::WindowTopN(top_n) => Ok(Box::new(WindowTopN::new(name, top_n, input, output, context)?)),
     }

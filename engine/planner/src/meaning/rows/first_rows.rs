@@ -1,7 +1,7 @@
-//! The meaning of operators that keep the first rows of partitions.
+//! The meaning of operators that keep rows in an order.
 
 use millstream_connectors::changelog::is_changelog;
-use millstream_graph::{NodeIndex, RankFunction, TopN, WindowTopN};
+use millstream_graph::{NodeIndex, RankFunction, Sort, TopN, WindowTopN};
 
 use super::{Rows, SymbolicEvaluation, of_all, reads};
 use crate::meaning::items::{bounds_item, column_item, emission_item, sort_item, sort_words};
@@ -50,6 +50,24 @@ impl SymbolicEvaluation<'_> {
         let columns: Vec<Item> = columns.collect();
         meaning.add(Aspect::Columns(Side::Only), columns.iter().cloned());
         self.stateful(node, meaning, columns.into_iter().chain([Item::new("rank")]).collect())
+    }
+
+    pub(super) fn sorted(&mut self, node: NodeIndex, sort: &Sort) -> Rows {
+        let Sort { order } = sort;
+        let schema = self.input_schema(node, 0);
+        let input = self.input(node, 0);
+        let mut meaning = Meaning::default();
+        reads(&mut meaning, Side::Only, &input);
+        let sorts = order.iter().map(|sort| {
+            of_all(&input, |branch| {
+                sort_item(&sort.expr, &sort_words(sort.options), &branch.columns, &schema)
+            })
+        });
+        meaning.add(Aspect::Order, sorts);
+        let item = |column: usize| of_all(&input, |branch| column_item(&branch.columns, column));
+        let columns: Vec<Item> = (0..schema.fields().len()).map(item).collect();
+        meaning.add(Aspect::Columns(Side::Only), columns.iter().cloned());
+        self.stateful(node, meaning, columns)
     }
 
     pub(super) fn first_rows_of_all(&mut self, node: NodeIndex, top: &TopN) -> Rows {

@@ -50,12 +50,14 @@ fn a_pipeline_means_the_same_as_itself() {
                         | Operator::WindowJoin(_)
                         | Operator::WindowTopN(_)
                         | Operator::TopN(_)
+                        | Operator::Sort(_)
                         | Operator::ChangelogNormalize(_)
                         | Operator::SinkMaterialize(_) => true,
                         Operator::GroupAggregate(aggregate) => aggregate.phase != Phase::Local,
                         Operator::WindowAggregate(aggregate) => aggregate.phase != Phase::Local,
                         Operator::Calc(_)
                         | Operator::WindowAssign(_)
+                        | Operator::Unnest(_)
                         | Operator::DynamicFilter(_)
                         | Operator::Sink(_) => false,
                     };

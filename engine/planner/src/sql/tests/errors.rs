@@ -41,17 +41,53 @@ INSERT INTO out1 SELECT price, ts FROM bid GROUP BY price;",
 }
 
 #[test]
-fn common_columns_of_outer_joins_are_refused() {
+fn set_operations_have_the_words_of_flink() {
     check(
-        "INSERT INTO out1 SELECT a.price, b.ts FROM bid AS a FULL JOIN bid AS b USING (auction);
-INSERT INTO out1 SELECT a.price, b.ts FROM (bid AS a NATURAL RIGHT JOIN bid AS b);
-INSERT INTO out1 SELECT price, ts FROM bid EXCEPT ALL SELECT price, ts FROM bid;
-INSERT INTO out1 SELECT price, ts FROM bid MINUS SELECT price, ts FROM bid;",
+        "INSERT INTO out1 SELECT price, ts FROM bid MINUS SELECT price, ts FROM bid;
+INSERT INTO out1 SELECT price, ts FROM bid EXCEPT BY NAME SELECT price, ts FROM bid;",
         expect![[r#"
-            7:63: USING and NATURAL are not supported in a RIGHT or FULL JOIN: write ON l.k = r.k, and COALESCE(l.k, r.k) for the common column
-            8:73: USING and NATURAL are not supported in a RIGHT or FULL JOIN: write ON l.k = r.k, and COALESCE(l.k, r.k) for the common column
-            9:55: EXCEPT ALL is not supported: write EXCEPT, whose rows are distinct, or NOT EXISTS
-            10:50: MINUS is not supported: write EXCEPT
+            7:50: MINUS is not supported: write EXCEPT
+            8:59: EXCEPT BY NAME is not supported: combine the rows with EXCEPT or EXCEPT ALL
+        "#]],
+    );
+}
+
+#[test]
+fn subqueries_that_are_no_joins_are_refused() {
+    check(
+        "INSERT INTO out1 SELECT price, ts FROM bid AS a WHERE EXISTS (SELECT MAX(price) FROM bid AS b WHERE b.auction = a.auction HAVING COUNT(*) > 2);
+INSERT INTO out1 SELECT price, ts FROM bid AS a WHERE price NOT IN (SELECT MAX(price) FROM bid AS b WHERE b.auction = a.auction);
+INSERT INTO out1 SELECT auction, ts FROM bid FULL JOIN (SELECT price FROM bid) AS b USING (auction);",
+        expect![[r#"
+            9:42: unknown column `auction`; there are `price`
+        "#]],
+    );
+}
+
+#[test]
+fn misplaced_unnests_are_refused() {
+    check(
+        "INSERT INTO out1 SELECT price, ts FROM bid CROSS JOIN UNNEST(price) AS t(x);
+INSERT INTO out1 SELECT price, ts FROM bid CROSS JOIN UNNEST(ARRAY[price], ARRAY[1]) AS t(x, y);
+INSERT INTO out1 SELECT price, ts FROM bid CROSS JOIN UNNEST(ARRAY[price]) AS t(x, y);
+INSERT INTO out1 SELECT price, ts FROM bid CROSS JOIN UNNEST(ARRAY[price]) WITH ORDINALITY AS t(x, x);
+INSERT INTO out1 SELECT price, ts FROM bid LEFT JOIN UNNEST(ARRAY[price]) AS t(x) ON x > 3;
+INSERT INTO out1 SELECT price, ts FROM bid RIGHT JOIN UNNEST(ARRAY[price]) AS t(x) ON TRUE;
+INSERT INTO out1 SELECT price, ts FROM bid JOIN UNNEST(ARRAY[price]) AS price USING (price);
+INSERT INTO out1 SELECT price, ts FROM bid WHERE EXISTS (SELECT 1 FROM UNNEST(ARRAY[price]) AS t(x) WHERE x > 3);
+INSERT INTO out1 SELECT UNNEST(ARRAY[price]), ts FROM bid;
+INSERT INTO out1 SELECT price, ts FROM bid CROSS JOIN UNNEST(ARRAY[prize]) AS t(x);",
+        expect![[r#"
+            7:40: UNNEST takes an ARRAY or a MAP, not a value of type BIGINT
+            8:40: UNNEST takes one ARRAY or MAP: write CROSS JOIN UNNEST(...) for each
+            9:40: `t` names 2 columns, but UNNEST has 1: item
+            10:40: `t` names two columns `x`
+            11:40: LEFT JOIN UNNEST(...) takes the condition ON TRUE only: filter the array or map itself, or write CROSS JOIN
+            12:40: UNNEST can be the right side of a CROSS JOIN, an INNER JOIN or a LEFT JOIN only
+            13:40: USING and NATURAL are not supported in a join with UNNEST: write CROSS JOIN and WHERE
+            14:85: unknown column `price`
+            15:25: UNNEST is a table: write FROM t CROSS JOIN UNNEST(t.a) AS e(x)
+            16:68: unknown column `prize`; did you mean `price`?
         "#]],
     );
 }
@@ -71,7 +107,6 @@ INSERT INTO out1 SELECT price, ts + INTERVAL '1' FROM bid;
 INSERT INTO out1 SELECT price, ts FROM bid WHERE url SIMILAR TO '[x';
 SELECT 1;",
         expect![[r#"
-            7:58: INTERSECT ALL is not supported: write INTERSECT, whose rows are distinct, or EXISTS
             9:35: `TUMBLE_START(ts, INTERVAL '1' MINUTE)` does not belong to the window in GROUP BY, TUMBLE(ts, INTERVAL '2' MINUTE)
             10:35: TUMBLE_START needs `GROUP BY TUMBLE(...)` in the same SELECT
             11:48: HOP: the size (10000 ms) must be a multiple of the slide (3000 ms)

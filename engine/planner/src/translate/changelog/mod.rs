@@ -119,12 +119,13 @@ impl Pass<'_> {
                 }
                 ChangelogMode::Retract
             }
-            Operator::WindowAssign(_) => ChangelogMode::Retract,
+            Operator::WindowAssign(_) | Operator::Unnest(_) => ChangelogMode::Retract,
             // Their outputs are append-only.
             Operator::WindowAggregate(_)
             | Operator::WindowJoin(_)
             | Operator::TemporalJoin(_)
             | Operator::WindowTopN(_)
+            | Operator::Sort(_)
             | Operator::DynamicFilter(_)
             | Operator::Sink(_) => ChangelogMode::Append,
         }

@@ -103,6 +103,8 @@ impl Pass<'_> {
                 [key] => Need::Upsert(key.clone()),
                 _ => Need::Retract,
             }),
+            // The elements of the former row are deleted.
+            Operator::Unnest(_) => Ok(Need::Retract),
             // Windows are assigned by a column of the former row, too.
             Operator::WindowAssign(_) => {
                 self.check_late_output(node, from)?;
@@ -118,6 +120,7 @@ impl Pass<'_> {
                 Ok(Need::Retract)
             }
             Operator::WindowJoin(_) | Operator::DynamicFilter(_) => Err(self.append_only(node, from, "a window join")),
+            Operator::Sort(_) => Err(self.append_only(node, from, "ORDER BY without LIMIT")),
             Operator::WindowTopN(_) => Err(self.append_only(node, from, "ROW_NUMBER() over a window")),
         }
     }
@@ -318,6 +321,7 @@ impl Pass<'_> {
                 | Operator::ChangelogNormalize(_)
                 | Operator::SinkMaterialize(_)
                 | Operator::WindowAssign(_)
+                | Operator::Unnest(_)
                 | Operator::Join(_)
                 | Operator::MultiJoin(_) => true,
                 Operator::Source(_)
@@ -327,6 +331,7 @@ impl Pass<'_> {
                 | Operator::TemporalJoin(_)
                 | Operator::WindowTopN(_)
                 | Operator::TopN(_)
+                | Operator::Sort(_)
                 | Operator::DynamicFilter(_)
                 | Operator::Sink(_) => false,
             };

@@ -82,6 +82,28 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
                 ..input
             }
         }
+        // A row is identified by its key and the position of the element, or the key of a map.
+        Operator::Unnest(unnest) => {
+            let input = of_input(graph, node, 0, provided);
+            let width = graph.nodes[node].output.schema.fields().len();
+            let kept = |column: &usize| unnest.kept.iter().position(|kept| kept == column);
+            let of_map = || {
+                let schema = graph.input_schema(node, 0)?;
+                let collection = schema.field(unnest.collection).data_type();
+                matches!(collection, DataType::Map(..)).then_some(unnest.kept.len())
+            };
+            let element = if unnest.with_ordinality {
+                Some(width - 1)
+            } else {
+                of_map()
+            };
+            let moved = |key: &Key| -> Option<Key> { key.iter().map(kept).collect() };
+            let of_element = |key: &Key| Some(sorted(moved(key)?.into_iter().chain([element?]).collect()));
+            Provided {
+                changes: input.changes.map(|keys| keys.iter().filter_map(of_element).collect()),
+                distribution: input.distribution.as_ref().and_then(moved),
+            }
+        }
         // Its input is append-only, and its columns are those of the input and more.
         Operator::DynamicFilter(_) => Provided {
             changes: None,
@@ -139,7 +161,7 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
             changes: None,
             distribution: Some(sorted(join.on.iter().map(|pair| pair.0).collect())),
         },
-        Operator::WindowJoin(_) | Operator::Sink(_) => Provided::default(),
+        Operator::WindowJoin(_) | Operator::Sort(_) | Operator::Sink(_) => Provided::default(),
     }
 }
 
@@ -147,10 +169,15 @@ fn of_node(graph: &JobGraph, node: NodeIndex, provided: &[Provided]) -> Provided
 pub(in crate::translate) fn is_append_only(operator: &Operator, inputs: [bool; 2]) -> bool {
     match operator {
         Operator::Source(source) => support(&source.table, Role::Source) == ChangelogSupport::Append,
-        Operator::Calc(_) | Operator::WindowAssign(_) | Operator::DynamicFilter(_) | Operator::Sink(_) => inputs[0],
+        Operator::Calc(_)
+        | Operator::WindowAssign(_)
+        | Operator::Unnest(_)
+        | Operator::DynamicFilter(_)
+        | Operator::Sink(_) => inputs[0],
         Operator::WindowAggregate(_)
         | Operator::WindowJoin(_)
         | Operator::WindowTopN(_)
+        | Operator::Sort(_)
         | Operator::TemporalJoin(_) => true,
         Operator::GroupAggregate(aggregate) => aggregate.emission == Emission::Final || aggregate.phase == Phase::Local,
         Operator::ChangelogNormalize(normalize) => normalize.emission == Emission::Final,

@@ -112,10 +112,12 @@ pub(super) fn add_kinds(graph: &mut JobGraph, modes: &[ChangelogMode], provided:
             | Operator::Join(_)
             | Operator::MultiJoin(_) => {}
             Operator::WindowAssign(_)
+            | Operator::Unnest(_)
             | Operator::WindowAggregate(_)
             | Operator::WindowJoin(_)
             | Operator::TemporalJoin(_)
             | Operator::WindowTopN(_)
+            | Operator::Sort(_)
             | Operator::DynamicFilter(_)
             | Operator::Sink(_) => {}
         }

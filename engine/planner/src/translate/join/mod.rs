@@ -276,8 +276,8 @@ pub(super) fn check(cx: &Context<'_>, join: &LogicalJoin) -> Result<()> {
         | JoinType::LeftSemi
         | JoinType::LeftAnti => Ok(()),
         JoinType::LeftMark | JoinType::RightMark => Err(cx.error(
-            "EXISTS and IN (SELECT ...) are supported as conditions of their own, combined by AND: write one query for \
-             each alternative of an OR and combine them by UNION",
+            "this EXISTS or IN (SELECT ...) is supported as a condition of its own only, combined by AND: write one query \
+             for each alternative of an OR and combine them by UNION",
         )),
         JoinType::RightSemi | JoinType::RightAnti => Err(cx.error(format!(
             "{} joins are not supported: write EXISTS or NOT EXISTS",

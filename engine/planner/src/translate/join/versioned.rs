@@ -207,6 +207,8 @@ fn versions(cx: &Context<'_>, relation: &Relation) -> Result<Versions> {
             | Operator::TemporalJoin(_)
             | Operator::WindowTopN(_)
             | Operator::DynamicFilter(_)
+            | Operator::Unnest(_)
+            | Operator::Sort(_)
             | Operator::SinkMaterialize(_)
             | Operator::Sink(_) => return Err(not_versioned(cx, "its rows are not updated by a key")),
         }

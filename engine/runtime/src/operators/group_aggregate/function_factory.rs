@@ -1,6 +1,7 @@
 //! The choice of a function for an aggregate call.
 
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, UInt64Type};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::best_values::BestValues;
 use super::collected::Collected;
@@ -62,6 +63,14 @@ pub(super) fn new_function(
     match own {
         Some(own) => Some(Ok(own)),
         None if retracts || distinct => None,
-        None => Some(PartialState::new(spec).map(|function| Box::new(function) as Box<dyn Function>)),
+        None => Some(
+            PartialState::new(spec, is_null_without_rows(function, result))
+                .map(|function| Box::new(function) as Box<dyn Function>),
+        ),
     }
+}
+
+/// Returns true if the result over no values is NULL.
+fn is_null_without_rows(function: &AggregateFunctionExpr, result: &DataType) -> bool {
+    function.default_value(result).is_ok_and(|value| value.is_null())
 }

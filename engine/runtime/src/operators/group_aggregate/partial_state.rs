@@ -3,6 +3,7 @@
 //! For every batch, an accumulator is filled with the partial states of the batch's groups, updated, and read.
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::compute::nullif;
 use arrow::datatypes::DataType;
 use millstream_state::keyed::Table;
 
@@ -15,11 +16,13 @@ pub(super) struct PartialState {
     accumulator: Box<dyn Accumulator>,
     types: Vec<DataType>,
     groups: Vec<u32>,
+    /// True if the result over no values is NULL.
+    is_null_without_rows: bool,
 }
 
 impl PartialState {
     /// Creates the function of an aggregate call.
-    pub(super) fn new(spec: &AggregateSpec) -> Result<Self, Error> {
+    pub(super) fn new(spec: &AggregateSpec, is_null_without_rows: bool) -> Result<Self, Error> {
         Ok(Self {
             accumulator: new_accumulator(spec)?,
             types: spec
@@ -28,6 +31,7 @@ impl PartialState {
                 .map(|field| field.data_type().clone())
                 .collect(),
             groups: Vec::new(),
+            is_null_without_rows,
         })
     }
 
@@ -85,7 +89,14 @@ impl Function for PartialState {
 
     fn evaluate(&mut self, table: &Table, first: usize, slots: &[u32]) -> Result<ArrayRef, Error> {
         self.fill(table, first, slots)?;
-        self.accumulator.evaluate(&Select::Range(0..slots.len()))
+        let results = self.accumulator.evaluate(&Select::Range(0..slots.len()))?;
+        if !self.is_null_without_rows || self.groups.len() == slots.len() {
+            return Ok(results);
+        }
+        // Some accumulators take groups that no state was merged into for groups with values.
+        let mut is_unknown = vec![true; slots.len()];
+        self.groups.iter().for_each(|group| is_unknown[*group as usize] = false);
+        Ok(nullif(&results, &BooleanArray::from(is_unknown))?)
     }
 
     fn is_zero(&self, _table: &Table, _first: usize, _slot: u32) -> bool {

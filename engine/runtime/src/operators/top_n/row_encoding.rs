@@ -12,12 +12,12 @@ use crate::Error;
 ///
 /// A sort key is the order columns one after the other, each in the encoding of keys; the bytes of a descending column
 /// are inverted. The first byte of a column tells NULL from other values: it is less for those that come first.
-pub(super) struct SortKeys {
+pub(in crate::operators) struct SortKeys {
     order: Vec<(PhysicalSortExpr, Codec)>,
 }
 
 impl SortKeys {
-    pub(super) fn new(order: &[PhysicalSortExpr], input: &Schema) -> Result<Self, Error> {
+    pub(in crate::operators) fn new(order: &[PhysicalSortExpr], input: &Schema) -> Result<Self, Error> {
         let order = order.iter().map(|sort| {
             let data_type = sort.expr.data_type(input)?;
             Ok((sort.clone(), Codec::keys(&[data_type])?))
@@ -28,7 +28,7 @@ impl SortKeys {
     }
 
     /// Returns the sort keys of the rows of a batch.
-    pub(super) fn encode(&self, batch: &RecordBatch) -> Result<BinaryArray, Error> {
+    pub(in crate::operators) fn encode(&self, batch: &RecordBatch) -> Result<BinaryArray, Error> {
         let rows = batch.num_rows();
         let mut columns = Vec::with_capacity(self.order.len());
         for (sort, codec) in &self.order {

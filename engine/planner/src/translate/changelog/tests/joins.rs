@@ -560,7 +560,16 @@ fn subqueries_that_are_no_joins_are_refused() {
     check(
         "SELECT name, name FROM clicks WHERE k = 1 OR EXISTS (SELECT 1 FROM users WHERE id = k)",
         expect![[r#"
-            refused: 13:10: EXISTS and IN (SELECT ...) are supported as conditions of their own, combined by AND: write one query for each alternative of an OR and combine them by UNION
+            out/sink: write out (cdc) changelog: retract
+              <- out/calc-4: select [..] where k@0 = 1 OR $in1@2 IS NOT NULL changelog: retract
+                <- out/join: left join on k@0 = id@1 (state: rows of both inputs, for ever) changelog: retract
+                  left <- hash(k) out/calc-2: select [..]
+                    <- clicks: read clicks (append) columns [..] watermark ts@2
+                  right <- hash(id) out/calc-3: select [..] changelog: retract
+                    <- out/aggregate: aggregate by id, __always_true [bool_or(true)] (state: one row per group, for ever) changelog: retract, keys (id, __always_true)
+                      <- hash(id, __always_true) out/calc: select [..] changelog: retract, keys (id)
+                        <- users/normalize: newest row by id (state: one row per key, for ever) changelog: retract, keys (id)
+                          <- hash(id) users: read users (upsert) columns [..] watermark ts@1 changelog: upsert by (id)
         "#]],
     );
 }
