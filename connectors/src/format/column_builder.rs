@@ -24,6 +24,8 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::field_order::FieldOrder;
+use super::null_ranges::NullRanges;
 use super::numbers::{is_out_of_range, parse_decimal, parse_float, parse_integer};
 use super::parse_error::{CellResult, ParseError};
 use super::{map_keys, time};
@@ -33,8 +35,7 @@ use crate::{Error, sql_type};
 pub(super) struct ColumnBuilder {
     /// Name and type of the column.
     pub field: FieldRef,
-    /// Indices of NULL cells, ascending. Most columns have few, so that non-NULL cells cost nothing.
-    nulls: Vec<usize>,
+    nulls: NullRanges,
     /// The cells.
     pub values: Values,
 }
@@ -59,8 +60,9 @@ pub(super) enum Values {
     /// Microseconds since midnight, until finished.
     Time(Vec<i64>),
     /// Microseconds since the epoch, until finished.
-    Timestamp(Vec<i64>),
+    Timestamp(Vec<i64>, time::LastDate),
     Struct {
+        /// They may lack their last cells, which [`ColumnBuilder::complete`] appends before the next object.
         children: Vec<ColumnBuilder>,
         rows: usize,
         order: FieldOrder,
@@ -96,6 +98,10 @@ impl Bytes {
             .push(end.expect("records of one call are below 2 GiB, and no cell is longer than its record"));
     }
 
+    fn fill(&mut self, rows: usize) {
+        self.ends.resize(rows, self.ends.last().copied().unwrap_or(0));
+    }
+
     /// Removes the bytes appended to `data` since the last cell.
     pub(super) fn discard_cell(&mut self) {
         self.data.truncate(self.ends.last().map_or(0, |end| *end as usize));
@@ -113,66 +119,6 @@ impl Bytes {
             offsets,
             Buffer::from(std::mem::replace(&mut self.data, Vec::with_capacity(bytes))),
         )
-    }
-}
-
-/// Finds an object's columns by name, and caches the order of the fields of the last object.
-#[derive(Default)]
-pub(super) struct FieldOrder {
-    by_name: ahash::AHashMap<Box<[u8]>, usize>,
-    /// Names in quotes, as in the record; [`UNQUOTABLE`] for a name with characters that are escaped there.
-    seen: Vec<(Vec<u8>, Option<usize>)>,
-}
-
-/// A byte that no record contains, since records are UTF-8.
-const UNQUOTABLE: u8 = 0xFF;
-
-impl FieldOrder {
-    /// Most fields in the cache; later fields are found by name.
-    const SEEN_MAX: usize = 64;
-
-    pub(super) fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let by_name = names
-            .into_iter()
-            .enumerate()
-            .map(|(index, name)| (name.as_bytes().into(), index))
-            .collect();
-        Self {
-            by_name,
-            seen: Vec::new(),
-        }
-    }
-
-    /// If `record` continues with the quoted name that the `nth` field of the last object had, returns the name without
-    /// its quotes, and its column.
-    #[inline]
-    pub(super) fn expected(&self, nth: usize, record: &[u8]) -> Option<(&[u8], Option<usize>)> {
-        let (quoted, column) = self.seen.get(nth)?;
-        let is_same = record.starts_with(quoted);
-        let [_, name @ .., _] = quoted.as_slice() else {
-            return None;
-        };
-        is_same.then_some((name, *column))
-    }
-
-    /// Returns the column of the field `name`, which is the `nth` field of its object.
-    pub(super) fn find(&mut self, nth: usize, name: &[u8]) -> Option<usize> {
-        let column = self.by_name.get(name).copied();
-        if nth == self.seen.len() && nth < Self::SEEN_MAX {
-            self.seen.push((Vec::new(), None));
-        }
-        if let Some((quoted, seen_column)) = self.seen.get_mut(nth) {
-            quoted.clear();
-            if name.iter().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
-                quoted.push(UNQUOTABLE);
-            } else {
-                quoted.push(b'"');
-                quoted.extend_from_slice(name);
-                quoted.push(b'"');
-            }
-            *seen_column = column;
-        }
-        column
     }
 }
 
@@ -195,7 +141,7 @@ impl ColumnBuilder {
             },
             DataType::Date32 => Values::Date(Vec::new()),
             DataType::Time32(_) | DataType::Time64(_) => Values::Time(Vec::new()),
-            DataType::Timestamp(_, _) => Values::Timestamp(Vec::new()),
+            DataType::Timestamp(_, _) => Values::Timestamp(Vec::new(), time::LastDate::default()),
             DataType::Struct(fields) => Values::Struct {
                 children: fields.iter().map(ColumnBuilder::new).collect::<Result<_, _>>()?,
                 rows: 0,
@@ -222,7 +168,7 @@ impl ColumnBuilder {
         };
         Ok(Self {
             field: field.clone(),
-            nulls: Vec::new(),
+            nulls: NullRanges::default(),
             values,
         })
     }
@@ -234,7 +180,7 @@ impl ColumnBuilder {
             Values::Int8(values) => values.len(),
             Values::Int16(values) => values.len(),
             Values::Int32(values) | Values::Date(values) => values.len(),
-            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) => values.len(),
+            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values, _) => values.len(),
             Values::Float32(values) => values.len(),
             Values::Float64(values) => values.len(),
             Values::Utf8(bytes) | Values::Binary(bytes) => bytes.ends.len(),
@@ -246,15 +192,13 @@ impl ColumnBuilder {
 
     /// Removes all cells from `rows` on, and the cell in progress.
     pub(super) fn truncate(&mut self, rows: usize) {
-        while self.nulls.last().is_some_and(|null| *null >= rows) {
-            self.nulls.pop();
-        }
+        self.nulls.truncate(rows);
         match &mut self.values {
             Values::Boolean(values) => values.truncate(rows),
             Values::Int8(values) => values.truncate(rows),
             Values::Int16(values) => values.truncate(rows),
             Values::Int32(values) | Values::Date(values) => values.truncate(rows),
-            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) => values.truncate(rows),
+            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values, _) => values.truncate(rows),
             Values::Float32(values) => values.truncate(rows),
             Values::Float64(values) => values.truncate(rows),
             Values::Utf8(bytes) | Values::Binary(bytes) => bytes.truncate(rows),
@@ -290,28 +234,43 @@ impl ColumnBuilder {
     }
 
     /// Appends a default of the type, which is NULL if `null` is true.
+    #[inline]
     pub(super) fn push_default(&mut self, null: bool) {
+        let rows = self.len();
         if null {
-            self.nulls.push(self.len());
+            self.nulls.push(rows, rows + 1);
         }
+        self.fill(rows + 1);
+    }
+
+    /// Appends defaults of the type until there are `rows` cells. Those of an object's fields are appended later.
+    fn fill(&mut self, rows: usize) {
         match &mut self.values {
-            Values::Boolean(values) => values.push(false),
-            Values::Int8(values) => values.push(0),
-            Values::Int16(values) => values.push(0),
-            Values::Int32(values) | Values::Date(values) => values.push(0),
-            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) => values.push(0),
-            Values::Float32(values) => values.push(0.0),
-            Values::Float64(values) => values.push(0.0),
-            Values::Utf8(bytes) | Values::Binary(bytes) => bytes.finish_cell(),
-            Values::Decimal { values, .. } => values.push(0),
-            Values::Struct { children, rows, .. } => {
-                for child in children {
-                    let nullable = child.field.is_nullable();
-                    child.push_default(nullable);
-                }
-                *rows += 1;
+            Values::Boolean(values) => values.resize(rows, false),
+            Values::Int8(values) => values.resize(rows, 0),
+            Values::Int16(values) => values.resize(rows, 0),
+            Values::Int32(values) | Values::Date(values) => values.resize(rows, 0),
+            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values, _) => values.resize(rows, 0),
+            Values::Float32(values) => values.resize(rows, 0.0),
+            Values::Float64(values) => values.resize(rows, 0.0),
+            Values::Utf8(bytes) | Values::Binary(bytes) => bytes.fill(rows),
+            Values::Decimal { values, .. } => values.resize(rows, 0),
+            Values::Struct { rows: length, .. } => *length = rows,
+            Values::List { ends, .. } | Values::Map { ends, .. } => {
+                ends.resize(rows, ends.last().copied().unwrap_or(0));
             }
-            Values::List { ends, .. } | Values::Map { ends, .. } => ends.push(ends.last().copied().unwrap_or(0)),
+        }
+    }
+
+    /// Appends cells until there are `rows`: NULL, or a default if the column is NOT NULL.
+    #[inline]
+    pub(super) fn complete(&mut self, rows: usize) {
+        let length = self.len();
+        if length < rows {
+            if self.field.is_nullable() {
+                self.nulls.push(length, rows);
+            }
+            self.fill(rows);
         }
     }
 
@@ -363,7 +322,7 @@ impl ColumnBuilder {
                         .ok_or_else(|| ParseError::expected(text, "a TIME like `23:59:59`"))?,
                 );
             }
-            Values::Timestamp(values) => {
+            Values::Timestamp(values, _) => {
                 let value = time::parse_timestamp(text.trim_ascii())
                     .ok_or_else(|| ParseError::expected(text, "a TIMESTAMP like `2024-12-31 23:59:59.123`"))?;
                 values.push(value);
@@ -382,7 +341,7 @@ impl ColumnBuilder {
     /// Returns the array of all cells, and empties the builder but not its capacity.
     pub(super) fn finish(&mut self) -> Result<ArrayRef, Error> {
         let rows = self.len();
-        let nulls = null_buffer(&mut self.nulls, rows);
+        let nulls = self.nulls.finish(rows);
         let array: ArrayRef = match &mut self.values {
             Values::Boolean(values) => {
                 let array = BooleanArray::new(BooleanBuffer::from(values.as_slice()), nulls);
@@ -413,12 +372,13 @@ impl ColumnBuilder {
             }
             Values::Date(values) => primitive::<Date32Type>(values, nulls),
             Values::Time(values) => finish_time(self.field.data_type(), values, nulls),
-            Values::Timestamp(values) => finish_timestamp(self.field.data_type(), values, nulls),
+            Values::Timestamp(values, _) => finish_timestamp(self.field.data_type(), values, nulls),
             Values::Struct { children, rows, .. } => {
-                let arrays = children
-                    .iter_mut()
-                    .map(ColumnBuilder::finish)
-                    .collect::<Result<Vec<_>, _>>()?;
+                let finish = |child: &mut ColumnBuilder| {
+                    child.complete(*rows);
+                    child.finish()
+                };
+                let arrays = children.iter_mut().map(finish).collect::<Result<Vec<_>, _>>()?;
                 let fields: Fields = children.iter().map(|child| child.field.clone()).collect();
                 let length = std::mem::take(rows);
                 Arc::new(StructArray::try_new_with_length(fields, arrays, nulls, length)?)
@@ -596,16 +556,4 @@ fn offsets(ends: Vec<i32>) -> OffsetBuffer<i32> {
     offsets.push(0);
     offsets.extend_from_slice(&ends);
     OffsetBuffer::new(offsets.into())
-}
-
-fn null_buffer(nulls: &mut Vec<usize>, rows: usize) -> Option<NullBuffer> {
-    if nulls.is_empty() {
-        return None;
-    }
-    let mut valid = arrow_buffer::BooleanBufferBuilder::new(rows);
-    valid.append_n(rows, true);
-    for null in nulls.drain(..) {
-        valid.set_bit(null, false);
-    }
-    Some(NullBuffer::new(valid.finish()))
 }

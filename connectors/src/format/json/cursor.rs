@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use super::scan::first_special;
 use crate::format::numbers::parse_integer;
 use crate::format::parse_error::{CellResult, ParseError};
 
@@ -48,8 +49,10 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(super) fn skip_whitespace(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.at += 1;
+        if let Some(0..=b' ') = self.peek() {
+            while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+                self.at += 1;
+            }
         }
     }
 
@@ -73,42 +76,13 @@ impl<'a> Cursor<'a> {
         ParseError::new(format!("not JSON: expected {wanted} at byte {at}, found {found}"))
     }
 
+    #[inline]
     pub(super) fn literal(&mut self, literal: &[u8]) -> CellResult {
         if self.rest().starts_with(literal) {
             self.at += literal.len();
             return Ok(());
         }
         Err(self.unexpected("a value"))
-    }
-
-    /// Returns the index of the first `"`, `\` or control character at or after `from`; the length if there is none.
-    #[inline]
-    fn special(&self, from: usize) -> usize {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        const HIGHS: u64 = 0x8080_8080_8080_8080;
-        let mut at = from;
-        while let Some(chunk) = self
-            .bytes
-            .get(at..at + 8)
-            .and_then(|chunk| <[u8; 8]>::try_from(chunk).ok())
-        {
-            let word = u64::from_le_bytes(chunk);
-            let quote = word ^ (ONES * b'"' as u64);
-            let slash = word ^ (ONES * b'\\' as u64);
-            // A byte of `x.wrapping_sub(ONES) & !x` has its high bit set where that byte of `x` is zero; false hits
-            // appear only above a true one, and the lowest is what counts. The same with 0x20 finds what is below it.
-            let hits = (quote.wrapping_sub(ONES) & !quote)
-                | (slash.wrapping_sub(ONES) & !slash)
-                | (word.wrapping_sub(ONES * 0x20) & !word);
-            let hits = hits & HIGHS;
-            if hits != 0 {
-                return at + (hits.trailing_zeros() / 8) as usize;
-            }
-            at += 8;
-        }
-        let tail = self.bytes.get(at..).unwrap_or_default();
-        let special = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-        at + special.unwrap_or(tail.len())
     }
 
     /// Returns the content of a string; the cursor is at its opening quote.
@@ -118,7 +92,7 @@ impl<'a> Cursor<'a> {
             return Err(self.unexpected("`\"`"));
         }
         let start = self.at + 1;
-        let end = self.special(start);
+        let end = first_special(self.bytes, start);
         if self.bytes.get(end) == Some(&b'"') {
             self.at = end + 1;
             return Ok(Cow::Borrowed(self.bytes.get(start..end).unwrap_or_default()));
@@ -133,7 +107,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn string_into(&mut self, out: &mut Vec<u8>) -> CellResult {
         let mut start = self.at + 1;
         loop {
-            let end = self.special(start);
+            let end = first_special(self.bytes, start);
             self.at = end;
             out.extend_from_slice(self.since(start));
             match self.peek() {
@@ -271,13 +245,14 @@ impl<'a> Cursor<'a> {
         let is_negative = self.peek() == Some(b'-');
         let text = self.rest();
         let text = text.strip_prefix(b"-").unwrap_or(text);
-        let mut value = 0i64;
-        let mut digits = 0;
-        while digits < DIGITS_MAX
-            && let Some(digit @ b'0'..=b'9') = text.get(digits)
-        {
-            value = value * 10 + i64::from(digit - b'0');
-            digits += 1;
+        let (mut digits, mut value) = text.first_chunk().map_or((0, 0), leading_digits);
+        if digits == 0 || digits == 8 {
+            while digits < DIGITS_MAX
+                && let Some(digit @ b'0'..=b'9') = text.get(digits)
+            {
+                value = value * 10 + i64::from(digit - b'0');
+                digits += 1;
+            }
         }
         let goes_on = matches!(text.get(digits), Some(b'0'..=b'9' | b'.' | b'e' | b'E'));
         let has_leading_zero = digits > 1 && text.first() == Some(&b'0');
@@ -341,7 +316,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn skip_string(&mut self) -> CellResult {
-        let end = self.special(self.at + 1);
+        let end = first_special(self.bytes, self.at + 1);
         if self.bytes.get(end) == Some(&b'"') {
             self.at = end + 1;
             return Ok(());
@@ -350,10 +325,57 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Returns the number of decimal digits at the beginning of a text, and their value.
+#[inline]
+fn leading_digits(text: &[u8; 8]) -> (usize, i64) {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The bytes of digits become their values. Of the others, those up to 0x7F have their high bit after the addition,
+    // and the rest have it before. A carry only reaches bytes after one that is not a digit.
+    let values = u64::from_le_bytes(*text) ^ (ONES * b'0' as u64);
+    let others = (values.wrapping_add(ONES * 0x76) | values) & (ONES * 0x80);
+    let digits = (others.trailing_zeros() / 8) as usize;
+    if digits == 0 {
+        return (0, 0);
+    }
+    // Zeros before the digits, so that there are eight; the last one is the highest byte. Neighbours are combined to
+    // numbers of two digits, these to numbers of four, and these to one of eight.
+    let eight = values << (64 - 8 * digits);
+    let pairs = eight.wrapping_mul(10).wrapping_add(eight >> 8) & 0x00FF_00FF_00FF_00FF;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_FFFF_0000_FFFF;
+    let value = (fours & 0xFFFF) * 10_000 + (fours >> 32);
+    (digits, value.cast_signed())
+}
+
 /// Returns the next nesting depth; an error if it is too deep.
 pub(super) fn deeper(depth: usize) -> Result<usize, ParseError> {
     if depth >= NESTING_MAX {
         return Err(ParseError::new(format!("is nested deeper than {NESTING_MAX} levels")));
     }
     Ok(depth + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_counted_and_read_before_any_byte() {
+        for number in [
+            0, 1, 9, 10, 42, 99, 100, 12_345, 987_654, 1_000_000, 7_654_321, 10_000_000, 99_999_999,
+        ] {
+            let digits = number.to_string();
+            for after in (0..=255).filter(|byte: &u8| !byte.is_ascii_digit()) {
+                for rest in [b'0', b'9', b' ', 0xFF] {
+                    let mut text = [rest; 8];
+                    text[..digits.len()].copy_from_slice(digits.as_bytes());
+                    if let Some(next) = text.get_mut(digits.len()) {
+                        *next = after;
+                    }
+                    assert_eq!(leading_digits(&text), (digits.len(), number), "{number}, {after}");
+                }
+            }
+        }
+        assert_eq!(leading_digits(b",1234567"), (0, 0));
+        assert_eq!(leading_digits(b"00000012"), (8, 12));
+    }
 }

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 
 use super::cursor::{Cursor, deeper};
-use crate::format::column_builder::{BatchBuilder, ColumnBuilder, FieldOrder, Values};
+use crate::format::column_builder::{BatchBuilder, ColumnBuilder, Values};
+use crate::format::field_order::FieldOrder;
 use crate::format::field_tracker::FieldTracker;
 use crate::format::numbers::parse_float;
 use crate::format::parse_error::{CellResult, ParseError};
@@ -151,56 +152,53 @@ fn parse_object(
     cursor.at += 1;
     let mut filled = 0;
     let mut nth = 0;
-    cursor.skip_whitespace();
-    if cursor.peek() == Some(b'}') {
-        cursor.at += 1;
-    } else {
-        loop {
-            cursor.skip_whitespace();
-            let field = cursor.rest();
-            let column = match order.expected(nth, field) {
-                Some((name, column)) => {
-                    cursor.at += name.len() + 2;
-                    if let (None, Some(tracker)) = (column, &mut tracker) {
-                        tracker.unknown(name);
-                    }
-                    column
+    loop {
+        cursor.skip_whitespace();
+        let field = cursor.rest();
+        let column = match order.expected(nth, field) {
+            Some(expected) => {
+                cursor.at += expected.length;
+                if let (None, Some(tracker)) = (expected.column, &mut tracker) {
+                    tracker.unknown(expected.name);
                 }
-                None => {
-                    let name = cursor.string()?;
-                    let column = order.find(nth, &name);
-                    if let (None, Some(tracker)) = (column, &mut tracker) {
-                        tracker.unknown(&name);
-                    }
-                    column
-                }
-            };
-            cursor.skip_whitespace();
-            cursor.expect(b':')?;
-            cursor.skip_whitespace();
-            match column.and_then(|index| columns.get_mut(index)) {
-                Some(column) => {
-                    if column.len() > rows {
-                        column.truncate(rows);
-                    } else {
-                        filled += 1;
-                    }
-                    parse_field(cursor, column, rows, settings, depth)?;
-                }
-                None if settings.fail_on_unknown => {
-                    return Err(unknown_field(field, columns));
-                }
-                None => cursor.skip_value(depth)?,
+                expected.column
             }
-            nth += 1;
-            cursor.skip_whitespace();
-            match cursor.next() {
-                Some(b',') => {}
-                Some(b'}') => break,
-                _ => {
-                    cursor.at = cursor.at.saturating_sub(1);
-                    return Err(cursor.unexpected("`,` or `}`"));
+            None if nth == 0 && cursor.peek() == Some(b'}') => {
+                cursor.at += 1;
+                break;
+            }
+            None => {
+                let name = cursor.string()?;
+                let column = order.find(nth, &name);
+                if let (None, Some(tracker)) = (column, &mut tracker) {
+                    tracker.unknown(&name);
                 }
+                cursor.skip_whitespace();
+                cursor.expect(b':')?;
+                column
+            }
+        };
+        cursor.skip_whitespace();
+        match column.and_then(|index| columns.get_mut(index)) {
+            Some(column) => {
+                if column.len() > rows {
+                    column.truncate(rows);
+                } else {
+                    filled += 1;
+                }
+                parse_field(cursor, column, rows, settings, depth)?;
+            }
+            None if settings.fail_on_unknown => return Err(unknown_field(field, columns)),
+            None => cursor.skip_value(depth)?,
+        }
+        nth += 1;
+        cursor.skip_whitespace();
+        match cursor.next() {
+            Some(b',') => {}
+            Some(b'}') => break,
+            _ => {
+                cursor.at = cursor.at.saturating_sub(1);
+                return Err(cursor.unexpected("`,` or `}`"));
             }
         }
     }
@@ -294,7 +292,20 @@ fn parse_value(cursor: &mut Cursor<'_>, column: &mut ColumnBuilder, settings: &S
             values.push(cursor.narrow("a TINYINT")?);
             Ok(())
         }
-        (Values::Timestamp(values), b'-' | b'0'..=b'9') => {
+        (Values::Timestamp(values, last_date), b'"') => {
+            match last_date.timestamp(cursor.rest().get(1..).unwrap_or_default()) {
+                Some((value, length)) => {
+                    values.push(value);
+                    cursor.at += length + 2;
+                    Ok(())
+                }
+                None => {
+                    let text = cursor.string()?;
+                    column.push_text(&text)
+                }
+            }
+        }
+        (Values::Timestamp(values, _), b'-' | b'0'..=b'9') => {
             let number = cursor.integer("a TIMESTAMP in whole units since 1970-01-01")?;
             let (times, divided) = settings.number_unit;
             let value = number
@@ -343,6 +354,7 @@ fn parse_value(cursor: &mut Cursor<'_>, column: &mut ColumnBuilder, settings: &S
         (Values::Struct { children, rows, order }, b'{') => {
             let depth = deeper(depth)?;
             let length = *rows;
+            children.iter_mut().for_each(|child| child.complete(length));
             parse_object(cursor, children, order, length, settings, None, depth)?;
             *rows += 1;
             Ok(())

@@ -9,7 +9,7 @@ mod parse;
 mod write;
 
 pub use parse::parse_timestamp;
-pub(super) use parse::{parse_date, parse_time};
+pub(super) use parse::{LastDate, parse_date, parse_time};
 pub(super) use write::{write_date, write_time, write_timestamp};
 
 /// Microseconds of a day.
@@ -63,6 +63,41 @@ mod tests {
             253_402_300_799_999_999,
             "9999-12-31 23:59:59.999999",
         );
+    }
+
+    #[test]
+    fn quoted_timestamps_are_read_as_without_quotes() {
+        let mut last = LastDate::default();
+        for text in [
+            "1970-01-01 00:00:00",
+            "1970-01-01T23:59:59Z",
+            "2024-02-29 12:30:01.5",
+            "2024-02-29 12:30:01.123456",
+            "0001-01-01 00:00:00.001Z",
+            "9999-12-31 23:59:59.999999",
+        ] {
+            let quoted = [text.as_bytes(), b"\", "].concat();
+            let expected = parse_timestamp(text.as_bytes()).map(|us| (us, text.len()));
+            assert_eq!(last.timestamp(&quoted), expected, "{text}");
+            assert_eq!(last.timestamp(text.as_bytes()), None, "{text}");
+        }
+        for text in [
+            "",
+            "2024-01-01",
+            "2024-01-01 12:30",
+            "2024-01-01 12:30:60",
+            "2024-01-01 24:00:00",
+            "2024-01-01 12:30:00.",
+            "2024-01-01 12:30:00.1234567",
+            "2024-01-01 12:30:00+02:00",
+            "2024-01-01 12:30:00 ",
+            "2023-02-29 12:30:00",
+            "2023-02-29 12:30:00",
+            "0000-00-00 12:30:00",
+            " 2024-01-01 12:30:00",
+        ] {
+            assert_eq!(last.timestamp(&[text.as_bytes(), b"\""].concat()), None, "{text}");
+        }
     }
 
     #[test]

@@ -21,6 +21,66 @@ pub fn parse_timestamp(text: &[u8]) -> Option<i64> {
     Some(days * DAY_US + time_us - offset_us)
 }
 
+/// The date that was parsed last, since consecutive timestamps often have the same.
+pub(in crate::format) struct LastDate {
+    text: [u8; 10],
+    /// Its start in microseconds since the epoch.
+    start_us: i64,
+}
+
+impl Default for LastDate {
+    fn default() -> Self {
+        Self {
+            text: *b"1970-01-01",
+            start_us: 0,
+        }
+    }
+}
+
+impl LastDate {
+    /// Parses a timestamp that is followed by a quote, in the usual spellings: with seconds, a fraction of up to six
+    /// digits or none, and `Z` or nothing at the end. Returns it in microseconds since the epoch, and its length.
+    #[inline]
+    pub(in crate::format) fn timestamp(&mut self, text: &[u8]) -> Option<(i64, usize)> {
+        let (&[b' ' | b'T', h0, h1, b':', m0, m1, b':', s0, s1], rest) = text.get(10..)?.split_first_chunk::<9>()?
+        else {
+            return None;
+        };
+        let (hour, minute, second) = (digits(h0, h1)?, digits(m0, m1)?, digits(s0, s1)?);
+        if hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let mut fraction_us = 0;
+        let mut at = 0;
+        if rest.first() == Some(&b'.') {
+            let mut unit_us = 1_000_000;
+            while let Some(digit @ b'0'..=b'9') = rest.get(at + 1)
+                && unit_us > 1
+            {
+                fraction_us = fraction_us * 10 + i64::from(digit - b'0');
+                unit_us /= 10;
+                at += 1;
+            }
+            if at == 0 {
+                return None;
+            }
+            fraction_us *= unit_us;
+            at += 1;
+        }
+        at += usize::from(rest.get(at) == Some(&b'Z'));
+        if rest.get(at) != Some(&b'"') {
+            return None;
+        }
+        let date = text.first_chunk::<10>()?;
+        if *date != self.text {
+            self.start_us = i64::from(parse_date(date)?) * DAY_US;
+            self.text = *date;
+        }
+        let seconds = (i64::from(hour) * 60 + i64::from(minute)) * 60 + i64::from(second);
+        Some((self.start_us + seconds * 1_000_000 + fraction_us, 19 + at))
+    }
+}
+
 /// Parses a date to days since the epoch.
 pub(in crate::format) fn parse_date(text: &[u8]) -> Option<i32> {
     let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = text else {
