@@ -105,6 +105,29 @@ impl Codec {
         Ok(columns)
     }
 
+    /// Decodes some columns of rows: those with the numbers `wanted`, which ascend. Fails with [`Error::Corrupt`] for
+    /// bytes that are not the encoding of a row.
+    pub fn decode_some<'a>(
+        &self,
+        rows: impl IntoIterator<Item = &'a [u8]>,
+        wanted: &[usize],
+    ) -> Result<Vec<ArrayRef>, Error> {
+        let mut cursors: Vec<&[u8]> = rows.into_iter().collect();
+        let mut columns = Vec::with_capacity(wanted.len());
+        for (column, data_type) in self.types.iter().enumerate() {
+            if columns.len() == wanted.len() {
+                break;
+            }
+            match (wanted.contains(&column), self.ordered) {
+                (true, true) => columns.push(decode::column::<true>(data_type, &mut cursors)?),
+                (true, false) => columns.push(decode::column::<false>(data_type, &mut cursors)?),
+                (false, true) => decode::skip_column::<true>(data_type, &mut cursors)?,
+                (false, false) => decode::skip_column::<false>(data_type, &mut cursors)?,
+            }
+        }
+        Ok(columns)
+    }
+
     /// Decodes the rows at the beginning of byte strings, which become what follows the rows.
     pub(crate) fn decode_first(&self, cursors: &mut [&[u8]]) -> Result<Vec<ArrayRef>, Error> {
         let columns = self.types.iter().map(|data_type| match self.ordered {

@@ -273,6 +273,13 @@ fn element<'a, const ORDERED: bool>(data_type: &DataType, cursor: &mut &'a [u8])
         .ok_or_else(|| corrupt("cut off"))
 }
 
+/// Skips the next column of all rows.
+pub(crate) fn skip_column<const ORDERED: bool>(data_type: &DataType, cursors: &mut [&[u8]]) -> Result<(), Error> {
+    cursors
+        .iter_mut()
+        .try_for_each(|cursor| skip::<ORDERED>(data_type, cursor))
+}
+
 /// Skips one value and its marker.
 fn skip<const ORDERED: bool>(data_type: &DataType, cursor: &mut &[u8]) -> Result<(), Error> {
     match bytes::<1>(cursor)? {

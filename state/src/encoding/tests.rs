@@ -200,6 +200,11 @@ proptest! {
         for codec in codecs() {
             let encoded = codec.encode(&columns).unwrap();
             prop_assert_eq!(&codec.decode(encoded.iter()).unwrap(), &columns);
+            for subset in 0..1 << columns.len() {
+                let wanted: Vec<usize> = (0..columns.len()).filter(|column| subset >> column & 1 == 1).collect();
+                let expected: Vec<ArrayRef> = wanted.iter().map(|column| Arc::clone(&columns[*column])).collect();
+                prop_assert_eq!(&codec.decode_some(encoded.iter(), &wanted).unwrap(), &expected);
+            }
         }
         let encoded = codecs()[0].encode(&columns).unwrap();
         for a in 0..rows.len() {

@@ -506,6 +506,58 @@ mod rows {
     }
 
     #[test]
+    fn rows_expire_with_their_last_generation() {
+        let mut rows = Rows::new(RowsOptions {
+            keys: vec![DataType::Int64],
+            values: vec![DataType::Int64],
+            collection: 3,
+            max_parallelism: MAX_PARALLELISM,
+            identity: Identity::Content,
+            is_expiring: true,
+        })
+        .unwrap();
+        let mut resolved = Resolved::default();
+        let values: Vec<i64> = (0..100).collect();
+        let encoded = rows.encode(&[integers(&values)], 100).unwrap();
+        let mut last: BTreeMap<usize, u32> = BTreeMap::new();
+        for step in 0..5_000_usize {
+            rows.resolve(&[integers(&[step as i64 % 7])], 1, &mut resolved, false)
+                .unwrap();
+            // Row 7k + r belongs to the key r. Some are removed again; others move to another generation.
+            let row = step % 7 + 7 * (step * step % 13);
+            let generation = (step / 50 + row % 3) as u32;
+            let weight = if last.contains_key(&row) && step % 5 == 0 {
+                -1
+            } else {
+                1
+            };
+            let entry = rows
+                .add(resolved.slots[0], encoded.row(row), weight, generation)
+                .unwrap()
+                .0;
+            match rows.weight(entry) {
+                0 => last.remove(&row),
+                _ => last.insert(row, generation),
+            };
+            rows.release(&resolved);
+            if step % 50 == 49 {
+                let end = (step / 50) as u32;
+                let mut seen = Vec::new();
+                rows.expire(
+                    |generation| generation < end,
+                    |rows, entry| seen.push(rows.bytes(entry).to_vec()),
+                );
+                rows.forget_empty_keys();
+                let expired = last.extract_if(.., |_, generation| *generation < end);
+                let mut expected: Vec<_> = expired.map(|(row, _)| encoded.row(row).to_vec()).collect();
+                seen.sort();
+                expected.sort();
+                assert_eq!(seen, expected, "step {step}");
+            }
+        }
+    }
+
+    #[test]
     fn expired_rows_leave_no_keys_in_memory() {
         let mut rows = Rows::new(RowsOptions {
             keys: vec![DataType::Int64],

@@ -14,6 +14,7 @@
 //! ```
 
 mod entries;
+mod generation_lists;
 mod reading;
 mod writing;
 
@@ -21,6 +22,7 @@ use arrow_array::ArrayRef;
 use arrow_schema::DataType;
 
 use self::entries::{DIRTY, Entries, Entry, MARK, NONE};
+use self::generation_lists::GenerationLists;
 pub use self::reading::{DecodedRows, MissingRows};
 use super::generations::WrittenGenerations;
 use super::layout::Layout;
@@ -71,6 +73,8 @@ pub struct Rows {
     gone: Vec<u32>,
     /// Keys whose last entry has expired.
     emptied: Vec<u32>,
+    /// `None` if rows do not expire.
+    by_generation: Option<GenerationLists>,
     /// Entries by key and row, for [`Identity::Content`].
     index: SlotIndex,
     codec: Codec,
@@ -109,6 +113,7 @@ impl Rows {
             is_expiring: false,
         })?;
         Ok(Self {
+            by_generation: options.is_expiring.then(GenerationLists::default),
             options,
             keys,
             states: Vec::new(),
@@ -145,6 +150,7 @@ impl Rows {
             + self.entries.size()
             + (self.dirty.capacity() + self.gone.capacity()) * size_of::<u32>()
             + self.index.size()
+            + self.by_generation.as_ref().map_or(0, GenerationLists::size)
             + self.written.size()
     }
 
@@ -242,6 +248,16 @@ impl Rows {
         self.codec.decode(entries.into_iter().map(|entry| self.bytes(entry)))
     }
 
+    /// Returns some columns of some entries: those with the numbers `wanted`, which ascend.
+    pub fn decode_some(
+        &self,
+        entries: impl IntoIterator<Item = u32>,
+        wanted: &[usize],
+    ) -> Result<Vec<ArrayRef>, Error> {
+        let rows = entries.into_iter().map(|entry| self.bytes(entry));
+        self.codec.decode_some(rows, wanted)
+    }
+
     /// Returns the key columns of some keys.
     pub fn keys(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, Error> {
         self.keys.keys(slots)
@@ -280,7 +296,10 @@ impl Rows {
         };
         let before = self.entries[entry].weight;
         self.set_weight(entry, before + weight);
-        self.entries[entry].generation = generation;
+        if self.entries[entry].generation != generation {
+            self.entries[entry].generation = generation;
+            self.list(entry, generation);
+        }
         if before + weight == 0 {
             self.gone.push(entry);
         }
@@ -318,7 +337,15 @@ impl Rows {
             let entries = &self.entries;
             self.index.insert(tag, number, |entry| entries[entry].tag);
         }
+        self.list(number, generation);
         Ok(number)
+    }
+
+    /// Lists an entry under its generation.
+    fn list(&mut self, number: u32, generation: u32) {
+        if let Some(lists) = &mut self.by_generation {
+            lists.add(number, generation, &self.entries);
+        }
     }
 
     fn set_weight(&mut self, entry: u32, weight: i64) {
@@ -458,6 +485,7 @@ impl Rows {
         self.dirty = Vec::new();
         self.gone = Vec::new();
         self.emptied = Vec::new();
+        self.by_generation = self.options.is_expiring.then(GenerationLists::default);
         self.index = SlotIndex::default();
     }
 }

@@ -146,6 +146,9 @@ impl Rows {
             if self.options.identity == Identity::Content {
                 self.index = self.entries.index();
             }
+            if let Some(lists) = &mut self.by_generation {
+                lists.renew(&self.entries);
+            }
         }
     }
 
@@ -153,14 +156,18 @@ impl Rows {
     /// looked for in the store. Keys remain until [`Rows::forget_empty_keys`]. Must not be called between
     /// [`Rows::resolve`] and [`Rows::release`].
     pub fn expire(&mut self, is_expired: impl Fn(u32) -> bool, mut visit: impl FnMut(&Self, u32)) {
-        for number in 0..self.entries.end() {
-            let entry = &self.entries[number];
-            let key = entry.key;
-            if entry.is_occupied() && is_expired(entry.generation) {
-                visit(self, number);
-                self.remove(number);
-                if self.states[key as usize].first == NONE {
-                    self.emptied.push(key);
+        let lists = self.by_generation.as_mut();
+        let expired = lists.map(|lists| lists.remove_where(&is_expired)).unwrap_or_default();
+        for (generation, numbers) in expired {
+            for number in numbers {
+                let entry = &self.entries[number];
+                let key = entry.key;
+                if entry.is_occupied() && entry.generation == generation {
+                    visit(self, number);
+                    self.remove(number);
+                    if self.states[key as usize].first == NONE {
+                        self.emptied.push(key);
+                    }
                 }
             }
         }
