@@ -338,7 +338,11 @@ enum Half {
 }
 
 /// Rewrites an expression over the whole input as one over the columns in `read`.
-fn rebase(expression: &PhysicalExprRef, read: &[usize], schema: &SchemaRef) -> Result<PhysicalExprRef, Error> {
+pub(super) fn rebase(
+    expression: &PhysicalExprRef,
+    read: &[usize],
+    schema: &SchemaRef,
+) -> Result<PhysicalExprRef, Error> {
     use datafusion::common::tree_node::{Transformed, TreeNode};
     Ok(Arc::clone(expression)
         .transform(|node| {

@@ -15,11 +15,9 @@ mod pairs;
 mod side;
 mod unmatched;
 
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow_array::RecordBatch;
 use datafusion::logical_expr::JoinType;
 use millstream_graph::{self as graph, Emission};
@@ -130,12 +128,10 @@ impl JoinLogic {
             emits_pairs,
             sides: [side(0), side(1)],
             nulls_are_equal: node.nulls_are_equal,
-            condition: node.filter.clone().map(|filter| Condition {
-                filter,
-                schema: Arc::new(Schema::new(
-                    [nullable_fields(inputs[0]), nullable_fields(inputs[1])].concat(),
-                )),
-            }),
+            condition: match &node.filter {
+                Some(filter) => Some(Condition::new(filter, inputs)?),
+                None => None,
+            },
             is_deferred: node.emission == Emission::Final && node.bounds.is_none() && roles != [Role::Pairs; 2],
             expiry: node
                 .bounds

@@ -1,27 +1,61 @@
 //! Pairs of rows of equal keys.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::datatypes::{Int64Type, SchemaRef};
-use arrow_array::{Int64Array, RecordBatch, RecordBatchOptions};
-use arrow_select::filter::{filter, filter_record_batch};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_select::take::take;
 use datafusion::physical_expr::PhysicalExprRef;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
 use millstream_state::keyed::Rows;
 
-use super::{JoinLogic, NONE};
+use super::{JoinLogic, NONE, nullable_fields};
 use crate::Error;
+use crate::operators::calc::rebase;
 use crate::operators::keyed::{CHANGES_MAX, WeightedRows};
+
+/// Bytes of rows of the other input that are copied to pairs at once, about: larger batches would not stay in the
+/// processor's cache until they are used.
+const PAIRS_BYTES_MAX: usize = 512 << 10;
 
 /// A condition on pairs besides the equality of keys.
 pub(super) struct Condition {
-    pub filter: PhysicalExprRef,
-    /// Columns of the left input, then of the right one.
-    pub schema: SchemaRef,
+    /// Over the columns that it uses, as `schema` has them.
+    filter: PhysicalExprRef,
+    /// By input: the columns that the filter uses.
+    columns: [Vec<usize>; 2],
+    /// These columns: those of the left input, then those of the right one.
+    schema: SchemaRef,
 }
 
 impl Condition {
-    /// Returns true for the pairs that meet the condition. NULL is not met.
-    pub(super) fn evaluate(&self, pairs: &RecordBatch) -> Result<BooleanArray, Error> {
-        let passed = self.filter.evaluate(pairs)?.into_array(pairs.num_rows())?;
+    /// Creates a condition from a filter over the columns of the left input and then those of the right one.
+    pub(super) fn new(filter: &PhysicalExprRef, inputs: [&SchemaRef; 2]) -> Result<Self, Error> {
+        let fields = inputs.map(nullable_fields);
+        let width = fields[0].len();
+        let used: BTreeSet<usize> = collect_columns(filter).iter().map(Column::index).collect();
+        let used: Vec<usize> = used.into_iter().collect();
+        let fields = fields.concat();
+        let schema = used.iter().map(|column| Arc::clone(&fields[*column]));
+        let schema: SchemaRef = Arc::new(Schema::new(schema.collect::<Vec<_>>()));
+        let filter = rebase(filter, &used, &schema)?;
+        let (left, right): (Vec<usize>, Vec<usize>) = used.iter().partition(|column| **column < width);
+        Ok(Self {
+            filter,
+            columns: [left, right.iter().map(|column| column - width).collect()],
+            schema,
+        })
+    }
+
+    /// Returns true for the pairs that meet the condition. NULL is not met. `columns` are those that the filter uses,
+    /// of `rows` pairs.
+    fn evaluate(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray, Error> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let pairs = RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)?;
+        let passed = self.filter.evaluate(&pairs)?.into_array(rows)?;
         let passed = datafusion::common::cast::as_boolean_array(&passed)?;
         Ok(match passed.null_count() {
             0 => passed.clone(),
@@ -75,18 +109,21 @@ impl Pairs {
         }
     }
 
-    /// Returns the next pairs, about [`CHANGES_MAX`]; none at the end.
+    /// Returns the next pairs, at most about [`CHANGES_MAX`] and [`PAIRS_BYTES_MAX`]; none at the end.
     fn next(&mut self, others: &Rows) -> Vec<Change> {
         let mut changes: Vec<Change> = Vec::new();
+        let mut bytes = 0;
         while let Some(row) = self.rows.get(self.returned).copied()
             && changes.len() < CHANGES_MAX
+            && bytes < PAIRS_BYTES_MAX
         {
             let weight = self.weights[row as usize];
             let first = || others.first_entry(self.slots[row as usize]);
             let mut entry = self.entry.take().unwrap_or_else(first);
-            while entry != NONE && changes.len() < CHANGES_MAX {
+            while entry != NONE && changes.len() < CHANGES_MAX && bytes < PAIRS_BYTES_MAX {
                 let other_weight = others.weight(entry);
                 if other_weight > 0 {
+                    bytes += others.bytes(entry).len();
                     changes.push(Change {
                         own: row,
                         other: entry,
@@ -109,24 +146,22 @@ impl JoinLogic {
     pub(super) fn next_pairs(&self, pairs: &mut Pairs, rows: &[Rows]) -> Result<Option<WeightedRows>, Error> {
         let Some(batch) = &self.batch else { return Ok(None) };
         loop {
-            let changes = pairs.next(&rows[1 - self.own]);
+            let mut changes = pairs.next(&rows[1 - self.own]);
             if changes.is_empty() {
                 return Ok(None);
             }
-            let columns = self.pair_columns(batch, &changes, rows)?;
-            let weights: Vec<i64> = changes.iter().map(|change| change.weight).collect();
-            let Some(condition) = &self.condition else {
-                return Ok(Some(WeightedRows { columns, weights }));
-            };
-            let pairs = self.pair_batch(condition, columns, weights.len())?;
-            let passed = condition.evaluate(&pairs)?;
-            if passed.true_count() == 0 {
-                continue;
+            if let Some(condition) = &self.condition {
+                // The other columns are only copied for the pairs that meet it.
+                let passed = self.evaluate(condition, batch, &changes, rows)?;
+                let mut passed = passed.values().iter();
+                changes.retain(|_| passed.next() == Some(true));
+                if changes.is_empty() {
+                    continue;
+                }
             }
-            let weights = filter(&Int64Array::from(weights), &passed)?;
             return Ok(Some(WeightedRows {
-                columns: filter_record_batch(&pairs, &passed)?.columns().to_vec(),
-                weights: weights.as_primitive::<Int64Type>().values().to_vec(),
+                columns: self.pair_columns(batch, &changes, rows)?,
+                weights: changes.iter().map(|change| change.weight).collect(),
             }));
         }
     }
@@ -138,8 +173,7 @@ impl JoinLogic {
         };
         let mut met = Vec::new();
         for part in pairs.chunks(CHANGES_MAX) {
-            let columns = self.pair_columns(batch, part, rows)?;
-            let passed = condition.evaluate(&self.pair_batch(condition, columns, part.len())?)?;
+            let passed = self.evaluate(condition, batch, part, rows)?;
             let part = part.iter().zip(passed.values()).filter(|(_, passed)| *passed);
             met.extend(part.map(|(pair, _)| *pair));
         }
@@ -154,10 +188,12 @@ impl JoinLogic {
         let mut met = Vec::new();
         for part in pairs.chunks(CHANGES_MAX) {
             let entries = |of: fn(&Change) -> u32| -> Vec<u32> { part.iter().map(of).collect() };
-            let own = self.sides[side].gather(&rows[side], &entries(|pair| pair.own))?;
-            let other = self.sides[1 - side].gather(&rows[1 - side], &entries(|pair| pair.other))?;
-            let columns = in_order(side, own, other);
-            let passed = condition.evaluate(&self.pair_batch(condition, columns, part.len())?)?;
+            let gather = |side: usize, entries: Vec<u32>| {
+                self.sides[side].gather_some(&rows[side], &entries, &condition.columns[side])
+            };
+            let own = gather(side, entries(|pair| pair.own))?;
+            let other = gather(1 - side, entries(|pair| pair.other))?;
+            let passed = condition.evaluate(in_order(side, own, other), part.len())?;
             let part = part.iter().zip(passed.values()).filter(|(_, passed)| *passed);
             met.extend(part.map(|(pair, _)| *pair));
         }
@@ -173,10 +209,22 @@ impl JoinLogic {
         Ok(in_order(self.own, own, other))
     }
 
-    fn pair_batch(&self, condition: &Condition, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, Error> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let schema = SchemaRef::clone(&condition.schema);
-        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    /// Returns true for the pairs of a batch's rows that meet the condition.
+    fn evaluate(
+        &self,
+        condition: &Condition,
+        batch: &RecordBatch,
+        pairs: &[Change],
+        rows: &[Rows],
+    ) -> Result<BooleanArray, Error> {
+        let (own, other) = (self.own, 1 - self.own);
+        let own_rows = UInt32Array::from_iter_values(pairs.iter().map(|pair| pair.own));
+        let own_columns = condition.columns[own].iter();
+        let own_columns = own_columns.map(|column| take(batch.column(*column), &own_rows, None));
+        let own_columns = own_columns.collect::<Result<Vec<_>, _>>()?;
+        let entries: Vec<u32> = pairs.iter().map(|pair| pair.other).collect();
+        let others = self.sides[other].gather_some(&rows[other], &entries, &condition.columns[other])?;
+        condition.evaluate(in_order(own, own_columns, others), pairs.len())
     }
 }
 

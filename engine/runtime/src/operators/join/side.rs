@@ -218,11 +218,50 @@ impl Side {
 
     /// Returns the columns of some rows of a batch; all are NULL for [`NONE`].
     pub(in crate::operators) fn take(&self, batch: &RecordBatch, rows: &[u32]) -> Result<Vec<ArrayRef>, Error> {
-        let places = UInt32Array::from_iter(rows.iter().map(|row| (*row != NONE).then_some(*row)));
+        let places = match rows.contains(&NONE) {
+            true => UInt32Array::from_iter(rows.iter().map(|row| (*row != NONE).then_some(*row))),
+            false => UInt32Array::from(rows.to_vec()),
+        };
         let columns = batch.columns()[..self.width()].iter();
         Ok(columns
             .map(|column| take(column, &places, None))
             .collect::<Result<_, _>>()?)
+    }
+
+    /// Returns some columns of some entries, in their order.
+    pub(in crate::operators) fn gather_some(
+        &self,
+        rows: &Rows,
+        entries: &[u32],
+        columns: &[usize],
+    ) -> Result<Vec<ArrayRef>, Error> {
+        let places = columns.iter().map(|column| self.places[*column]);
+        let mut wanted = Vec::new();
+        let mut needs_keys = false;
+        for place in places.clone() {
+            match place {
+                Place::Key(_) => needs_keys = true,
+                Place::Value(at) => wanted.push(self.leading.len() + at),
+            }
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        let values = rows.decode_some(entries.iter().copied(), &wanted)?;
+        let keys = match needs_keys {
+            true => {
+                let slots: Vec<u32> = entries.iter().map(|entry| rows.key_of(*entry)).collect();
+                rows.keys(&slots)?
+            }
+            false => Vec::new(),
+        };
+        let columns = places.map(|place| match place {
+            Place::Key(at) => Arc::clone(&keys[at]),
+            Place::Value(at) => {
+                let value = wanted.partition_point(|value| *value < self.leading.len() + at);
+                Arc::clone(&values[value])
+            }
+        });
+        Ok(columns.collect())
     }
 
     /// Returns the columns of some entries; all are NULL for [`NONE`].

@@ -1,10 +1,11 @@
 //! The operator against a join of multisets, with random changes, small memory, checkpoints and restores.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{AsArray, Int8Array};
-use arrow::datatypes::{DataType, Field, FieldRef, Int8Type, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Int8Type, Schema, TimeUnit};
 use datafusion::logical_expr::Operator as BinaryOperator;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use millstream_connectors::changelog;
