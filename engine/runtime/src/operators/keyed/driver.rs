@@ -38,6 +38,8 @@ pub(in crate::operators) struct Keyed<L> {
     queue: VecDeque<RecordBatch>,
     call: Call,
     resolved: Vec<Resolved>,
+    /// Keys of the first collection whose output the present call may change.
+    changing: Vec<u32>,
     finishing: Finishing,
     /// Output that is being emitted at the end of input.
     final_output: Option<Emitting>,
@@ -134,6 +136,7 @@ impl<L: KeyedLogic> Keyed<L> {
             emission,
             queue: VecDeque::new(),
             call: Call::Idle,
+            changing: Vec::new(),
             finishing: Finishing::No,
             final_output: None,
             generation_us: generation_length(state_ttl, emission),
@@ -244,15 +247,19 @@ impl<L: KeyedLogic> Keyed<L> {
 
     /// Updates the rows that a batch touches, and continues with the changes of the output.
     fn apply(&mut self, batch: Option<RecordBatch>) -> Result<(), Error> {
-        let slots = &self.resolved[0].distinct;
+        let changing = match &batch {
+            Some(batch) => self.logic.changing(batch, &self.resolved, &self.tables)?,
+            None => None,
+        };
+        self.changing = changing.unwrap_or_else(|| self.resolved[0].distinct.clone());
         let before = match self.emission {
-            Emission::Changes => Some(self.logic.output(&self.tables[0], slots)?),
+            Emission::Changes => Some(self.logic.output(&self.tables[0], &self.changing)?),
             Emission::Final => None,
         };
         let mut open = match &batch {
             Some(batch) => self.logic.apply(batch, &self.resolved, &mut self.tables)?,
             None => {
-                self.tables[0].set_changed(slots[0]);
+                self.tables[0].set_changed(self.changing[0]);
                 Vec::new()
             }
         };
@@ -323,11 +330,10 @@ impl<L: KeyedLogic> Keyed<L> {
             self.release();
             return Ok(());
         }
-        let slots = &self.resolved[0].distinct;
         self.call = Call::Emitting(Emitting {
-            keys: self.tables[0].keys(slots)?,
+            keys: self.tables[0].keys(&self.changing)?,
             before,
-            after: self.logic.output(&self.tables[0], slots)?,
+            after: self.logic.output(&self.tables[0], &self.changing)?,
             next: 0,
         });
         Ok(())

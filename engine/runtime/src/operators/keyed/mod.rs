@@ -109,6 +109,17 @@ pub(super) trait KeyedLogic: Send {
     /// is called with the same batch.
     fn keys(&mut self, batch: &RecordBatch) -> Result<Vec<Keys>, Error>;
 
+    /// Returns the keys of the first collection whose rows a batch may change, of those that it touches; `None`: all.
+    /// Called before [`KeyedLogic::apply`] with the same batch.
+    fn changing(
+        &mut self,
+        _batch: &RecordBatch,
+        _resolved: &[Resolved],
+        _tables: &[Table],
+    ) -> Result<Option<Vec<u32>>, Error> {
+        Ok(None)
+    }
+
     /// Updates the rows that a batch touches. `resolved` has the slots of the keys, by collection. Returns requests for
     /// rows that the output of some keys needs.
     fn apply(&mut self, batch: &RecordBatch, resolved: &[Resolved], tables: &mut [Table])

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, BinaryArray, BooleanArray, UInt32Array};
 use arrow::datatypes::DataType;
 use arrow_array::RecordBatch;
 use arrow_select::take::take_arrays;
+use millstream_graph::RankFunction;
 use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
 
 use super::Common;
@@ -22,8 +23,10 @@ pub(super) struct BestRows {
     options: TableOptions,
     /// True if a row is ranked before those of equal order that came before it; otherwise after them.
     prefers_last: bool,
-    /// By slot: 1 more than the index among the distinct slots of the present call.
+    /// By slot: the index among the distinct slots of the present call.
     ordinals: Vec<u32>,
+    /// The rows of the next batch that may be among the first, and the sort keys of all of its rows.
+    candidates: Option<(Vec<Candidate>, BinaryArray)>,
 }
 
 /// A row of a batch that may be among the first of its partition.
@@ -48,6 +51,7 @@ impl BestRows {
             common,
             prefers_last,
             ordinals: Vec::new(),
+            candidates: None,
         })
     }
 
@@ -91,6 +95,17 @@ impl BestRows {
                 .then_with(|| sort_key(a).cmp(sort_key(b)))
                 .then(by_arrival)
         });
+        if ranks.function == RankFunction::RowNumber {
+            // Of the rows of a batch, too, no more than the last rank are among the first.
+            let (mut ordinal, mut rank) = (None, 0);
+            candidates.retain(|candidate| {
+                if ordinal != Some(candidate.ordinal) {
+                    (ordinal, rank) = (Some(candidate.ordinal), 0);
+                }
+                rank += 1;
+                rank <= ranks.to
+            });
+        }
         candidates
     }
 
@@ -141,6 +156,25 @@ impl KeyedLogic for BestRows {
         Ok(vec![Keys::of(batch, &self.common.partition)])
     }
 
+    fn changing(
+        &mut self,
+        batch: &RecordBatch,
+        resolved: &[Resolved],
+        tables: &[Table],
+    ) -> Result<Option<Vec<u32>>, Error> {
+        let (Some(resolved), Some(table)) = (resolved.first(), tables.first()) else {
+            return Ok(None);
+        };
+        let sort_keys = self.common.sort_keys.encode(batch)?;
+        let candidates = self.candidates(&sort_keys, resolved, table);
+        let groups = candidates.chunk_by(|a, b| a.ordinal == b.ordinal);
+        let slots = groups
+            .map(|group| resolved.distinct[group[0].ordinal as usize])
+            .collect();
+        self.candidates = Some((candidates, sort_keys));
+        Ok(Some(slots))
+    }
+
     fn apply(
         &mut self,
         batch: &RecordBatch,
@@ -150,8 +184,9 @@ impl KeyedLogic for BestRows {
         let (Some(resolved), Some(table)) = (resolved.first(), tables.first_mut()) else {
             return Ok(Vec::new());
         };
-        let sort_keys = self.common.sort_keys.encode(batch)?;
-        let candidates = self.candidates(&sort_keys, resolved, table);
+        let Some((candidates, sort_keys)) = self.candidates.take() else {
+            return Ok(Vec::new());
+        };
         let rows = UInt32Array::from_iter_values(candidates.iter().map(|candidate| candidate.row));
         let columns = take_arrays(batch.columns(), &rows, None)?;
         let rows = self.common.encoding.encode(&columns, candidates.len())?;
