@@ -391,7 +391,7 @@ fn graphs_of_unusual_queries() {
     check_graph(
         "INSERT INTO out1 SELECT price, ts FROM bid ORDER BY price",
         expect![[r#"
-            7:53: ORDER BY needs the end of its input, which a stream does not have: leave it out, or add a LIMIT
+            7:53: ORDER BY needs the end of its input, which a stream does not have: leave it out, add a LIMIT, or run a batch
         "#]],
     );
     check_graph(

@@ -70,6 +70,7 @@ const QUERY_SYNTAX: &[&str] = &[
     "CUMULATE",
     "SESSION",
     "PROCTIME",
+    "UNNEST",
 ];
 
 /// The entries of a table cell: words between back-quotes.

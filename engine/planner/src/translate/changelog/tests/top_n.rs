@@ -204,7 +204,7 @@ fn other_forms_are_refused() {
         refused += &planned(&script, Mode::Stream);
     }
     expect![[r#"
-        refused: 11:122: ORDER BY needs the end of its input, which a stream does not have: leave it out, or add a LIMIT
+        refused: 11:122: ORDER BY needs the end of its input, which a stream does not have: leave it out, add a LIMIT, or run a batch
         refused: 11:86: OFFSET needs a LIMIT on a stream: the rows after the first ones have no end
         refused: 11:86: FETCH takes a number of rows: FETCH FIRST n ROWS ONLY. For ties, use RANK() OVER (ORDER BY ...) AS rn with WHERE rn <= n
         refused: 11:70: the first 100001 rows are asked for, but at most 100000 rows of a partition are ranked: write all rows to a table, and sort them there
