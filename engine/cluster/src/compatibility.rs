@@ -188,14 +188,18 @@ fn finding_of_present(graph: &JobGraph, node: NodeIndex, before: &str, compared:
     };
     if before != now {
         let (before, now) = signature::describe_difference(before, &now);
-        let step = operator
-            .0
-            .rsplit_once('/')
-            .map_or(operator.0.as_str(), |(step, _)| step);
+        let step = step_of(operator);
         finding.verdict = Verdict::NeedsMigration;
         finding.problem = format!(
             "the state of `{operator}` is of another kind than the pipeline now keeps (it was: {before}; it is: {now})"
         );
+        finding.remedy = format!(
+            "undo the change, or call `{step}` something else, so that it starts empty, and let the old state be dropped"
+        );
+    } else if finding.changes.iter().any(|change| change.is_unreadable) {
+        let step = step_of(operator);
+        finding.verdict = Verdict::NeedsMigration;
+        finding.problem = format!("the state of `{operator}` is stored by the time at which it expires");
         finding.remedy = format!(
             "undo the change, or call `{step}` something else, so that it starts empty, and let the old state be dropped"
         );
@@ -216,6 +220,14 @@ fn finding_of_present(graph: &JobGraph, node: NodeIndex, before: &str, compared:
         };
     }
     finding
+}
+
+/// Returns the step, table or insert that an operator belongs to.
+fn step_of(operator: &OperatorId) -> &str {
+    operator
+        .0
+        .rsplit_once('/')
+        .map_or(operator.0.as_str(), |(step, _)| step)
 }
 
 /// Returns the finding about an operator that the pipeline does not have.

@@ -47,7 +47,11 @@ fn differences(old: &Planned, new: &Planned) -> Differences {
                 // A changed input is reported already.
                 continue;
             };
-            for (_, mut change) in own(&upstream, before, now) {
+            for (aspect, mut change) in own(&upstream, before, now) {
+                // It is no matter of the rows.
+                if matches!(aspect, Aspect::TimeToLive) {
+                    continue;
+                }
                 change.part = format!("{} of `{upstream}`", change.part.trim_end_matches(" above it"));
                 changes.push(change);
             }
@@ -168,6 +172,7 @@ fn change(operator: &OperatorId, aspect: &Aspect, before: &Meaning, now: &Meanin
         old: old_text,
         new: new_text,
         edited: Vec::new(),
+        is_unreadable: matches!(aspect, Aspect::TimeToLive),
     })
 }
 

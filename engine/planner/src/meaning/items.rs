@@ -1,8 +1,11 @@
 //! Parts of operators as items of a meaning, over the symbols of their input.
 
+use std::time::Duration;
+
 use arrow_schema::{Schema, SortOptions};
 use datafusion::physical_expr::PhysicalExprRef;
 use millstream_graph::{Aggregate, Emission, TimeAttribute, Window, WindowColumns};
+use millstream_proto::spec::format_duration_ms;
 
 use super::symbol::{Item, Symbol};
 use crate::explain;
@@ -33,6 +36,16 @@ pub(super) fn emission_item(emission: Emission) -> Item {
         Emission::Changes => "changes",
         Emission::Final => "the final result",
     })
+}
+
+/// Returns the times to live of the state of an operator's inputs, or of its only state; nothing if there are none.
+pub(super) fn time_to_live(ttls: &[Option<Duration>]) -> Option<Item> {
+    let text = |ttl: &Option<Duration>| match ttl {
+        Some(ttl) => format_duration_ms(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
+        None => "none".to_owned(),
+    };
+    let any = ttls.iter().any(Option::is_some);
+    any.then(|| Item::new(ttls.iter().map(text).collect::<Vec<_>>().join(" and ")))
 }
 
 pub(super) fn time_item(time: &TimeAttribute, columns: &[Symbol]) -> Item {

@@ -69,6 +69,8 @@ pub struct Change {
     pub new: String,
     /// Edited steps, tables and inserts upstream; all edited ones if there are none upstream.
     pub edited: Vec<String>,
+    /// True if the operator would not find what it has stored: rows are stored by the time at which they expire.
+    pub is_unreadable: bool,
 }
 
 impl fmt::Display for Change {
@@ -142,6 +144,7 @@ enum Aspect {
     Order,
     Ranks,
     Emission,
+    TimeToLive,
     Columns(Side),
     /// The combination of conditions and columns, where several branches are united.
     Union(Side),
@@ -176,6 +179,7 @@ impl Aspect {
             | Self::Expiry(_)
             | Self::Ranks
             | Self::Emission
+            | Self::TimeToLive
             | Self::Union(_) => false,
         }
     }
@@ -214,6 +218,7 @@ impl fmt::Display for Aspect {
             Self::Order => ("the ORDER BY", None),
             Self::Ranks => ("the ranks", None),
             Self::Emission => ("the rows that are emitted", None),
+            Self::TimeToLive => ("the time to live of state", None),
             Self::Columns(side) => ("the columns of the rows", Some(side)),
             Self::Union(side) => ("the union above it", Some(side)),
         };

@@ -13,7 +13,7 @@ use millstream_graph::{
     WindowAggregate, WindowAssign, dead_letter_schema,
 };
 
-use super::items::{call_item, column_item, emission_item, time_item, window_item};
+use super::items::{call_item, column_item, emission_item, time_item, time_to_live, window_item};
 use super::symbol::{Item, Symbol};
 use super::{Aspect, Meaning, Side};
 use crate::sql::in_sql;
@@ -330,8 +330,7 @@ impl SymbolicEvaluation<'_> {
             keys,
             aggregates,
             emission,
-            // The TTL determines how long state is kept, not its content.
-            state_ttl: _,
+            state_ttl,
             phase,
             // A property of the input.
             retracts: _,
@@ -374,6 +373,7 @@ impl SymbolicEvaluation<'_> {
         meaning.add(Aspect::Keys, keys.iter().cloned());
         meaning.add(Aspect::Aggregates, calls.iter().cloned());
         meaning.add(Aspect::Emission, [emission_item(*emission)]);
+        meaning.add(Aspect::TimeToLive, time_to_live(&[*state_ttl]));
         self.stateful(node, meaning, keys.into_iter().chain(calls).collect())
     }
 
@@ -381,8 +381,7 @@ impl SymbolicEvaluation<'_> {
         let ChangelogNormalize {
             keys,
             emission,
-            // The TTL determines how long state is kept, not its content.
-            state_ttl: _,
+            state_ttl,
         } = normalize;
         let input = self.input(node, 0);
         let mut meaning = Meaning::default();
@@ -394,6 +393,7 @@ impl SymbolicEvaluation<'_> {
         meaning.add(Aspect::Keys, keys.iter().map(|&key| item(key)));
         meaning.add(Aspect::Columns(Side::Only), columns.iter().cloned());
         meaning.add(Aspect::Emission, [emission_item(*emission)]);
+        meaning.add(Aspect::TimeToLive, time_to_live(&[*state_ttl]));
         self.stateful(node, meaning, columns)
     }
 
@@ -403,7 +403,7 @@ impl SymbolicEvaluation<'_> {
             // The same rows are kept for each strategy, but for append-only rows.
             strategy,
             emission,
-            state_ttl: _,
+            state_ttl,
         } = materialize;
         let input = self.input(node, 0);
         let mut meaning = Meaning::default();
@@ -420,6 +420,7 @@ impl SymbolicEvaluation<'_> {
             ConflictStrategy::Deduplicate => "ON CONFLICT DO DEDUPLICATE",
         };
         meaning.add(Aspect::Emission, [Item::new(kept.to_owned()), emission_item(*emission)]);
+        meaning.add(Aspect::TimeToLive, time_to_live(&[*state_ttl]));
         self.stateful(node, meaning, columns)
     }
 

@@ -28,6 +28,8 @@ pub(super) struct GraphBuilder {
     /// Nodes by the canonical text of their operator and inputs.
     known: HashMap<String, NodeIndex>,
     names: HashSet<String>,
+    /// Stateful nodes, each with another step that would have added it.
+    shared_by: HashSet<(NodeIndex, String)>,
     /// Choices between rows of one primary key, by table.
     pub conflicts: HashMap<String, Conflict>,
 }
@@ -76,6 +78,7 @@ impl GraphBuilder {
             ));
         }
         if let Some(&node) = self.known.get(&key) {
+            self.reserve_name(owner, kind, node);
             return node;
         }
         let node = self.nodes.len();
@@ -146,6 +149,22 @@ impl GraphBuilder {
 
     pub(super) fn owned_by<'s>(&'s self, owner: &'s str) -> impl Iterator<Item = NodeIndex> + 's {
         (0..self.nodes.len()).filter(move |&node| self.owners[node] == owner)
+    }
+
+    /// Takes the name that a stateful node would have if it were not another step's already. So the names of the step's
+    /// further nodes do not depend on the other step.
+    fn reserve_name(&mut self, owner: Owner<'_>, kind: &str, node: NodeIndex) {
+        let is_stateless = matches!(
+            self.nodes[node].operator,
+            Operator::Source(_)
+                | Operator::Sink(_)
+                | Operator::Calc(_)
+                | Operator::WindowAssign(_)
+                | Operator::DynamicFilter(_)
+        );
+        if !is_stateless && self.owners[node] != owner.name && self.shared_by.insert((node, owner.name.to_owned())) {
+            self.unique_name(owner.name, kind);
+        }
     }
 
     fn unique_name(&mut self, owner: &str, kind: &str) -> OperatorId {

@@ -4,7 +4,7 @@ use millstream_connectors::changelog::is_changelog;
 use millstream_graph::{NodeIndex, RankFunction, Sort, TopN, WindowTopN};
 
 use super::{Rows, SymbolicEvaluation, of_all, reads};
-use crate::meaning::items::{bounds_item, column_item, emission_item, sort_item, sort_words};
+use crate::meaning::items::{bounds_item, column_item, emission_item, sort_item, sort_words, time_to_live};
 use crate::meaning::symbol::Item;
 use crate::meaning::{Aspect, Meaning, Side};
 
@@ -82,8 +82,7 @@ impl SymbolicEvaluation<'_> {
             // The rank is computed from the rows.
             emit_rank: _,
             emission,
-            // The TTL determines how long state is kept, not its content.
-            state_ttl: _,
+            state_ttl,
         } = top;
         let schema = self.input_schema(node, 0);
         let input = self.input(node, 0);
@@ -110,6 +109,7 @@ impl SymbolicEvaluation<'_> {
         let columns: Vec<Item> = (0..width).map(item).collect();
         meaning.add(Aspect::Columns(Side::Only), columns.iter().cloned());
         meaning.add(Aspect::Emission, [emission_item(*emission)]);
+        meaning.add(Aspect::TimeToLive, time_to_live(&[*state_ttl]));
         let rank = top.emit_rank.then(|| Item::new("rank"));
         self.stateful(node, meaning, columns.into_iter().chain(rank).collect())
     }

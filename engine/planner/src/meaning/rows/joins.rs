@@ -6,7 +6,7 @@ use millstream_connectors::changelog::is_changelog;
 use millstream_graph::{Join, MultiJoin, NodeIndex, TemporalJoin, TimeBounds, VersionTime, WindowJoin};
 
 use super::{Rows, SymbolicEvaluation, of_all, reads};
-use crate::meaning::items::{bounds_item, column_item, emission_item};
+use crate::meaning::items::{bounds_item, column_item, emission_item, time_to_live};
 use crate::meaning::symbol::{Item, Symbol};
 use crate::meaning::{Aspect, Meaning, Side};
 
@@ -28,8 +28,7 @@ impl SymbolicEvaluation<'_> {
             filter,
             bounds,
             emission,
-            // The TTL determines how long state is kept, not its content.
-            state_ttl: _,
+            state_ttl,
         } = join;
         // The kind of a change is not stored.
         let width = |input: usize| {
@@ -61,6 +60,7 @@ impl SymbolicEvaluation<'_> {
         let join_type = join_type.to_string().to_lowercase();
         let columns = condition(&mut meaning, join_type, &inputs, (on, equal), filter.as_ref());
         meaning.add(Aspect::Emission, [emission_item(*emission)]);
+        meaning.add(Aspect::TimeToLive, time_to_live(state_ttl));
         self.stateful(node, meaning, columns)
     }
 
@@ -70,8 +70,7 @@ impl SymbolicEvaluation<'_> {
             filter,
             output,
             emission,
-            // The TTL determines how long state is kept, not its content.
-            state_ttl: _,
+            state_ttl,
         } = join;
         let inputs: Vec<Input> = (0..keys.len())
             .map(|input| {
@@ -106,6 +105,7 @@ impl SymbolicEvaluation<'_> {
         let filter = filter.as_ref().map(|filter| Symbol::over(filter, &all, &schema));
         meaning.add(Aspect::Condition, filter.iter().flat_map(Symbol::conjuncts));
         meaning.add(Aspect::Emission, [emission_item(*emission)]);
+        meaning.add(Aspect::TimeToLive, time_to_live(&[*state_ttl]));
         let columns = output
             .iter()
             .map(|(input, column)| inputs[*input].symbols[*column].item());

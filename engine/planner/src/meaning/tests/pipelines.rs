@@ -275,7 +275,10 @@ fn aggregates_without_windows_are_compared_with_their_keys_calls_and_input() {
     check(
         "INSERT INTO",
         "SET 'table.exec.state.ttl' = '1 h';\nINSERT INTO",
-        expect![[""]],
+        expect![[r#"
+            out/aggregate: the time to live of state changed from none to `1h`
+            sums/aggregate: the time to live of state changed from none to `1h`
+        "#]],
     );
     check(
         "sum(v)",
