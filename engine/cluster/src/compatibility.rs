@@ -259,4 +259,6 @@ fn has_state(state: &SubtaskState) -> bool {
 }
 
 #[cfg(test)]
+mod edits;
+#[cfg(test)]
 mod tests;
