@@ -90,7 +90,10 @@ fn mistakes_name_the_place_and_what_would_be_right() {
         json!({ "pipeline": { "yaml": { "text": 1 } } }),
         "pipeline.yaml.text: expected text, found 1",
     );
-    check(json!({ "mode": "strem" }), "mode: `strem` is none of stream, batch, serve");
+    check(
+        json!({ "mode": "strem" }),
+        "mode: `strem` is none of stream, batch, serve",
+    );
     check(
         json!({ "parallelism": 4294967296_u64 }),
         "parallelism: 4294967296 is out of range",

@@ -6,8 +6,8 @@ use datafusion::error::Result;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-/// Returns an expression over the columns of a plan as one of a subquery, and adds the columns that it reads; `None` if it
-/// contains subqueries or columns of other queries.
+/// Returns an expression over the columns of a plan as one of a subquery, and adds the columns that it reads; `None` if
+/// it contains subqueries or columns of other queries.
 pub(super) fn as_outer(expr: &Expr, schema: &DFSchema, outer_columns: &mut Vec<Expr>) -> Result<Option<Expr>> {
     let mut is_plain = true;
     let outer = expr.clone().transform_up(|expr| match expr {

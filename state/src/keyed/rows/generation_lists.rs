@@ -45,8 +45,13 @@ impl GenerationLists {
 
     /// Removes the lists of some generations. Returns each generation with its list.
     pub(super) fn remove_where(&mut self, is_removed: impl Fn(u32) -> bool) -> Vec<(u32, Vec<u32>)> {
-        let removed = self.lists.extract_if(.., |generation, _| is_removed(*generation));
-        let removed: Vec<_> = removed.collect();
+        let generations = self.lists.keys().copied();
+        let generations: Vec<u32> = generations.filter(|generation| is_removed(*generation)).collect();
+        let lists = generations.into_iter().map(|generation| {
+            let list = self.lists.remove(&generation).unwrap_or_default();
+            (generation, list)
+        });
+        let removed: Vec<_> = lists.collect();
         self.numbers -= removed.iter().map(|(_, list)| list.len()).sum::<usize>();
         removed
     }

@@ -2,8 +2,8 @@
 //! restore.
 //!
 //! Every case runs the script until its sources have delivered a part of their rows, stops it with a checkpoint, and
-//! runs the edited script from there to the end, with one subtask or two. Its changes must be those that the script makes
-//! after the checkpoint, or those that the edited script makes after a checkpoint of its own.
+//! runs the edited script from there to the end, with one subtask or two. Its changes must be those that the script
+//! makes after the checkpoint, or those that the edited script makes after a checkpoint of its own.
 
 mod cases;
 mod connector;
