@@ -30,6 +30,10 @@ pub(super) fn check(graph: &JobGraph, pipeline: &Pipeline, mode: Mode) -> Vec<Er
                 "the connector `{connector}` of `{name}` is for the mode `serve` only; run the pipeline with `engine serve`, \
                  or give the table another connector in this mode"
             ),
+            (Mode::Serve, true) if !node.output.changelog.is_append() => format!(
+                "the records of `{name}` are changes, which a service does not read yet; give it a table of rows in the mode \
+                 `serve`"
+            ),
             (Mode::Serve, true) if connector != REQUEST => {
                 let is_bounded = registry::find(connector).is_none_or(|connector| connector.is_bounded(table));
                 if is_bounded {
