@@ -3,10 +3,11 @@
 //! A request is counted when its head has arrived ([`Admission::enter`]), and runs once its body has
 //! ([`Entry::run`]): a client that sends slowly does not keep others from running.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Failure;
 
@@ -15,7 +16,7 @@ const BODIES_BYTES_MAX: usize = 512 << 20;
 
 /// Admission to one service.
 pub(super) struct Admission {
-    running: Semaphore,
+    running: Arc<Semaphore>,
     /// Requests that run or wait.
     in_progress: AtomicUsize,
     in_progress_max: usize,
@@ -33,7 +34,7 @@ pub(super) struct Entry<'a> {
 impl Admission {
     pub(super) fn new(concurrency_max: usize, queue_max: usize) -> Self {
         Self {
-            running: Semaphore::new(concurrency_max),
+            running: Arc::new(Semaphore::new(concurrency_max)),
             in_progress: AtomicUsize::new(0),
             in_progress_max: concurrency_max.saturating_add(queue_max),
             queue_max,
@@ -71,13 +72,14 @@ impl Entry<'_> {
         }
     }
 
-    /// Waits until the request may run. The error tells that its deadline has passed meanwhile.
-    pub(super) async fn run(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Failure> {
+    /// Waits until the request may run, and returns the permit for that. The error tells that its deadline has passed
+    /// meanwhile.
+    pub(super) async fn run(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
         let running = &self.admission.running;
-        if let Ok(permit) = running.try_acquire() {
+        if let Ok(permit) = Arc::clone(running).try_acquire_owned() {
             return Ok(permit);
         }
-        match tokio::time::timeout_at(deadline.into(), running.acquire()).await {
+        match tokio::time::timeout_at(deadline.into(), Arc::clone(running).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Failure::draining()),
             Err(_) => Err(Failure::deadline("the queue of requests")),

@@ -186,13 +186,17 @@ async fn answer(
     let wants_trace = wants_trace(&request)?;
     let mut entry = service.admission.enter()?;
     let body = read_body(service, &mut entry, request, deadline).await?;
-    let _permit = entry.run(deadline).await?;
+    let permit = entry.run(deadline).await?;
     let body_bytes = body.len();
     let work = {
         let service = Arc::clone(service);
-        move || match call {
-            Call::Invoke => service.invoke(format, &body, answer_format, wants_trace, deadline),
-            Call::Validate => service.validate(format, &body),
+        move || {
+            // Held until the work has ended, also if the client disconnects before.
+            let _permit = permit;
+            match call {
+                Call::Invoke => service.invoke(format, &body, answer_format, wants_trace, deadline),
+                Call::Validate => service.validate(format, &body),
+            }
         }
     };
     // Without state a request takes microseconds, less than passing it to another thread would.
