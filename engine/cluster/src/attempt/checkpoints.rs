@@ -258,7 +258,8 @@ impl<'a> Checkpoints<'a> {
     fn trigger(&mut self, checkpoint: u64, last: bool) -> Action {
         fail_point::reach("trigger");
         let requests = &self.job.checkpoint_requests;
-        // What operators hold back is no state, so the barriers of a job with consistency points never overtake rows.
+        // Changes that operators hold back are no state, so the barriers of a job with consistency points never
+        // overtake rows.
         let must_align = self.job.graph.consistency_interval.is_some()
             || self.job.graph.needs_aligned_checkpoints()
             || must_align(last, requests.has_savepoint_name(), self.coordinator.failures_in_row());

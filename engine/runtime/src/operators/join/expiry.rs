@@ -102,7 +102,7 @@ impl Expiry {
             let range = range_of(*time, *expiry, self.is_output[side]);
             if last != Some(range) {
                 last = Some(range);
-                // Where a number repeats, the generation expires with the later range.
+                // If a number repeats, the generation expires with the later range.
                 let end = self.ends[side].entry(range.generation()).or_insert(range.end());
                 *end = range.end().max(*end);
             }
