@@ -16,7 +16,7 @@ use millstream_proto::spec::did_you_mean;
 use millstream_runtime::request::RequestRows;
 
 use super::pool::Pool;
-use super::{Failure, RowError, refuses_bad_records};
+use super::{Failure, RowError};
 use crate::Error;
 
 /// Options of the format JSON for requests.
@@ -139,7 +139,7 @@ impl Input {
         let mut rejected = Vec::new();
         for rejection in decoded.rejected {
             let row = rejection.record;
-            if refuses_bad_records(self.on_error) {
+            if self.on_error == ErrorPolicy::Fail {
                 errors.push(RowError {
                     table: self.table.name.clone(),
                     row,

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use arrow_schema::SchemaRef;
 use millstream_connectors::request::{REQUEST, RESPONSE};
-use millstream_graph::{ErrorPolicy, NodeIndex, Operator};
+use millstream_graph::{NodeIndex, Operator};
 use millstream_planner::Mode;
 use millstream_runtime::counters::JobCounters;
 use millstream_runtime::request::{RequestError, RequestExecutor, RequestLimits, RequestOutput, RequestRows};
@@ -243,9 +243,4 @@ impl Services {
     fn all(&self) -> Vec<Arc<Service>> {
         self.by_name.read().values().cloned().collect()
     }
-}
-
-/// Returns true if records that do not decode fail the request.
-fn refuses_bad_records(policy: ErrorPolicy) -> bool {
-    policy == ErrorPolicy::Fail
 }
