@@ -5,8 +5,9 @@
 //! emitted, so that all rows that have left by then are computed from the same prefix of the input. The stage holds the
 //! watermark back as long ([`crate::stage::HeldControl`]). Late rows and dead letters are not held back.
 //!
-//! The held-back changes are no state: none are left when a snapshot is taken at a barrier. They are charged to the memory
-//! budget, and cannot be spilled; above its share of the budget, the operator asks for a point ([`HELD_SHARE_MAX`]).
+//! The held-back changes are no state: none are left when a snapshot is taken at a barrier. They are charged to the
+//! memory budget, and cannot be spilled; above its share of the budget, the operator asks for a point
+//! ([`HELD_SHARE_MAX`]).
 
 mod keyed_changes;
 mod weighted_rows;
