@@ -8,6 +8,11 @@
 //! ([`RequestExecutor::new`]). Nodes whose input is such tables only are computed once, too.
 //!
 //! There is no checkpoint, no exchange and no concurrency within a request.
+//!
+//! Requests of a graph whose nodes all process row by row can share one batch ([`RequestExecutor::run_shared`]), which
+//! costs little more than one of them.
+
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +27,7 @@ use millstream_graph::{self as graph, ErrorPolicy, JobGraph, NodeIndex, Port, cl
 use millstream_state::key_group::KeyGroupRange;
 use millstream_state::store::Backend;
 
+pub use self::shared::SharedRows;
 use crate::Error;
 use crate::counters::{JobCounters, OperatorCounters};
 use crate::dead_letters;

@@ -47,6 +47,16 @@ impl Admission {
         self.in_progress.load(Ordering::Relaxed)
     }
 
+    /// Returns a permit to run, if there is one.
+    pub(super) fn try_run(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.running).try_acquire_owned().ok()
+    }
+
+    /// Waits for a permit to run. `None` if the process ends.
+    pub(super) async fn run(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.running).acquire_owned().await.ok()
+    }
+
     /// Counts a request, or refuses it if too many wait.
     pub(super) fn enter(&self) -> Result<Entry<'_>, Failure> {
         let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
@@ -75,13 +85,12 @@ impl Entry<'_> {
     /// Waits until the request may run, and returns the permit for that. The error tells that its deadline has passed
     /// meanwhile.
     pub(super) async fn run(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
-        let running = &self.admission.running;
-        if let Ok(permit) = Arc::clone(running).try_acquire_owned() {
+        if let Some(permit) = self.admission.try_run() {
             return Ok(permit);
         }
-        match tokio::time::timeout_at(deadline.into(), Arc::clone(running).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err(Failure::draining()),
+        match tokio::time::timeout_at(deadline.into(), self.admission.run()).await {
+            Ok(Some(permit)) => Ok(permit),
+            Ok(None) => Err(Failure::draining()),
             Err(_) => Err(Failure::deadline("the queue of requests")),
         }
     }

@@ -7,7 +7,7 @@ use arrow_schema::SchemaRef;
 use millstream_connectors::TableDefinition;
 use millstream_connectors::format::{EncodedRecords, Encoder, FormatSpec, Framing};
 use millstream_graph::{JobGraph, NodeIndex, Port};
-use millstream_runtime::request::{NodeTrace, RequestOutput};
+use millstream_runtime::request::{NodeTrace, RequestOutput, SharedRows};
 
 use super::Failure;
 use super::pool::Pool;
@@ -74,11 +74,13 @@ impl Output {
 }
 
 impl Output {
-    /// Appends the rows of the sink as a JSON array.
-    fn json_rows(&self, result: &RequestOutput, body: &mut Vec<u8>) -> Result<(), millstream_connectors::Error> {
+    /// Calls a function with an encoder of JSON records.
+    fn with_json_encoder<T>(
+        &self,
+        call: impl FnOnce(&mut dyn Encoder) -> Result<T, millstream_connectors::Error>,
+    ) -> Result<T, millstream_connectors::Error> {
         let make = || self.json.encoder(&self.schema, Framing::Bare);
-        self.json_encoders
-            .with(make, |encoder| json_rows(encoder.as_mut(), rows_of(self, result), body))
+        self.json_encoders.with(make, |encoder| call(encoder.as_mut()))
     }
 }
 
@@ -144,8 +146,20 @@ fn encode_rows(
 
 /// Appends the rows of all sinks as JSON.
 fn json(outputs: &[Output], result: &RequestOutput, body: &mut Vec<u8>) -> Result<(), millstream_connectors::Error> {
+    json_outputs(outputs, body, |_, output, body| {
+        output.with_json_encoder(|encoder| json_rows(encoder, rows_of(output, result), body))
+    })
+}
+
+/// Appends the rows of all sinks as JSON: an array, or an object with an array for each of several sinks. `append`
+/// appends an array.
+fn json_outputs(
+    outputs: &[Output],
+    body: &mut Vec<u8>,
+    mut append: impl FnMut(usize, &Output, &mut Vec<u8>) -> Result<(), millstream_connectors::Error>,
+) -> Result<(), millstream_connectors::Error> {
     if let [output] = outputs {
-        return output.json_rows(result, body);
+        return append(0, output, body);
     }
     body.push(b'{');
     for (index, output) in outputs.iter().enumerate() {
@@ -154,10 +168,43 @@ fn json(outputs: &[Output], result: &RequestOutput, body: &mut Vec<u8>) -> Resul
         }
         body.extend_from_slice(serde_json::Value::from(output.name.as_str()).to_string().as_bytes());
         body.push(b':');
-        output.json_rows(result, body)?;
+        append(index, output, body)?;
     }
     body.push(b'}');
     Ok(())
+}
+
+/// Encodes the result of requests that shared a batch: the JSON body of each response.
+pub(super) fn encode_shared(
+    outputs: &[Output],
+    sinks: &[(NodeIndex, SharedRows)],
+    requests: usize,
+) -> Result<Vec<Vec<u8>>, millstream_connectors::Error> {
+    let mut encoded = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        let of_output = sinks.iter().filter(|(sink, _)| *sink == output.sink);
+        let of_output: Vec<(EncodedRecords, &[usize])> = of_output
+            .map(|(_, shared)| {
+                let mut records = EncodedRecords::default();
+                output.with_json_encoder(|encoder| encoder.encode(&shared.rows, &mut records))?;
+                Ok((records, shared.ends.as_slice()))
+            })
+            .collect::<Result<_, millstream_connectors::Error>>()?;
+        encoded.push(of_output);
+    }
+    let body = |request: usize| {
+        let mut body = Vec::new();
+        json_outputs(outputs, &mut body, |output, _, body| {
+            let of_request = encoded[output].iter().flat_map(|(records, ends)| {
+                let begin = request.checked_sub(1).map_or(0, |before| ends[before]);
+                (begin..ends[request]).map(|row| records.record(row))
+            });
+            json_array(of_request, body);
+            Ok(())
+        })?;
+        Ok(body)
+    };
+    (0..requests).map(body).collect()
 }
 
 fn rows_of<'a>(output: &Output, result: &'a RequestOutput) -> impl Iterator<Item = &'a RecordBatch> {
@@ -179,15 +226,20 @@ fn json_rows<'a>(
     for rows in rows {
         encoder.encode(rows, &mut records)?;
     }
+    json_array(records.iter(), body);
+    Ok(())
+}
+
+/// Appends JSON values as an array.
+fn json_array<'a>(values: impl Iterator<Item = &'a [u8]>, body: &mut Vec<u8>) {
     body.push(b'[');
-    for (index, record) in records.iter().enumerate() {
+    for (index, value) in values.enumerate() {
         if index > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(record);
+        body.extend_from_slice(value);
     }
     body.push(b']');
-    Ok(())
 }
 
 /// Appends the rows of one sink as lines.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use millstream_connectors::format::{Decoder, Document, FormatSpec, Records};
+use millstream_connectors::format::{Decoded, Decoder, Document, FormatSpec, Records};
 use millstream_connectors::{RejectedRecord, TableDefinition};
 use millstream_graph::{ErrorPolicy, NodeIndex};
 use millstream_proto::spec::did_you_mean;
@@ -94,6 +94,15 @@ impl Input {
         decoder.map_err(|error| Failure::internal(error.to_string()))
     }
 
+    /// Decodes JSON records of several requests.
+    pub(super) fn decode_together(&self, records: Records<'_>) -> Result<Decoded, Failure> {
+        let make = || self.decoder(&self.json);
+        self.json_decoders.with(make, |decoder| {
+            let decoded = decoder.decode(records);
+            decoded.map_err(|error| Failure::internal(error.to_string()))
+        })
+    }
+
     /// Decodes JSON records.
     fn decode_json(&self, records: Records<'_>) -> Result<(RequestRows, Vec<RowError>), Failure> {
         let make = || self.decoder(&self.json);
@@ -166,15 +175,11 @@ impl Input {
 /// Decodes a body to the rows of all tables.
 pub(super) fn decode(inputs: &[Input], format: BodyFormat, body: &[u8]) -> Result<Vec<RequestRows>, Failure> {
     let decoded = match (inputs, format) {
-        ([input], BodyFormat::Json) => vec![input.decode_json(Records {
-            data: body,
-            ranges: &json_rows(body, 0..body.len())?,
-        })?],
-        ([input], BodyFormat::Ndjson) => vec![input.decode_json(Records {
-            data: body,
-            ranges: &lines(body)?,
-        })?],
         ([input], BodyFormat::Csv) => vec![input.decode_csv(body)?],
+        ([input], BodyFormat::Json | BodyFormat::Ndjson) => vec![input.decode_json(Records {
+            data: body,
+            ranges: &rows(format, body)?,
+        })?],
         (inputs, BodyFormat::Json) => decode_tables(inputs, body)?,
         (inputs, BodyFormat::Ndjson | BodyFormat::Csv) => {
             let names: Vec<&str> = inputs.iter().map(|input| input.table.name.as_str()).collect();
@@ -229,6 +234,15 @@ fn decode_tables(inputs: &[Input], body: &[u8]) -> Result<Vec<(RequestRows, Vec<
         })?);
     }
     Ok(decoded)
+}
+
+/// Returns the ranges of the rows in the body of a request for one table. CSV has no rows of JSON.
+pub(super) fn rows(format: BodyFormat, body: &[u8]) -> Result<Vec<(usize, usize)>, Failure> {
+    match format {
+        BodyFormat::Json => json_rows(body, 0..body.len()),
+        BodyFormat::Ndjson => lines(body),
+        BodyFormat::Csv => Ok(Vec::new()),
+    }
 }
 
 /// Returns the ranges of the rows in a JSON value: the elements of an array, or the one object.

@@ -18,15 +18,14 @@ use tracing::Instrument;
 use super::admission::Entry;
 use super::answer::AnswerFormat;
 use super::body::BodyFormat;
-use super::{Failure, Service, Services, TIMEOUT_MAX, openapi};
+use super::shared::{BATCH_BYTES_MAX, SharedRequest};
+use super::{Failure, Service, Services, TIMEOUT_MAX, openapi, shared};
 use crate::spans;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout-ms");
 /// Longest request id that is taken from a client.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// Requests with larger bodies, and all requests of pipelines with state, run on threads for blocking work.
-const INLINE_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Returns the routes of all services of a process.
 pub fn router(services: Arc<Services>) -> Router {
@@ -134,12 +133,13 @@ async fn respond(services: &Services, name: &str, request: Request, call: Call) 
         &span,
         parent.and_then(|parent| parent.to_str().ok()).unwrap_or_default(),
     );
-    let (known, result) = match find(services, name) {
+    let (service, result) = match find(services, name) {
         Ok(service) => {
             let answered = answer(services, &service, request, call, began);
-            (true, answered.instrument(span.clone()).await)
+            let answered = answered.instrument(span.clone()).await;
+            (Some(service), answered)
         }
-        Err(failure) => (false, Err(failure)),
+        Err(failure) => (None, Err(failure)),
     };
     let mut response = match result {
         Ok(response) => response,
@@ -148,11 +148,14 @@ async fn respond(services: &Services, name: &str, request: Request, call: Call) 
             failure.into_response()
         }
     };
-    // A name that is not known does not become a label.
-    let label = if known { name } else { "" }.to_string();
-    let status = response.status().as_str().to_string();
-    metrics::counter!("millstream_requests_total", "job" => label.clone(), "status" => status).increment(1);
-    metrics::histogram!("millstream_request_seconds", "job" => label).record(began.elapsed().as_secs_f64());
+    match service {
+        Some(service) => service.metrics.count(response.status(), began.elapsed()),
+        // A name that is not known does not become a label.
+        None => {
+            let status = response.status().as_str().to_string();
+            metrics::counter!("millstream_requests_total", "job" => "", "status" => status).increment(1);
+        }
+    }
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
@@ -186,8 +189,15 @@ async fn answer(
     let wants_trace = wants_trace(&request)?;
     let mut entry = service.admission.enter()?;
     let body = read_body(service, &mut entry, request, deadline).await?;
+    // Without state a request takes microseconds, less than passing it to another thread would.
+    let is_short = service.executor.is_stateless() && body.len() <= BATCH_BYTES_MAX;
+    let is_json = format != BodyFormat::Csv && answer_format == AnswerFormat::Json && !wants_trace;
+    if call == Call::Invoke && is_short && is_json && service.can_share {
+        let request = SharedRequest { format, body, deadline };
+        let body = shared::invoke(service, request).await?;
+        return Ok(success(answer_format.content_type(), body));
+    }
     let permit = entry.run(deadline).await?;
-    let body_bytes = body.len();
     let work = {
         let service = Arc::clone(service);
         move || {
@@ -199,16 +209,17 @@ async fn answer(
             }
         }
     };
-    // Without state a request takes microseconds, less than passing it to another thread would.
-    let is_short = service.executor.is_stateless() && body_bytes <= INLINE_BODY_BYTES_MAX;
     let (content_type, body) = match is_short {
         true => work()?,
         false => threads::run_blocking(work)
             .await
             .map_err(|_| Failure::internal("the request failed by an internal error; see the log"))??,
     };
-    let content_type = HeaderValue::from_static(content_type);
-    Ok(([(CONTENT_TYPE, content_type)], body).into_response())
+    Ok(success(content_type, body))
+}
+
+fn success(content_type: &'static str, body: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static(content_type))], body).into_response()
 }
 
 /// Returns the value of a header; `None` if the request lacks it or it is not text.

@@ -5,7 +5,8 @@
 //! that they began with. [`router`] serves them.
 //!
 //! The path of a request: [`body`] decodes it to rows, and lists all mistakes at once; [`RequestExecutor`] runs the
-//! plan; [`answer`] encodes the rows of the sinks. [`admission`] limits how many run and wait, and for how long.
+//! plan; [`answer`] encodes the rows of the sinks. [`admission`] limits how many run and wait, and for how long. Short
+//! requests of pipelines without state share batches ([`shared`]).
 
 mod admission;
 mod answer;
@@ -14,6 +15,8 @@ mod failure;
 mod http;
 mod openapi;
 mod pool;
+mod request_metrics;
+mod shared;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -26,7 +29,6 @@ use arrow_schema::SchemaRef;
 use millstream_connectors::request::{REQUEST, RESPONSE};
 use millstream_graph::{NodeIndex, Operator};
 use millstream_planner::Mode;
-use millstream_runtime::counters::JobCounters;
 use millstream_runtime::request::{RequestError, RequestExecutor, RequestLimits, RequestOutput, RequestRows};
 use millstream_state::store::Backend;
 use millstream_state::threads;
@@ -37,6 +39,8 @@ use self::answer::{AnswerFormat, Output};
 use self::body::{BodyFormat, Input};
 pub use self::failure::{Failure, RowError};
 pub use self::http::router;
+use self::request_metrics::RequestMetrics;
+use self::shared::SharedQueue;
 use crate::Error;
 use crate::clock::now_us;
 use crate::resolve::Resolved;
@@ -82,6 +86,10 @@ pub struct Service {
     outputs: Vec<Output>,
     limits: Limits,
     admission: Admission,
+    metrics: RequestMetrics,
+    /// True if requests can share batches.
+    can_share: bool,
+    shared: SharedQueue,
 }
 
 impl Service {
@@ -113,10 +121,13 @@ impl Service {
             .map_err(|error| Error::Failed(format!("the service could not be prepared: {error}")))??;
         Ok(Self {
             name: resolved.resolved.name.clone(),
+            metrics: RequestMetrics::new(&resolved.resolved.name),
+            can_share: executor.can_share(),
             executor,
             inputs,
             outputs,
             admission: Admission::new(limits.concurrency_max, limits.queue_max),
+            shared: SharedQueue::default(),
             limits,
         })
     }
@@ -126,8 +137,10 @@ impl Service {
         &self.name
     }
 
-    /// Publishes the number of requests that run or wait.
-    fn report_in_progress(&self) {
+    /// Publishes the metrics of requests, and the number of those that run or wait.
+    fn publish(&self) {
+        self.executor.counters().publish();
+        self.metrics.publish();
         let requests = self.admission.in_progress() as f64;
         metrics::gauge!("millstream_requests_in_progress", "job" => self.name.clone()).set(requests);
     }
@@ -223,9 +236,7 @@ impl Services {
     pub async fn publish(&self) {
         loop {
             for service in self.all() {
-                let counters: &JobCounters = service.executor.counters();
-                counters.publish();
-                service.report_in_progress();
+                service.publish();
             }
             tokio::time::sleep(PUBLISH_INTERVAL).await;
         }

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, new_null_array};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_select::concat::concat_batches;
@@ -113,13 +113,32 @@ impl Calc {
         }
     }
 
+    /// Filters and projects a batch that consists of groups of consecutive rows. `ends` are the ends of the groups,
+    /// and become those of the output. Fails if any row does, whatever the error policy.
+    pub(crate) fn evaluate_groups(&self, batch: &RecordBatch, ends: &mut [usize]) -> Result<RecordBatch, Error> {
+        let passed = self.passed(batch)?;
+        if let Some(passed) = &passed {
+            let (mut begin, mut kept) = (0, 0);
+            for end in ends {
+                kept += passed.slice(begin, *end - begin).true_count();
+                begin = std::mem::replace(end, kept);
+            }
+        }
+        self.project(&self.filtered(batch, passed.as_ref())?)
+    }
+
     /// Evaluates the whole batch, or returns the first error.
     fn evaluate_all(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
-        let kept = self.filtered(batch)?;
+        let passed = self.passed(batch)?;
+        self.project(&self.filtered(batch, passed.as_ref())?)
+    }
+
+    /// Evaluates the projection of rows that have passed the filter.
+    fn project(&self, kept: &RecordBatch) -> Result<RecordBatch, Error> {
         let columns = self
             .projection
             .iter()
-            .map(|expression| Ok(expression.evaluate(&kept)?.into_array(kept.num_rows())?))
+            .map(|expression| Ok(expression.evaluate(kept)?.into_array(kept.num_rows())?))
             .collect::<Result<Vec<_>, Error>>()?;
         self.batch(columns, kept.num_rows())
     }
@@ -133,8 +152,18 @@ impl Calc {
         )?)
     }
 
-    /// Returns the rows that pass the filter, with the columns that the projection reads.
-    fn filtered(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+    /// Evaluates the filter: returns true for each row that passes, or `None` if all do.
+    fn passed(&self, batch: &RecordBatch) -> Result<Option<BooleanArray>, Error> {
+        let Some(filter) = &self.filter else {
+            return Ok(None);
+        };
+        let passed = filter.evaluate(batch)?.into_array(batch.num_rows())?;
+        let passed = datafusion::common::cast::as_boolean_array(&passed)?;
+        Ok(Some(passed.clone()).filter(|passed| passed.true_count() < batch.num_rows()))
+    }
+
+    /// Returns the rows that have passed the filter, with the columns that the projection reads.
+    fn filtered(&self, batch: &RecordBatch, passed: Option<&BooleanArray>) -> Result<RecordBatch, Error> {
         let read = |columns: Vec<ArrayRef>, rows: usize| {
             RecordBatch::try_new_with_options(
                 Arc::clone(&self.read_schema),
@@ -143,15 +172,9 @@ impl Calc {
             )
         };
         let mut columns: Vec<ArrayRef> = self.read.iter().map(|index| Arc::clone(batch.column(*index))).collect();
-        let Some(filter) = &self.filter else {
+        let Some(passed) = passed else {
             return Ok(read(columns, batch.num_rows())?);
         };
-        let passed = filter.evaluate(batch)?.into_array(batch.num_rows())?;
-        let passed = datafusion::common::cast::as_boolean_array(&passed)?;
-        let count = passed.true_count();
-        if count == batch.num_rows() {
-            return Ok(read(columns, count)?);
-        }
         if let (true, Some(kinds)) = (self.is_changelog, columns.last_mut()) {
             // The last column that is read is that of the kinds: a changelog's projection ends with it.
             *kinds = row_kinds::of_passed_rows(kinds, passed);
@@ -165,7 +188,7 @@ impl Calc {
             .iter()
             .map(|column| predicate.filter(column))
             .collect::<Result<_, _>>()?;
-        Ok(read(columns, count)?)
+        Ok(read(columns, predicate.count())?)
     }
 
     /// Bisects the batch until the failing rows are single, and applies the error policy to them.
@@ -224,7 +247,8 @@ impl Calc {
 
     /// Returns a failing row with NULL for each value that fails, or `None` if the filter fails.
     fn with_nulls(&self, row: &RecordBatch) -> Result<Option<RecordBatch>, Error> {
-        let Ok(kept) = self.filtered(row) else {
+        let kept = self.passed(row).and_then(|passed| self.filtered(row, passed.as_ref()));
+        let Ok(kept) = kept else {
             return Ok(None);
         };
         let columns = self
