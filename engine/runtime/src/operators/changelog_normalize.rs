@@ -16,6 +16,7 @@ use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
 use super::OperatorContext;
 use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill, expires};
 use crate::Error;
+use crate::operators::mutants::{self, Mutant};
 
 /// Makes the operator of a node.
 pub(super) fn changelog_normalize(
@@ -104,7 +105,7 @@ impl KeyedLogic for NormalizeLogic {
                 table.set_changed(*slot);
                 slots.push(*slot);
                 rows.push(row);
-            } else if table.is_present(*slot) {
+            } else if table.is_present(*slot) && !mutants::is_active(Mutant::DeletionsIgnored) {
                 table.remove(*slot);
             }
         }
@@ -134,7 +135,7 @@ impl KeyedLogic for NormalizeLogic {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use arrow::array::{AsArray, Int8Array};
     use arrow::datatypes::{Field, Int8Type, Schema};
     use millstream_graph::Emission;
@@ -199,5 +200,10 @@ mod tests {
                 check(&[(Some(8), 1, Insert)], &["8,1,1"]);
             });
         }
+    }
+
+    /// Checks the rows before changes.
+    pub(in crate::operators) fn check_changes() {
+        every_change_gets_its_former_row_and_repeated_ones_are_left_out();
     }
 }

@@ -16,6 +16,7 @@ mod join;
 mod keyed;
 mod keyed_state;
 mod multi_join;
+mod mutants;
 pub(crate) mod row_kinds;
 mod session;
 mod sink_materialize;

@@ -14,8 +14,9 @@ use millstream_graph::Port;
 use millstream_state::key_group::{KeyGroup, KeyGroupRange};
 use millstream_state::memory::MemoryBudget;
 use millstream_state::store::{Backend, BackendOptions, Store};
+use proptest::test_runner::Config as ProptestConfig;
 
-use super::OperatorContext;
+use super::{OperatorContext, mutants};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress};
 
@@ -155,12 +156,30 @@ fn context_of(
     }
 }
 
+/// Least number of cases in which a mutant must be detected.
+const MUTANT_CASES_MIN: u32 = 40;
+
+/// Returns the settings of a property test with this number of cases. With a mutant, the first failure ends it.
+pub(super) fn proptest_config(cases: u32) -> ProptestConfig {
+    let config = ProptestConfig::with_cases(cases);
+    match mutants::active() {
+        None => config,
+        Some(_) => ProptestConfig {
+            cases: cases.max(MUTANT_CASES_MIN),
+            max_shrink_iters: 0,
+            failure_persistence: None,
+            ..config
+        },
+    }
+}
+
 /// Runs a test that reads stores on a thread of its own, which has ended, including the destructors of its
 /// thread-locals, when this returns. RocksDB's destructors must not run while the process exits.
 pub(super) fn on_own_thread<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    let mutant = mutants::active();
     std::thread::scope(|scope| {
         scope
-            .spawn(test)
+            .spawn(|| mutants::with(mutant, test))
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })

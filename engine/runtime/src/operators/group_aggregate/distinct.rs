@@ -15,6 +15,7 @@ use super::function::Rows;
 use super::number::CellType;
 use crate::Error;
 use crate::operators::keyed::Keys;
+use crate::operators::mutants::{self, Mutant};
 use crate::operators::table::{AggregateSpec, Argument};
 
 /// The distinct values of one or more calls.
@@ -198,7 +199,10 @@ impl DistinctSet {
                 // The value that is taken back has expired.
                 let is_unmatched = table.is_expiring() && before + sign < 0;
                 let after = if is_unmatched { before } else { before + sign };
-                weights[filter][row] = i8::from(after > 0) - i8::from(before > 0);
+                weights[filter][row] = match mutants::is_active(Mutant::CopiesCounted) {
+                    false => i8::from(after > 0) - i8::from(before > 0),
+                    true => sign as i8,
+                };
                 Int64Type::set(table, *slot, filter, after);
                 is_changed = true;
             }

@@ -8,6 +8,7 @@ use millstream_state::store::StoredValues;
 
 use crate::Error;
 pub(super) use crate::operators::collection::in_type;
+use crate::operators::mutants::{self, Mutant};
 
 /// Direction in which the values of a group are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl Rows<'_> {
     /// Calls `visit(row, slot, weight)` for each row that counts and is not NULL.
     #[inline(always)]
     pub(super) fn for_each(&self, nulls: Option<&NullBuffer>, mut visit: impl FnMut(usize, u32, i8)) {
-        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0 && !mutants::is_active(Mutant::NullsCounted));
         match (self.weights, nulls) {
             (None, None) => {
                 for (row, slot) in self.slots.iter().enumerate() {

@@ -36,6 +36,7 @@ use super::keyed::{Keyed, KeyedLogic, Keys, Output, Refill, expires};
 use super::sort_key::SortKey;
 use super::table::{Argument, TableSpec};
 use crate::Error;
+use crate::operators::mutants::{self, Mutant};
 
 pub(super) use self::local::LocalGroupAggregate;
 
@@ -197,7 +198,9 @@ impl GroupLogic {
             let (Some((direction, slots)), Some(distinct)) = (call.function.take_requests(), &call.distinct) else {
                 continue;
             };
-            let present = slots.into_iter().filter(|slot| groups.is_present(*slot));
+            let present = slots
+                .into_iter()
+                .filter(|slot| groups.is_present(*slot) && !mutants::is_active(Mutant::ExtremesNotReloaded));
             requests.extend(present.map(|slot| Refill {
                 collection: 1 + distinct.set,
                 is_reversed: direction == Direction::GreatestFirst,
@@ -242,6 +245,9 @@ impl GroupLogic {
 
     /// Marks groups as changed, and removes those of which nothing is left.
     fn end_update(&mut self, groups: &Resolved, table: &mut Table) {
+        if mutants::is_active(Mutant::ChangesNotMarked) {
+            return;
+        }
         if !self.retracts {
             groups.distinct.iter().for_each(|slot| table.set_changed(*slot));
             return;
@@ -368,7 +374,7 @@ impl KeyedLogic for GroupLogic {
             .collect::<Result<_, _>>()?;
         let present = slots.iter().map(|slot| {
             let has_rows = !self.retracts || self.keys.is_empty() || i64::from_le_bytes(table.fixed(*slot, ROWS)) > 0;
-            table.is_present(*slot) && has_rows
+            table.is_present(*slot) && (has_rows || mutants::is_active(Mutant::EmptyGroupsEmitted))
         });
         Ok(Output {
             columns,
@@ -382,4 +388,4 @@ impl KeyedLogic for GroupLogic {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

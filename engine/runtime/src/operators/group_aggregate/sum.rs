@@ -11,6 +11,7 @@ use super::function::{Function, Rows, in_type};
 use super::number::CellType;
 use crate::Error;
 use crate::operators::double::Double;
+use crate::operators::mutants::{self, Mutant};
 
 /// The number of rows, or of values that are not NULL.
 pub(super) struct Count;
@@ -106,7 +107,7 @@ where
             add_count(table, slot, first, weight);
             let held = T::get(table, slot, first + 1);
             let value = values.value(row);
-            let sum = match (is_decimal, weight > 0) {
+            let sum = match (is_decimal, weight > 0 || mutants::is_active(Mutant::RetractionsAdded)) {
                 (false, true) => held.add_wrapping(value),
                 (false, false) => held.sub_wrapping(value),
                 (true, _) if held.is_eq(beyond) => beyond,

@@ -307,4 +307,4 @@ impl Operator for HoldBack {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,7 +10,7 @@ use millstream_graph::{Calc, ErrorPolicy, OperatorId, Parallelism, Stream};
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Emitted, settle};
+use crate::operators::testing::{Emitted, proptest_config, settle};
 
 /// Emits what it is given, and at the end the rows that it was made with.
 struct Through(Option<RecordBatch>);
@@ -157,7 +157,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(proptest_config(200))]
 
     #[test]
     fn at_each_point_the_net_changes_of_keys_leave(events in prop::collection::vec(event(), 0..80), upserts: bool) {
@@ -319,4 +319,9 @@ fn an_operator_above_its_share_of_memory_asks_for_a_point() {
         (operator.held_back().total, operator.held_back().exceeds_share),
         (3_000, false)
     );
+}
+
+/// Compares the changes at points with the net weights of rows.
+pub(in crate::operators) fn check_net_weights() {
+    at_each_point_the_net_weights_of_rows_leave();
 }

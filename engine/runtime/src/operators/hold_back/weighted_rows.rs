@@ -11,6 +11,7 @@ use millstream_state::keyed::{Layout, Resolved, Table, TableOptions};
 
 use super::{EMIT_KEYS_MAX, OutputForm};
 use crate::Error;
+use crate::operators::mutants::{self, Mutant};
 
 /// The only value column: the weight.
 const WEIGHT: usize = 0;
@@ -71,6 +72,11 @@ impl WeightedRows {
         let kinds = changelog::kinds(batch);
         for (row, slot) in self.resolved.slots.iter().enumerate() {
             let sign = kinds.map_or(1, |kinds| i64::from(kinds.value(row).signum()));
+            let sign = if mutants::is_active(Mutant::HeldDeletionsForgotten) {
+                sign.max(0)
+            } else {
+                sign
+            };
             let weight = i64::from_le_bytes(self.table.fixed(*slot, WEIGHT)) + sign;
             self.table.set_fixed(*slot, WEIGHT, weight.to_le_bytes());
         }

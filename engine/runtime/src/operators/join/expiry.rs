@@ -17,6 +17,7 @@ use super::{JoinLogic, Role};
 use crate::Error;
 use crate::operator::Timestamp;
 use crate::operators::keyed::{CHANGES_MAX, TimeRange, WeightedRows};
+use crate::operators::mutants::{self, Mutant};
 use crate::operators::window_aggregate::micros;
 
 /// Length of the shortest generation, for [`TimeRange::of_few_lengths`]: a second. Rows stay in state for the delay of
@@ -113,7 +114,12 @@ impl Expiry {
 
     /// Returns the generations, by input, all of whose rows have expired, and forgets them.
     pub(super) fn expired(&mut self, watermark: Timestamp) -> Vec<Vec<u32>> {
-        let first_time = watermark.saturating_add(1);
+        let early_us = if mutants::is_active(Mutant::RowsExpireEarly) {
+            60_000_000
+        } else {
+            0
+        };
+        let first_time = watermark.saturating_add(1 + early_us);
         let expired = self.ends.iter_mut().map(|ends| {
             let expired: Vec<u32> = ends
                 .iter()
@@ -130,7 +136,7 @@ impl Expiry {
 
     /// Takes a row that is about to be removed from memory, if it has no match.
     pub(super) fn expire_row(&mut self, side: usize, rows: &Rows, entry: u32) {
-        if rows.is_marked(entry) || rows.weight(entry) <= 0 {
+        if rows.is_marked(entry) || rows.weight(entry) <= 0 || mutants::is_active(Mutant::ExpiredRowsNotEmitted) {
             return;
         }
         let expired = &mut self.expired[side];

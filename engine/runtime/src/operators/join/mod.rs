@@ -31,6 +31,7 @@ use super::OperatorContext;
 use super::keyed::{KeyedRows, OutputForm, RowKeys, RowsForm, RowsLogic, WeightedRows, expires};
 use crate::Error;
 use crate::operator::Timestamp;
+use crate::operators::mutants::{self, Mutant};
 
 /// Makes the operator of a node.
 pub(super) fn join(
@@ -188,7 +189,7 @@ impl JoinLogic {
     /// Returns the rows of a batch that can have matches. Of the others, those without a match are output at once.
     fn matchable(&mut self, side: usize, batch: &RecordBatch) -> Result<RecordBatch, Error> {
         self.null_keys = None;
-        let null_keys = match self.nulls_are_equal {
+        let null_keys = match self.nulls_are_equal || mutants::is_active(Mutant::NullKeysJoined) {
             true => None,
             false => self.sides[side].null_keys(batch),
         };
@@ -414,4 +415,4 @@ impl RowsLogic for JoinLogic {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

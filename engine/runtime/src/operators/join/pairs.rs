@@ -16,6 +16,7 @@ use super::{JoinLogic, NONE, nullable_fields};
 use crate::Error;
 use crate::operators::calc::rebase;
 use crate::operators::keyed::{CHANGES_MAX, WeightedRows};
+use crate::operators::mutants::{self, Mutant};
 
 /// Bytes of rows of the other input that are copied to pairs at once, about: larger batches would not stay in the
 /// processor's cache until they are used.
@@ -122,7 +123,7 @@ impl Pairs {
             let mut entry = self.entry.take().unwrap_or_else(first);
             while entry != NONE && changes.len() < CHANGES_MAX && bytes < PAIRS_BYTES_MAX {
                 let other_weight = others.weight(entry);
-                if other_weight > 0 {
+                if other_weight > 0 || mutants::is_active(Mutant::InvisibleRowsJoined) {
                     bytes += others.bytes(entry).len();
                     changes.push(Change {
                         own: row,
@@ -168,7 +169,11 @@ impl JoinLogic {
 
     /// Returns the pairs of a batch's rows that meet the condition, of these pairs of rows and entries.
     pub(super) fn meeting(&self, batch: &RecordBatch, pairs: Vec<Change>, rows: &[Rows]) -> Result<Vec<Change>, Error> {
-        let Some(condition) = &self.condition else {
+        let Some(condition) = self
+            .condition
+            .as_ref()
+            .filter(|_| !mutants::is_active(Mutant::ConditionIgnored))
+        else {
             return Ok(pairs);
         };
         let mut met = Vec::new();

@@ -14,6 +14,7 @@ use millstream_state::keyed::{Resolved, Rows};
 use super::pairs::Change;
 use super::{JoinLogic, NONE, Role};
 use crate::Error;
+use crate::operators::mutants::{self, Mutant};
 
 impl JoinLogic {
     /// Stores the rows of a batch, and makes the changes of the output.
@@ -73,7 +74,10 @@ impl JoinLogic {
     /// Counts the matches of the other input's rows where they were read from the store.
     fn count_matches(&self, resolved: &[Resolved], rows: &mut [Rows]) -> Result<(), Error> {
         let (own, other) = (self.own, 1 - self.own);
-        if self.condition.is_none() || self.roles[other] == Role::Pairs {
+        if self.condition.is_none()
+            || self.roles[other] == Role::Pairs
+            || mutants::is_active(Mutant::MatchesNotRecounted)
+        {
             return Ok(());
         }
         let mut pairs = Vec::new();
@@ -204,7 +208,7 @@ impl Step {
             true => own_rows.is_marked(entry),
             false => count > 0,
         };
-        if self.is_marked[0] {
+        if self.is_marked[0] && !mutants::is_active(Mutant::MatchesNotMarked) {
             own_rows.set_mark(entry, is_matched);
         }
         if self.has_condition {
@@ -256,7 +260,9 @@ impl Step {
                 other_rows.set_mark(pair.other, is_matched);
             }
             let weight = match self.roles[1] {
-                Role::Outer | Role::Anti if self.is_bounded => continue,
+                Role::Outer | Role::Anti if self.is_bounded || mutants::is_active(Mutant::FirstMatchIgnored) => {
+                    continue;
+                }
                 Role::Outer | Role::Anti if is_matched => -pair.weight,
                 Role::Outer | Role::Anti => pair.weight,
                 Role::Semi if is_matched => pair.weight,

@@ -18,6 +18,7 @@ use super::memory::{ensure_memory, write_changes};
 use super::{CALL_ROWS_MAX, KeyedLogic, Output, Refill, generation_length, generation_of};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp};
+use crate::operators::mutants::{self, Mutant};
 use crate::operators::spill::Spill;
 use crate::operators::{OperatorContext, inline};
 
@@ -215,7 +216,9 @@ impl<L: KeyedLogic> Keyed<L> {
         }
         let mut reads = Vec::with_capacity(self.tables.len());
         for (table, resolved) in self.tables.iter().zip(&self.resolved) {
-            let is_read = !resolved.unknown.is_empty() && self.spill.store.may_have_rows();
+            let is_read = !resolved.unknown.is_empty()
+                && self.spill.store.may_have_rows()
+                && !mutants::is_active(Mutant::EvictedKeysForgotten);
             reads.push(match is_read {
                 true => Some(
                     self.spill

@@ -17,6 +17,7 @@ use super::memory::{FILTER_SHARE, ensure_memory, write_changes};
 use super::{CALL_ROWS_MAX, Keys, generation_length, generation_of};
 use crate::Error;
 use crate::operator::{Collector, Operator, Progress, Snapshot, Timestamp, WATERMARK_MIN};
+use crate::operators::mutants::{self, Mutant};
 use crate::operators::spill::Spill;
 use crate::operators::window_aggregate::emit_late;
 use crate::operators::{OperatorContext, inline};
@@ -363,7 +364,7 @@ impl<L: RowsLogic> KeyedRows<L> {
         let mut reads = Vec::with_capacity(keys.len());
         for ((rows, keys), resolved) in self.rows.iter_mut().zip(&keys).zip(&mut self.resolved) {
             rows.resolve(&keys.keys.columns, keys.keys.rows, resolved, may_have_rows)?;
-            let missing = match keys.is_read {
+            let missing = match keys.is_read && !mutants::is_active(Mutant::EvictedRowsForgotten) {
                 true => rows.missing(resolved)?,
                 false => None,
             };

@@ -4,6 +4,7 @@ use millstream_state::keyed::Rows;
 
 use crate::operators::join::{NONE, removed_first};
 use crate::operators::keyed::CHANGES_MAX;
+use crate::operators::mutants::{self, Mutant};
 
 /// The combinations that have not been returned.
 pub(super) struct Combinations {
@@ -96,7 +97,7 @@ impl Combinations {
 
 /// Returns the first visible entry from one on.
 fn visible_from(rows: &Rows, mut entry: u32) -> u32 {
-    while entry != NONE && rows.weight(entry) <= 0 {
+    while entry != NONE && rows.weight(entry) <= 0 && !mutants::is_active(Mutant::InvisibleRowsCombined) {
         entry = rows.next_entry(entry);
     }
     entry

@@ -409,4 +409,4 @@ impl Operator for SessionAggregate {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
 
 use super::expiry_queue::ExpiryQueue;
 use crate::Error;
+use crate::operators::mutants::{self, Mutant};
 use crate::operators::table::{Accumulator, Argument, GroupIndex, Select, TableSpec, new_accumulator, new_group_index};
 
 const NONE: u32 = u32::MAX;
@@ -153,7 +154,13 @@ impl OpenSessions {
         if head != NONE {
             let session = &mut self.sessions[head as usize];
             // The usual row: within its key's only session, or at most a gap behind it.
-            if session.next == NONE && session.first <= time && time <= session.last.saturating_add(self.gap) {
+            if session.next == NONE
+                && session.first <= time
+                && time
+                    <= session
+                        .last
+                        .saturating_add(self.gap - i64::from(mutants::is_active(Mutant::GapExcluded)))
+            {
                 session.last = session.last.max(time);
                 session.is_deferred = false;
                 self.mark_dirty(head);
@@ -179,7 +186,11 @@ impl OpenSessions {
     pub(super) fn extend_or_merge(&mut self, key: u32, mut first: i64, mut last: i64) -> Option<u32> {
         debug_assert!(first <= last);
         let near = |session: &Session, first: i64, last: i64| {
-            first <= session.last.saturating_add(self.gap) && session.first <= last.saturating_add(self.gap)
+            first
+                <= session
+                    .last
+                    .saturating_add(self.gap - i64::from(mutants::is_active(Mutant::GapExcluded)))
+                && session.first <= last.saturating_add(self.gap)
         };
         let mut at = self.heads[key as usize];
         while at != NONE && !near(&self.sessions[at as usize], first, last) {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Emitted, Subtasks, context, on_own_thread, rows_of, settle, settled};
+use crate::operators::testing::{Emitted, Subtasks, context, on_own_thread, proptest_config, rows_of, settle, settled};
 use crate::operators::window_aggregate::tests::{
     Row, any_rows, batch, input_schema, line, node, output_schema, text, watermark,
 };
@@ -41,7 +41,7 @@ fn operator(gap: i64) -> SessionAggregate {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(proptest_config(64))]
 
     #[test]
     fn sessions_agree_with_the_definition(gap in 1i64..15, rows in any_rows(), step in 1usize..9) {
@@ -60,7 +60,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(proptest_config(16))]
 
     /// Every session is emitted once, after any number of snapshots, restores at other parallelisms and spills.
     #[test]
@@ -165,7 +165,7 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(proptest_config(64))]
 
     /// Emitted and late rows are those of the model, with any memory budget and any lateness.
     #[test]
@@ -293,4 +293,9 @@ fn rows_after_a_restore_are_not_late_although_the_clock_was_set_back() {
     assert_eq!(rows_of(&out.late), Vec::<String>::new());
     let sessions = ["1,1,1,1,1.0,1,1,1000,1010", "1,1,1,1,1.0,1,1,1100,1110"];
     assert_eq!(rows_of(&out.main), sessions);
+}
+
+/// Compares sessions with their definition.
+pub(in crate::operators) fn check_definition() {
+    sessions_agree_with_the_definition();
 }

@@ -352,4 +352,4 @@ impl TemporalLogic {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -225,3 +225,8 @@ fn in_processing_time_rows_are_joined_with_what_there_is() {
         });
     }
 }
+
+/// Checks which version rows are joined with.
+pub(in crate::operators) fn check_versions() {
+    rows_are_joined_with_the_version_at_their_time();
+}

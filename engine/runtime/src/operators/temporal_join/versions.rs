@@ -15,6 +15,7 @@ use millstream_state::keyed::{Resolved, Rows};
 use crate::Error;
 use crate::operator::Timestamp;
 use crate::operators::join::Side;
+use crate::operators::mutants::{self, Mutant};
 use crate::operators::window_aggregate::micros;
 
 /// Place of the byte that is 1 for a deletion, after the time: a marker byte and eight bytes, and a marker byte.
@@ -110,7 +111,9 @@ impl Versions {
 
     fn version_at(&self, rows: &Rows, slot: u32, time: Timestamp) -> Option<u32> {
         let versions = visible(rows, slot).map(|entry| (time_of(rows.bytes(entry)), entry));
-        let version = versions.filter(|(begin, _)| *begin <= time).max();
+        let version = versions
+            .filter(|(begin, _)| *begin <= time - i64::from(mutants::is_active(Mutant::BeginOfVersionExcluded)))
+            .max();
         version.map(|(_, entry)| entry)
     }
 }

@@ -23,6 +23,7 @@ use super::best_rows::{check_size, lists};
 use super::ranked_list::{Entries, Entry, list_of};
 use crate::Error;
 use crate::operators::keyed::{KeyedLogic, Keys, Output, OutputForm, Refill};
+use crate::operators::mutants::{self, Mutant};
 
 /// Value column of partitions: the number of visible rows, without repetitions.
 const ROWS: usize = 0;
@@ -182,6 +183,7 @@ impl AllRows {
             }
             let is_known = known.next_if(|entry| compare(entry, &new) == Ordering::Equal).is_some();
             // Behind the last known row, there may be others before the new one, unless all are known.
+            let is_complete = is_complete || mutants::is_active(Mutant::UnknownRowsSkipped);
             let is_listed = is_complete || last.is_some_and(|last| compare(&new, &last) != Ordering::Greater);
             if is_listed && new.weight > 0 {
                 entries.push(new);
@@ -191,7 +193,9 @@ impl AllRows {
         }
         entries.extend(known);
         entries.truncate(self.kept(&entries));
-        let is_enough = entries.len() as i64 >= count || self.common.ranks.is_full(entries.iter().copied());
+        let is_enough = entries.len() as i64 >= count
+            || self.common.ranks.is_full(entries.iter().copied())
+            || mutants::is_active(Mutant::ListsNotRefilled);
         let list = list_of(&entries);
         check_size(&self.common.name, &list)?;
         if count <= 0 && list.is_empty() {

@@ -13,6 +13,7 @@ use super::Common;
 use super::ranked_list::{Entries, Entry, LIST_BYTES_MAX, list_of};
 use crate::Error;
 use crate::operators::keyed::{KeyedLogic, Keys, Output, OutputForm, Refill};
+use crate::operators::mutants::{self, Mutant};
 
 /// Value column with the list of the first rows of a partition.
 pub(super) const LIST: usize = 0;
@@ -116,7 +117,7 @@ impl BestRows {
         for entry in Entries::of(list) {
             let is_before = |new: &&Entry<'_>| match new.sort_key.cmp(entry.sort_key) {
                 Ordering::Less => true,
-                Ordering::Equal => self.prefers_last,
+                Ordering::Equal => self.prefers_last != mutants::is_active(Mutant::LaterTiesFirst),
                 Ordering::Greater => false,
             };
             while let Some(new) = new.next_if(is_before) {

@@ -113,4 +113,4 @@ struct Common {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

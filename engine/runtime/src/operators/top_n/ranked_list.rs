@@ -5,6 +5,8 @@
 
 use millstream_graph::RankFunction;
 
+use crate::operators::mutants::{self, Mutant};
+
 /// Greatest size of a list: more rows of equal order may have one rank.
 pub(super) const LIST_BYTES_MAX: usize = 256 << 20;
 
@@ -86,7 +88,7 @@ impl Ranks {
         let (mut rank, mut rows) = (0, 0);
         let mut last: Option<&[u8]> = None;
         entries.map(move |entry| {
-            let is_tie = last == Some(entry.sort_key);
+            let is_tie = last == Some(entry.sort_key) && !mutants::is_active(Mutant::TiesSeparated);
             last = Some(entry.sort_key);
             rank = match self.function {
                 RankFunction::RowNumber => rows + 1,
@@ -135,8 +137,9 @@ impl Ranks {
     /// Returns the rows of a list that are emitted.
     pub(super) fn selected<'a>(self, list: &'a [u8]) -> Vec<Ranked<'a>> {
         let mut selected = Vec::new();
+        let to = self.to + u64::from(mutants::is_active(Mutant::RankTooMany));
         for (entry, first) in self.ranked(Entries::of(list)) {
-            if first > self.to {
+            if first > to {
                 break;
             }
             for copy in 0..u64::from(entry.weight) {
@@ -144,7 +147,7 @@ impl Ranks {
                     RankFunction::RowNumber => first + copy,
                     RankFunction::Rank | RankFunction::DenseRank => first,
                 };
-                if rank > self.to {
+                if rank > to {
                     break;
                 }
                 if rank >= self.from {

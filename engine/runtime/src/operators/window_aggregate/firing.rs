@@ -11,6 +11,7 @@ use super::merging::{CumulativePrefix, Merging};
 use super::pane_format::StoredPanes;
 use super::{Slices, WindowAggregate};
 use crate::Error;
+use crate::operators::mutants::{self, Mutant};
 use crate::operators::table::Table;
 use crate::operators::window_panes::{FireBudget, ReadProgress, StoredWindow};
 
@@ -65,7 +66,7 @@ impl WindowAggregate {
     pub(super) fn begin_window(&mut self, end: i64) -> Result<Firing, Error> {
         let start = self.layout.slices.window_start(end);
         let slices = self.slices_of(end);
-        if self.panes.any_stored(slices.iter().copied()) {
+        if self.panes.any_stored(slices.iter().copied()) && !mutants::is_active(Mutant::EvictedPanesForgotten) {
             return self.begin_stored(end);
         }
         match self.layout.slices {

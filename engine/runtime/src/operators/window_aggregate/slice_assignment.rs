@@ -18,6 +18,7 @@ use millstream_graph::Port;
 use super::slices::Slices;
 use crate::Error;
 use crate::operator::{Collector, Timestamp};
+use crate::operators::mutants::{self, Mutant};
 use crate::operators::table::Argument;
 
 /// The source of a row's slice.
@@ -183,6 +184,11 @@ impl RowSlices {
             RowTime::Event(column) => (column, false),
             RowTime::SliceEnd(column) => (column, true),
         };
+        let fired = if mutants::is_active(Mutant::LateRowsAccepted) {
+            i64::MIN
+        } else {
+            fired
+        };
         let (values, nulls) = micros(batch.column(column))?;
         if nulls.is_none() {
             let (min, max) = bounds(&values);
@@ -209,7 +215,7 @@ impl RowSlices {
             let same = if by_end {
                 row > 0 && *value == current.1
             } else {
-                current.0 <= *value && *value < current.1
+                current.0 <= *value && *value < current.1 + i64::from(mutants::is_active(Mutant::WindowEndIncluded))
             };
             if !same {
                 current = if by_end { (0, *value) } else { slices.slice_of(*value) };

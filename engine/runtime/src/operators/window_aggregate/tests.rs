@@ -10,7 +10,9 @@ use datafusion::physical_expr::expressions::{Column, lit};
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Emitted, Subtasks, integers, on_own_thread, rows_of, settle, settled, timestamps};
+use crate::operators::testing::{
+    Emitted, Subtasks, integers, on_own_thread, proptest_config, rows_of, settle, settled, timestamps,
+};
 use millstream_graph::Aggregate;
 
 /// Input columns: `t` timestamp, `k` bigint, `v` bigint.
@@ -179,7 +181,7 @@ pub(in crate::operators) fn watermark(rest: &[Row]) -> i64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(proptest_config(48))]
 
     /// Local and final phases together give the output of the definition, for any batches and watermarks.
     #[test]
@@ -271,7 +273,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(proptest_config(12))]
 
     /// Every window is emitted once, after any number of snapshots, restores at other parallelisms and evictions.
     #[test]
@@ -465,4 +467,14 @@ fn fired_processing_time_windows_get_no_rows_after_a_restore_with_an_earlier_clo
     settled(after.process(0, row(), &mut out));
     settled(after.on_time(1_020, &mut out));
     assert_eq!(rows_of(&out.main), ["1,1,,,,0,,1000,1010", "1,1,,,,0,,1010,1020"]);
+}
+
+/// Compares windows that are restored and evicted with their definition.
+pub(in crate::operators) fn check_restores_and_evictions() {
+    restores_and_evictions_keep_every_window();
+}
+
+/// Checks that late rows are no part of windows.
+pub(in crate::operators) fn check_late_rows() {
+    late_rows_are_emitted_at_their_own_port();
 }

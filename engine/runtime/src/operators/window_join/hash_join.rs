@@ -16,6 +16,7 @@ use datafusion::physical_expr::PhysicalExprRef;
 
 use super::batched_rows::BatchedRows;
 use crate::Error;
+use crate::operators::mutants::{self, Mutant};
 use crate::operators::table::{GroupIndex, new_group_index};
 
 /// Left rows looked up at once.
@@ -100,7 +101,7 @@ fn keys_of(batch: &RecordBatch, columns: impl Iterator<Item = usize>) -> (Vec<Ar
     let valid = keys
         .iter()
         .fold(None, |valid, key| NullBuffer::union(valid.as_ref(), key.nulls()))
-        .filter(|valid| valid.null_count() > 0);
+        .filter(|valid| valid.null_count() > 0 && !mutants::is_active(Mutant::NullKeysJoinedInWindows));
     (keys, valid)
 }
 
@@ -281,7 +282,7 @@ impl HashJoin {
             self.left_matched[*row as usize] = true;
         }
         for row in right_rows.values() {
-            self.right_matched[*row as usize] = true;
+            self.right_matched[*row as usize] = !mutants::is_active(Mutant::WindowMatchesForgotten);
         }
         Ok(Some(pairs).filter(|pairs| spec.emits_pairs() && pairs.num_rows() > 0))
     }

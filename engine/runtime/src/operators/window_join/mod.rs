@@ -360,4 +360,4 @@ impl Operator for WindowJoin {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -5,7 +5,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use proptest::prelude::*;
 
 use super::*;
-use crate::operators::testing::{Subtasks, integers, on_own_thread, rows_of, timestamps};
+use crate::operators::testing::{Subtasks, integers, on_own_thread, proptest_config, rows_of, timestamps};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
 /// Window end (all windows have a length of 10), key, value. The column `note` is only in late rows.
@@ -107,7 +107,7 @@ fn late_rows_are_emitted_with_all_columns() {
 }
 
 fn any_rows() -> impl Strategy<Value = Vec<Row>> {
-    proptest::collection::vec((1i64..4, proptest::option::weighted(0.9, 0i64..4), 0i64..5), 0..20).prop_map(
+    proptest::collection::vec((1i64..4, proptest::option::weighted(0.7, 0i64..3), 0i64..5), 0..20).prop_map(
         |mut rows| {
             rows.sort();
             rows.into_iter()
@@ -118,7 +118,7 @@ fn any_rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3))]
+    #![proptest_config(proptest_config(3))]
 
     /// Every type of join gives the output of the definition, in memory and from the store.
     #[test]
@@ -161,4 +161,9 @@ proptest! {
         Ok(())
         })?;
     }
+}
+
+/// Compares joins of all types with their definition.
+pub(in crate::operators) fn check_all_types() {
+    joins_agree_with_the_definition();
 }

@@ -3,6 +3,7 @@
 use super::{PaneMemory, PaneState, WindowPanes};
 use crate::Error;
 use crate::operator::{Collector, EMIT_ROWS_MAX, Progress};
+use crate::operators::mutants::{self, Mutant};
 
 /// Units of work that one call may do before it answers `More`. Merging a group is one unit.
 const WORK_MAX: usize = 65_536;
@@ -95,7 +96,8 @@ pub(crate) trait WindowOperator {
                 return Ok(Progress::Pending);
             }
             let Some(firing) = self.firing().take() else {
-                let complete = self.panes().complete();
+                let early_us = i64::from(mutants::is_active(Mutant::WindowsFireEarly));
+                let complete = self.panes().complete().saturating_add(early_us);
                 match self.next_window().filter(|end| *end <= complete) {
                     Some(end) => {
                         let firing = self.begin(end)?;

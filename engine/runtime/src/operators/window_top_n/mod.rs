@@ -304,4 +304,4 @@ impl Operator for WindowTopN {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -16,6 +16,7 @@ use datafusion::physical_expr::PhysicalSortExpr;
 use millstream_graph::{RankFunction, float_equality};
 
 use crate::Error;
+use crate::operators::mutants::{self, Mutant};
 use crate::operators::table::{GroupIndex, new_group_index};
 use crate::operators::window_panes::PaneState;
 
@@ -321,7 +322,9 @@ fn drop_last_rank(ranked: &mut Vec<RankedRow>, different: &mut usize, ranking: &
         RankFunction::Rank | RankFunction::DenseRank => ranked.partition_point(|other| other.order < last.order),
     };
     let is_too_great = match ranking.function {
-        RankFunction::RowNumber | RankFunction::Rank => first >= ranking.rank_max,
+        RankFunction::RowNumber | RankFunction::Rank => {
+            first >= ranking.rank_max + usize::from(mutants::is_active(Mutant::RankTooManyInWindows))
+        }
         RankFunction::DenseRank => *different > ranking.rank_max,
     };
     if is_too_great {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::operators::testing::{Subtasks, integers, on_own_thread, rows_of, timestamps};
+use crate::operators::testing::{Subtasks, integers, on_own_thread, proptest_config, rows_of, timestamps};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::physical_expr::PhysicalSortExpr;
@@ -123,7 +123,7 @@ fn expected(function: RankFunction, from: u64, to: u64, rows: &[Row]) -> Vec<Str
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(proptest_config(32))]
 
     /// The first rows are emitted once, after any number of snapshots, restores at other parallelisms and evictions.
     #[test]
@@ -188,4 +188,9 @@ fn the_last_of_equal_rows_is_the_first_if_it_is_preferred() {
             assert_eq!(rows, expected);
         }
     }
+}
+
+/// Compares windows that are restored and evicted with their definition.
+pub(in crate::operators) fn check_restores_and_evictions() {
+    restores_and_evictions_keep_the_first_rows();
 }
