@@ -73,6 +73,30 @@ impl Operator {
             | Self::Sink(_) => false,
         }
     }
+
+    /// Returns true if the operator emits its result at the end of input, and has no use for its state afterwards.
+    pub fn emits_at_end(&self) -> bool {
+        let emission = match self {
+            Self::GroupAggregate(aggregate) => aggregate.emission,
+            Self::ChangelogNormalize(normalize) => normalize.emission,
+            Self::SinkMaterialize(materialize) => materialize.emission,
+            Self::Join(join) => join.emission,
+            Self::MultiJoin(join) => join.emission,
+            Self::TopN(top_n) => top_n.emission,
+            Self::Sort(_) => Emission::Final,
+            Self::Source(_)
+            | Self::Calc(_)
+            | Self::WindowAssign(_)
+            | Self::Unnest(_)
+            | Self::WindowAggregate(_)
+            | Self::WindowJoin(_)
+            | Self::TemporalJoin(_)
+            | Self::WindowTopN(_)
+            | Self::DynamicFilter(_)
+            | Self::Sink(_) => Emission::Changes,
+        };
+        emission == Emission::Final
+    }
 }
 
 /// Handling of rows that an operator fails to process.

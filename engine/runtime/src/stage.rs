@@ -16,6 +16,7 @@ use crate::counters::{OperatorCounters, add};
 use crate::element::{Barrier, BarrierNumber, Element, batch_bytes};
 use crate::exchange::OutputEdge;
 use crate::operator::{Collector, Operator, Progress, Timestamp, WATERMARK_MIN};
+use crate::operators::Ended;
 use crate::sink_stage::SinkStage;
 use crate::source_stage::SourceStage;
 use crate::stage_output::StageOutput;
@@ -42,6 +43,8 @@ pub(crate) struct Stage {
     pub passed: BarrierNumber,
     /// True once the end of input was forwarded.
     pub ended: bool,
+    /// True if the operator has no use for its state once its input has ended.
+    pub emits_at_end: bool,
 }
 
 /// Elements that a stage holds back until the next barrier, behind the changes that its operator holds back.
@@ -143,6 +146,16 @@ impl Stage {
             held_back: None,
             passed: BarrierNumber::default(),
             ended: false,
+            emits_at_end: false,
+        }
+    }
+
+    /// Takes note that the end of input was forwarded.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+        if self.emits_at_end {
+            let id = self.id.clone();
+            self.kind = StageKind::Operator(Box::new(Ended { id }));
         }
     }
 

@@ -568,7 +568,7 @@ impl Task {
             return Err(error);
         }
         if ended {
-            stage.ended = true;
+            stage.end();
             self.check_end();
         }
         self.watch_held_back(index);

@@ -199,6 +199,71 @@ fn a_killed_run_resumes_and_writes_every_row_exactly_once() {
     assert_eq!(folder.lines("out"), expected);
 }
 
+/// A batch of several statements. All but the last one end at once.
+const BATCH: &str = "
+SET 'pipeline.name' = 'batch';
+SET 'execution.runtime-mode' = 'batch';
+SET 'execution.checkpointing.interval' = '50 ms';
+CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'in.json', 'format' = 'json');
+CREATE TABLE slow (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '200', 'number-of-rows' = '400');
+CREATE TABLE results (statement STRING, n BIGINT, m BIGINT)
+WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'csv');
+EXECUTE STATEMENT SET BEGIN
+INSERT INTO results SELECT 'groups', n, COUNT(*) FROM numbers GROUP BY n;
+INSERT INTO results SELECT 'all', COUNT(*), SUM(n) FROM numbers;
+INSERT INTO results SELECT 'none', COUNT(*), SUM(n) FROM numbers WHERE n > 9;
+INSERT INTO results SELECT 'left', a.n, b.n FROM numbers AS a LEFT JOIN numbers AS b ON a.n = b.n + 1;
+INSERT INTO results SELECT 'anti', n, n FROM numbers AS a WHERE NOT EXISTS (SELECT 1 FROM numbers AS b WHERE b.n = a.n + 1);
+INSERT INTO results SELECT 'distinct', n, 0 FROM (SELECT DISTINCT n FROM numbers);
+INSERT INTO results SELECT 'first', n, 0 FROM (SELECT n FROM numbers ORDER BY n LIMIT 1);
+INSERT INTO results SELECT 'sorted', n, 0 FROM numbers ORDER BY n;
+INSERT INTO results SELECT 'slow', COUNT(*), 0 FROM slow;
+END;
+";
+
+#[test]
+fn a_killed_batch_writes_the_results_that_were_complete_only_once() {
+    let folder = TestFolder::new();
+    folder.write("batch.sql", BATCH);
+    folder.write("in.json", "{\"n\":1}\n{\"n\":2}\n{\"n\":2}\n{\"n\":5}\n");
+    let expected = [
+        "all,4,10",
+        "anti,2,2",
+        "anti,2,2",
+        "anti,5,5",
+        "distinct,1,0",
+        "distinct,2,0",
+        "distinct,5,0",
+        "first,1,0",
+        "groups,1,1",
+        "groups,2,2",
+        "groups,5,1",
+        "left,1,",
+        "left,2,1",
+        "left,2,1",
+        "left,5,",
+        "none,0,",
+        "slow,400,0",
+        "sorted,1,0",
+        "sorted,2,0",
+        "sorted,2,0",
+        "sorted,5,0",
+    ];
+    for parallelism in ["1", "3"] {
+        let mut child = folder.start(&["run", "batch.sql", "--parallelism", "2"]);
+        folder.wait(&mut child, "the results of all statements but one", || {
+            folder.lines("out").len() == expected.len() - 1
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        folder.run(&["run", "batch.sql", "--parallelism", parallelism], 0);
+        assert_eq!(folder.lines("out"), expected);
+        fs::remove_dir_all(folder.path(".millstream")).unwrap();
+        fs::remove_dir_all(folder.path("out")).unwrap();
+    }
+}
+
 #[test]
 fn a_stopped_run_takes_a_last_checkpoint_and_resumes() {
     let expected = expected();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use millstream_graph::{self as graph, NodeIndex};
+use millstream_graph::{self as graph, Node, NodeIndex};
 use millstream_state::key_group::KeyGroupRange;
 use millstream_state::store::Store;
 use millstream_state::threads;
@@ -12,8 +12,9 @@ use super::{Deployment, TaskWakers, input_schemas, invalid};
 use crate::Error;
 use crate::chain::{Chains, parallelism_of};
 use crate::operator::Operator;
-use crate::operators::{self, OperatorContext};
+use crate::operators::{self, Ended, OperatorContext};
 use crate::remote_channel::LocalSlots;
+use crate::subtask_state::SubtaskState;
 
 /// Returns the name and the key groups of a subtask's store.
 pub(super) fn store_of(deployment: &Deployment, index: NodeIndex, subtask: usize) -> (String, KeyGroupRange) {
@@ -36,6 +37,7 @@ pub(super) async fn make(
 ) -> Result<Operators, Error> {
     let graph = &deployment.graph;
     let mut made = Vec::new();
+    let mut ended = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         if matches!(node.operator, graph::Operator::Source(_) | graph::Operator::Sink(_)) {
             continue;
@@ -45,6 +47,10 @@ pub(super) async fn make(
             let (name, key_groups) = store_of(deployment, index, subtask);
             let store = stores.remove(&(index, subtask));
             let states = deployment.restore.get(&node.id).map_or(&[][..], Vec::as_slice);
+            if has_ended(node, states) {
+                ended.push((index, subtask));
+                continue;
+            }
             let inline = states.iter().map(|state| state.inline.clone());
             let context = OperatorContext {
                 max_parallelism: graph.max_parallelism,
@@ -69,5 +75,14 @@ pub(super) async fn make(
         })?;
         operators.insert(place, operator?);
     }
+    operators.extend(ended.into_iter().map(|place| {
+        let id = graph.nodes[place.0].id.clone();
+        (place, Box::new(Ended { id }) as Box<dyn Operator>)
+    }));
     Ok(operators)
+}
+
+/// Returns true if the operator had emitted its result before the checkpoint.
+fn has_ended(node: &Node, states: &[SubtaskState]) -> bool {
+    node.operator.emits_at_end() && !states.is_empty() && states.iter().all(|state| state.finished)
 }

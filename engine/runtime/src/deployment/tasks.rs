@@ -71,6 +71,7 @@ pub(crate) async fn build(
                     None => source_or_sink_stage(deployment, *node, subtask, &waker, counters)?,
                 };
                 let mut stage = Stage::new(id.clone(), subtask, kind, outputs, own);
+                stage.emits_at_end = graph.nodes[*node].operator.emits_at_end();
                 stage.held_back = deployment.holds_back(*node).then(HeldControl::default);
                 for (input, batch) in restored_rows.remove(&(*node, subtask)).unwrap_or_default() {
                     stage.accept(input, Element::Batch(batch));
