@@ -42,7 +42,7 @@ pub struct Pipeline {
 /// `table.optimizer.agg-phase-strategy`: the phases of aggregates. A local one runs before the exchange by key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AggregatePhases {
-    /// Two for windows, one without.
+    /// Two for windows and in a batch, otherwise one.
     #[default]
     Auto,
     /// One.

@@ -202,6 +202,18 @@ impl Table {
     /// Finds the slots of keys, and adds the keys that the table does not have. The caller ends the call by
     /// [`Table::release`].
     pub fn resolve(&mut self, keys: &[ArrayRef], rows: usize, resolved: &mut Resolved) -> Result<(), Error> {
+        self.find(keys, rows, resolved, |_| true)
+    }
+
+    /// Finds the slots of keys. A key that the table does not have is added if `adds` returns true for its hash; the
+    /// slot of others is `u32::MAX`. The caller ends the call by [`Table::release`].
+    pub(super) fn find(
+        &mut self,
+        keys: &[ArrayRef],
+        rows: usize,
+        resolved: &mut Resolved,
+        adds: impl Fn(u64) -> bool,
+    ) -> Result<(), Error> {
         resolved.slots.clear();
         resolved.distinct.clear();
         resolved.unknown.clear();
@@ -230,9 +242,12 @@ impl Table {
                 let slot = match *candidate {
                     slot if slot != NONE && self.has_key(slot, &values, at) => slot,
                     // An equal key may be an earlier row of this call.
-                    _ => self.find_or_insert(&values, at, resolved)?,
+                    _ => self.find_or_insert(&values, at, resolved, &adds)?,
                 };
                 resolved.slots.push(slot);
+                if slot == NONE {
+                    continue;
+                }
                 let flags = &mut self.flags[slot as usize];
                 if *flags & TOUCHED == 0 {
                     *flags |= TOUCHED | REFERENCED;
@@ -277,10 +292,19 @@ impl Table {
             .all(|(column, key)| self.cells.equals(slot as usize, column, key, row))
     }
 
-    fn find_or_insert(&mut self, keys: &[ColumnValues], row: usize, resolved: &mut Resolved) -> Result<u32, Error> {
+    fn find_or_insert(
+        &mut self,
+        keys: &[ColumnValues],
+        row: usize,
+        resolved: &mut Resolved,
+        adds: &impl Fn(u64) -> bool,
+    ) -> Result<u32, Error> {
         let hash = self.key_hashes[row];
         if let Some(slot) = self.index.find(hash, |slot| self.has_key(slot, keys, row)) {
             return Ok(slot);
+        }
+        if !adds(hash) {
+            return Ok(NONE);
         }
         let group = self.key_group(row).0;
         let slot = match self.free.pop() {

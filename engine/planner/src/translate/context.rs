@@ -84,11 +84,13 @@ impl Context<'_> {
         }
     }
 
-    /// Returns the phases of aggregates. A request is one batch on one thread: a local phase would only add work.
+    /// Returns the phases of aggregates. A batch has two unless told otherwise, since none of its results is delayed by
+    /// that. A request is one batch on one thread: a local phase would only add work.
     pub(super) fn agg_phases(&self) -> AggregatePhases {
-        match self.mode {
-            Mode::Stream | Mode::Batch => self.pipeline.agg_phases,
-            Mode::Serve => AggregatePhases::One,
+        match (self.mode, self.pipeline.agg_phases) {
+            (Mode::Serve, _) => AggregatePhases::One,
+            (Mode::Batch, AggregatePhases::Auto) => AggregatePhases::Two,
+            (Mode::Stream | Mode::Batch, phases) => phases,
         }
     }
 

@@ -209,6 +209,28 @@ impl Rows {
         store_may_have_rows: bool,
     ) -> Result<(), Error> {
         self.keys.resolve(keys, rows, resolved)?;
+        self.add_states(resolved, store_may_have_rows);
+        Ok(())
+    }
+
+    /// Finds the slots of keys, as [`Rows::resolve`], but adds only those keys that are not in memory and may have rows
+    /// in the store. Other keys have no rows; their slot is `u32::MAX`.
+    pub fn look_up(
+        &mut self,
+        keys: &[ArrayRef],
+        rows: usize,
+        resolved: &mut Resolved,
+        store_may_have_rows: bool,
+    ) -> Result<(), Error> {
+        let written = &self.written;
+        let may_have_rows = |hash: u64| store_may_have_rows && written.of_key(hash).next().is_some();
+        self.keys.find(keys, rows, resolved, may_have_rows)?;
+        self.add_states(resolved, store_may_have_rows);
+        Ok(())
+    }
+
+    /// Adds the states of keys that were added.
+    fn add_states(&mut self, resolved: &Resolved, store_may_have_rows: bool) {
         let new = KeyState {
             first: NONE,
             dirty: 0,
@@ -225,7 +247,6 @@ impl Rows {
                 ..new.clone()
             };
         }
-        Ok(())
     }
 
     fn prefix(&self, slot: u32, generation: u32) -> KeyedPrefix {
@@ -383,9 +404,9 @@ impl Rows {
         })
     }
 
-    /// Returns the first entry of a complete key; `u32::MAX` if there is none.
+    /// Returns the first entry of a complete key; `u32::MAX` if there is none, or no such key.
     pub fn first_entry(&self, slot: u32) -> u32 {
-        self.states[slot as usize].first
+        self.states.get(slot as usize).map_or(NONE, |state| state.first)
     }
 
     /// Returns the entry of the same key after an entry; `u32::MAX` if there is none.

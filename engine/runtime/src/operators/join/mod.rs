@@ -92,6 +92,9 @@ pub(super) struct JoinLogic {
     batch: Option<RecordBatch>,
     /// Those of these rows that have a NULL in their key, as invalid. They have no matches.
     null_keys: Option<NullBuffer>,
+    /// By input: true if it has ended and the output is final.
+    has_ended: [bool; 2],
+    emission: Emission,
     /// Output of the present call that is complete.
     ready: Vec<WeightedRows>,
     pairs: Option<Pairs>,
@@ -140,6 +143,8 @@ impl JoinLogic {
                 .map(|bounds| Expiry::new(bounds, roles, node.emission)),
             state_ttl,
             max_parallelism,
+            has_ended: [false; 2],
+            emission: node.emission,
             batch: None,
             null_keys: None,
             ready: Vec::new(),
@@ -155,6 +160,16 @@ impl JoinLogic {
     fn is_marked(&self, side: usize) -> bool {
         let other_expires = self.expiry.is_some() || self.state_ttl[1 - side].is_some();
         self.roles[side] != Role::Pairs && other_expires
+    }
+
+    /// Returns true if the output consists of pairs only, so that keys without rows of the other input need no state.
+    fn has_pairs_only(&self) -> bool {
+        self.roles == [Role::Pairs; 2]
+    }
+
+    /// Returns true if the rows of an input are joined but not stored, since no row of the other input will follow.
+    fn is_probe(&self, input: usize) -> bool {
+        self.has_pairs_only() && self.has_ended[1 - input] && !self.sides[input].is_changelog
     }
 
     /// Returns true if a row of the present batch has a NULL in its key, and so no matches.
@@ -293,10 +308,14 @@ impl RowsLogic for JoinLogic {
         let keys = |side: usize| {
             let is_own = side == input;
             let is_changed = self.sides[side].identity == Identity::Content;
-            let is_counted = self.roles != [Role::Pairs; 2] && !self.is_deferred;
+            let is_counted = !self.has_pairs_only() && !self.is_deferred;
             RowKeys {
                 // The keys of both inputs are the same.
-                keys: self.sides[input].keys(&batch),
+                keys: match is_own && self.is_probe(input) {
+                    true => self.sides[input].keys(&batch.slice(0, 0)),
+                    false => self.sides[input].keys(&batch),
+                },
+                is_looked_up: !is_own && self.has_pairs_only(),
                 is_read: if is_own {
                     is_changed || is_counted
                 } else {
@@ -325,8 +344,13 @@ impl RowsLogic for JoinLogic {
         if self.is_deferred {
             return self.store(input, &batch, slots, &mut rows[input], generation, |_, _, _, _, _| {});
         }
-        if self.roles != [Role::Pairs; 2] {
+        if !self.has_pairs_only() {
             return self.apply_each(&batch, resolved, rows, generation);
+        }
+        if self.is_probe(input) {
+            let weights = vec![1; batch.num_rows()];
+            self.pairs = Some(Pairs::new(resolved[1 - input].slots.clone(), weights));
+            return Ok(());
         }
         let generations = match &mut self.expiry {
             Some(expiry) => expiry.generations(input, &batch)?,
@@ -374,6 +398,11 @@ impl RowsLogic for JoinLogic {
             .as_mut()
             .map(|expiry| expiry.expired(watermark))
             .unwrap_or_default()
+    }
+
+    fn on_input_end(&mut self, input: usize) -> Vec<Vec<u32>> {
+        self.has_ended[input] = self.emission == Emission::Final;
+        Vec::new()
     }
 
     fn sees_expired(&self, collection: usize) -> bool {

@@ -36,6 +36,8 @@ pub(in crate::operators) struct RowKeys {
     pub keys: Keys,
     /// True if all rows of the keys are needed.
     pub is_read: bool,
+    /// True if no rows are added to the keys. Keys without rows then have the slot `u32::MAX`.
+    pub is_looked_up: bool,
 }
 
 /// Changes of the output: rows, and how often each is added (positive) or removed.
@@ -363,7 +365,11 @@ impl<L: RowsLogic> KeyedRows<L> {
         let may_have_rows = self.spill.store.may_have_rows();
         let mut reads = Vec::with_capacity(keys.len());
         for ((rows, keys), resolved) in self.rows.iter_mut().zip(&keys).zip(&mut self.resolved) {
-            rows.resolve(&keys.keys.columns, keys.keys.rows, resolved, may_have_rows)?;
+            let Keys { columns, rows: count } = &keys.keys;
+            match keys.is_looked_up {
+                true => rows.look_up(columns, *count, resolved, may_have_rows)?,
+                false => rows.resolve(columns, *count, resolved, may_have_rows)?,
+            }
             let missing = match keys.is_read && !mutants::is_active(Mutant::EvictedRowsForgotten) {
                 true => rows.missing(resolved)?,
                 false => None,
@@ -569,6 +575,7 @@ impl<L: RowsLogic> KeyedRows<L> {
                 rows: count,
             },
             is_read: true,
+            is_looked_up: false,
         });
         let all = all.collect();
         self.begin(Work::Final(collection), all)

@@ -135,6 +135,7 @@ impl RowsLogic for MultiJoinLogic {
             RowKeys {
                 keys: Keys { columns, rows },
                 is_read: other != input || side.identity == Identity::Content,
+                is_looked_up: false,
             }
         });
         let keys = keys.collect();

@@ -207,6 +207,7 @@ impl RowsLogic for TemporalLogic {
                 _ => self.left.keys(&batch),
             },
             is_read,
+            is_looked_up: false,
         };
         let is_probe = input == DUE || (input == LEFT && !self.left_waits());
         let keys = vec![keys(false), keys(input == RIGHT || is_probe)];

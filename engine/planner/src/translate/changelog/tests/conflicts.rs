@@ -68,9 +68,10 @@ fn rows_are_chosen_from_where_the_primary_key_contains_no_key_of_the_query() {
             retracted/sink: write retracted (cdc)
               <- retracted/materialize: first row by n (state: all rows of each key, until the end of input)
                 <- hash(n) retracted/calc: select [..]
-                  <- counts/aggregate: aggregate by name [count(1)] (state: one row per group, until the end of input)
-                    <- hash(name) counts/calc: select [..]
-                      <- clicks: read clicks (append) columns [..] watermark ts@1
+                  <- counts/aggregate: merge by name [count(1)] (state: one row per group, until the end of input)
+                    <- hash(name) counts/local-aggregate: pre-aggregate by name [count(1)]
+                      <- counts/calc: select [..]
+                        <- clicks: read clicks (append) columns [..] watermark ts@1
         "#]],
     );
 }

@@ -506,9 +506,10 @@ fn a_batch_has_final_rows() {
               left <- hash(name) counts/aggregate: aggregate by name [] (state: one row per group, until the end of input)
                 <- hash(name) counts/calc: select [..]
                   <- clicks: read clicks (append) columns [..] watermark ts@2
-              right <- hash(name) sums/aggregate: aggregate by name [sum(k@1)] (state: one row per group, until the end of input)
-                <- hash(name) sums/calc: select [..]
-                  <- clicks (see above)
+              right <- hash(name) sums/aggregate: merge by name [sum(k@1)] (state: one row per group, until the end of input)
+                <- hash(name) sums/local-aggregate: pre-aggregate by name [sum(k@1)]
+                  <- sums/calc: select [..]
+                    <- clicks (see above)
     "#]];
     expected.assert_eq(&planned(&script, Mode::Batch));
 }

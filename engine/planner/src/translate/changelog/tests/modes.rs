@@ -318,10 +318,11 @@ fn a_batch_has_no_changelog() {
     expect![[r#"
         out/sink: write out (append)
           <- out/calc-2: select [..] where count(1)@2 > 1
-            <- out/aggregate: aggregate by region [max(age@1), count(1)] (state: one row per group, until the end of input)
-              <- hash(region) out/calc: select [..]
-                <- users/normalize: newest row by id (state: one row per key, until the end of input)
-                  <- hash(id) users: read users (upsert) columns [..] watermark ts@3 changelog: upsert by (id)
+            <- out/aggregate: merge by region [max(age@1), count(1)] (state: one row per group, until the end of input)
+              <- hash(region) out/local-aggregate: pre-aggregate by region [max(age@1), count(1)]
+                <- out/calc: select [..]
+                  <- users/normalize: newest row by id (state: one row per key, until the end of input)
+                    <- hash(id) users: read users (upsert) columns [..] watermark ts@3 changelog: upsert by (id)
     "#]].assert_eq(&planned(script, Mode::Batch));
 }
 
