@@ -323,7 +323,8 @@ fn a_batch_has_no_changelog() {
                 <- out/calc: select [..]
                   <- users/normalize: newest row by id (state: one row per key, until the end of input)
                     <- hash(id) users: read users (upsert) columns [..] watermark ts@3 changelog: upsert by (id)
-    "#]].assert_eq(&planned(script, Mode::Batch));
+    "#]]
+    .assert_eq(&planned(script, Mode::Batch));
 }
 
 #[test]
