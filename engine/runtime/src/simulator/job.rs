@@ -1,6 +1,7 @@
 //! The simulated job: its graph, its connectors, and its expected output.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,11 +156,13 @@ pub(super) fn expected(positions: &BTreeMap<u64, u64>) -> BTreeMap<&'static str,
     ])
 }
 
+/// Makes a deployment whose backend has a folder of its own below `folder`.
 pub(super) fn deployment(
     graph: JobGraph,
     parallelism: usize,
     seed: u64,
     runtime: &tokio::runtime::Handle,
+    folder: &Path,
     restore: &HashMap<OperatorId, Vec<SubtaskState>>,
     channel_bytes_max: usize,
 ) -> Deployment {
@@ -201,7 +204,7 @@ pub(super) fn deployment(
             }),
         );
     }
-    let dir = tempfile::tempdir().expect("a folder for the test");
+    let dir = tempfile::tempdir_in(folder).expect("a folder for the deployment");
     Deployment {
         local_slots: None,
         graph: Arc::new(graph),

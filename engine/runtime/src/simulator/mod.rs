@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use millstream_connectors::Committable;
 use millstream_graph::OperatorId;
+use tempfile::TempDir;
 
 use self::job::{ROWS, SPLITS, deployment, expected, graph};
 use self::random::Random;
@@ -52,6 +53,7 @@ struct Scenario {
     parallelism: usize,
     channel_bytes_max: usize,
     runtime: tokio::runtime::Runtime,
+    folder: TempDir,
 }
 
 impl Scenario {
@@ -63,12 +65,21 @@ impl Scenario {
             runtime: tokio::runtime::Builder::new_current_thread()
                 .build()
                 .expect("a runtime"),
+            folder: tempfile::tempdir().expect("a folder for the test"),
         }
     }
 
     fn deployment(&self, parallelism: usize, seed: u64, restore: &Checkpoint) -> Deployment {
         let handle = self.runtime.handle();
-        deployment(graph(), parallelism, seed, handle, restore, self.channel_bytes_max)
+        deployment(
+            graph(),
+            parallelism,
+            seed,
+            handle,
+            self.folder.path(),
+            restore,
+            self.channel_bytes_max,
+        )
     }
 
     /// Checks the committables of each checkpoint of a run, and resumes from those checkpoints for which `resume_at`

@@ -183,7 +183,17 @@ fn simulate(seed: u64, has_points: bool) -> Ran {
     let _entered = runtime.enter();
     let channel_bytes_max = 1 + random.below(3_000) as usize;
     let handle = runtime.handle();
-    let mut start = deployment(graph(has_points), 2, seed, handle, &HashMap::new(), channel_bytes_max);
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let folder = folder.path();
+    let mut start = deployment(
+        graph(has_points),
+        2,
+        seed,
+        handle,
+        folder,
+        &HashMap::new(),
+        channel_bytes_max,
+    );
     let run = |deployment: &mut _, seed| {
         let mut run = Simulation::new(deployment, seed);
         run.has_points = true;
@@ -204,6 +214,7 @@ fn simulate(seed: u64, has_points: bool) -> Ran {
         parallelism,
         !seed,
         handle,
+        folder,
         restored,
         channel_bytes_max,
     );

@@ -50,7 +50,8 @@ fn multi_threaded() -> tokio::runtime::Runtime {
 #[test]
 fn a_job_on_slot_threads_checkpoints_finishes_and_stops() {
     let runtime = multi_threaded();
-    let start = deployment(graph(), 2, 7, runtime.handle(), &HashMap::new(), 4_000);
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let start = deployment(graph(), 2, 7, runtime.handle(), folder.path(), &HashMap::new(), 4_000);
     let parts = start.graph.nodes.len() * 2;
     runtime.block_on(async {
         let restored = restore(&start).await.expect("its state is here");
@@ -85,7 +86,8 @@ fn a_job_on_slot_threads_checkpoints_finishes_and_stops() {
 #[test]
 fn a_panic_fails_the_job_naming_the_operator() {
     let runtime = multi_threaded();
-    let mut start = deployment(graph(), 2, 7, runtime.handle(), &HashMap::new(), 4_000);
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let mut start = deployment(graph(), 2, 7, runtime.handle(), folder.path(), &HashMap::new(), 4_000);
     start.sinks.insert(
         4,
         Arc::new(CollectingSink {
