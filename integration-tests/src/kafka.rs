@@ -15,7 +15,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Headers as _, Message};
+use rdkafka::message::{Header, Headers as _, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tempfile::TempDir;
@@ -262,6 +262,29 @@ impl KafkaBroker {
                 }
             }
             producer.poll(Duration::ZERO);
+        }
+        producer.flush(REQUEST_TIMEOUT)?;
+        Ok(())
+    }
+
+    /// Writes records, each `(partition, value of the header, value)`, in the order of each partition.
+    pub fn produce_with_header<V: AsRef<[u8]>>(
+        &self,
+        topic: &str,
+        header: &str,
+        records: impl IntoIterator<Item = (i32, String, V)>,
+    ) -> Result<()> {
+        let producer: BaseProducer = self.client().create()?;
+        for (partition, of_header, value) in records {
+            let headers = OwnedHeaders::new().insert(Header {
+                key: header,
+                value: Some(&of_header),
+            });
+            let record = BaseRecord::<[u8], [u8]>::to(topic)
+                .partition(partition)
+                .payload(value.as_ref())
+                .headers(headers);
+            producer.send(record).map_err(|(error, _)| error)?;
         }
         producer.flush(REQUEST_TIMEOUT)?;
         Ok(())

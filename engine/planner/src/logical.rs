@@ -14,8 +14,10 @@ use millstream_graph::{ConflictStrategy, ErrorPolicy};
 
 use crate::error::Location;
 
+mod side_output;
 mod unnest;
 
+pub(crate) use side_output::{SideOutputKind, SideOutputScan, side_output_fields, side_outputs_read};
 pub(crate) use unnest::{Unnest, element_fields};
 
 /// A checked pipeline: tables, named steps and inserts.
@@ -127,14 +129,14 @@ pub enum InsertInput {
 }
 
 /// The operator of a step whose late rows are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LateRows {
     Aggregate,
     /// The join; late rows of its left or right input.
     Join(JoinSide),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum JoinSide {
     Left,
     Right,

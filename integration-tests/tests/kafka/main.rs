@@ -5,4 +5,5 @@ mod changelog;
 mod connector;
 mod crash;
 mod exactly_once;
+mod toll_booth;
 mod updating;

@@ -6,17 +6,19 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::TableReference;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::plan_datafusion_err;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
-use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::{
+    AggregateUDF, Extension, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
 
 use crate::functions::{Functions, Zone};
-use crate::logical::{CatalogTable, Step, StepReference, Table};
+use crate::logical::{CatalogTable, SideOutputKind, SideOutputScan, Step, StepReference, Table, side_output_fields};
 use crate::{Mode, PlanOptions};
 
 mod declaration;
@@ -82,6 +84,19 @@ struct StepSource {
 }
 
 impl TableSource for StepSource {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+/// A side output while DataFusion plans a query; replaced by a [`SideOutputScan`] afterwards.
+struct SideOutputSource {
+    owner: String,
+    output: SideOutputKind,
+    schema: SchemaRef,
+}
+
+impl TableSource for SideOutputSource {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
@@ -183,7 +198,35 @@ impl Catalog {
         self.relations.keys().chain(&self.broken).map(String::as_str)
     }
 
-    /// Replaces scans of steps by [`StepReference`]s.
+    /// Returns the side output that a name stands for: `owner.late`, where `owner` is a table or step. `None` for the
+    /// names of tables and steps.
+    fn side_output(&self, name: &TableReference) -> Option<Result<SideOutputSource>> {
+        let (None, Some(owner)) = (name.catalog(), name.schema()) else {
+            return None;
+        };
+        let Some(output) = SideOutputKind::named(name.table()) else {
+            let is_database = self.namespaces.check(None, Some(owner)).is_ok();
+            return (!is_database && self.contains(owner)).then(|| {
+                let hint = millstream_proto::spec::did_you_mean(name.table(), SideOutputKind::NAMES);
+                Err(plan_datafusion_err!("`{owner}` has no output `{}`{hint}", name.table()))
+            });
+        };
+        if self.broken.contains(owner) {
+            return Some(Err(DataFusionError::External(Box::new(Broken(owner.to_owned())))));
+        }
+        let plan = match self.relations.get(owner)? {
+            Relation::Table(_) => None,
+            Relation::Step(step) => Some(step.plan.as_ref()),
+        };
+        let fields = side_output_fields(owner, plan, output).map_err(|message| plan_datafusion_err!("{message}"));
+        Some(fields.map(|fields| SideOutputSource {
+            owner: owner.to_owned(),
+            output,
+            schema: Arc::new(Schema::new(fields)),
+        }))
+    }
+
+    /// Replaces scans of steps by [`StepReference`]s, and those of side outputs by [`SideOutputScan`]s.
     pub(crate) fn link_steps(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|plan| {
             if let LogicalPlan::TableScan(scan) = &plan
@@ -191,6 +234,19 @@ impl Catalog {
             {
                 let relation = StepReference::relation(&step.name, step.plan.clone())?;
                 return Ok(Transformed::yes(relation));
+            }
+            if let LogicalPlan::TableScan(scan) = &plan
+                && let Some(source) = scan.source.downcast_ref::<SideOutputSource>()
+            {
+                let fields = source.schema.fields();
+                let qualifier = scan.table_name.clone();
+                let node = Arc::new(SideOutputScan::try_new(
+                    &source.owner,
+                    source.output,
+                    fields,
+                    qualifier,
+                )?);
+                return Ok(Transformed::yes(LogicalPlan::Extension(Extension { node })));
             }
             Ok(Transformed::no(plan))
         })
@@ -212,6 +268,9 @@ fn fix_settings(config: &mut ConfigOptions) {
 
 impl ContextProvider for Catalog {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        if let Some(side_output) = self.side_output(&name) {
+            return Ok(Arc::new(side_output?));
+        }
         self.namespaces
             .check(name.catalog(), name.schema())
             .map_err(|message| plan_datafusion_err!("{message}"))?;

@@ -8,7 +8,7 @@ use millstream_connectors::{OptionError, Role};
 
 use super::TableDeclaration;
 use crate::error::{Error, Location};
-use crate::logical::{CatalogTable, StepReference, Table};
+use crate::logical::{CatalogTable, SideOutputScan, StepReference, Table};
 
 /// Returns the errors of a table in a role, each at its option or column.
 pub(crate) fn check(table: &Table, declaration: Option<&TableDeclaration>, role: Role) -> Vec<Error> {
@@ -94,11 +94,11 @@ pub(crate) fn reads(plan: &LogicalPlan, name: &str) -> bool {
     let walked = plan.apply_with_subqueries(|node| {
         found |= match node {
             LogicalPlan::TableScan(scan) => scan.table_name.table() == name,
-            LogicalPlan::Extension(extension) => extension
-                .node
-                .as_any()
-                .downcast_ref::<StepReference>()
-                .is_some_and(|step| step.name == name),
+            LogicalPlan::Extension(extension) => {
+                let step = extension.node.as_any().downcast_ref::<StepReference>();
+                step.is_some_and(|step| step.name == name)
+                    || SideOutputScan::of(node).is_some_and(|scan| scan.owner == name)
+            }
             _ => false,
         };
         Ok(TreeNodeRecursion::Continue)

@@ -21,6 +21,7 @@ mod json;
 mod maps;
 mod numbers;
 mod pattern;
+mod raise;
 mod registry;
 mod rewrites;
 mod rounding;

@@ -9,8 +9,8 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use super::builtin::{self, PartialState};
 use super::scalar::{Fallibility, LocalTime, Scalar};
 use super::{
-    arrays, as_of, casts, clock, comparable, decimals, encodings, format, json, maps, numbers, pattern, rewrites,
-    rounding, strings, text, time, types, value_text,
+    arrays, as_of, casts, clock, comparable, decimals, encodings, format, json, maps, numbers, pattern, raise,
+    rewrites, rounding, strings, text, time, types, value_text,
 };
 
 /// Names that the SQL planner knows without a function.
@@ -73,6 +73,7 @@ fn own_scalars() -> Vec<Scalar> {
         encodings::all(),
         format::all(),
         pattern::all(),
+        raise::all(),
         time::all(),
         json::all(),
         maps::all(),

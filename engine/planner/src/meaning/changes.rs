@@ -10,7 +10,7 @@ use super::rows::meanings;
 use super::symbol::Item;
 use super::{Aspect, Change, Differences, Meaning, Planned};
 use crate::explain;
-use crate::logical::{CatalogTable, InsertInput, Pipeline, StepReference};
+use crate::logical::{CatalogTable, InsertInput, Pipeline, SideOutputScan, StepReference};
 
 type Meanings = BTreeMap<OperatorId, Meaning>;
 
@@ -299,6 +299,7 @@ fn reads(plan: &LogicalPlan) -> BTreeSet<String> {
             LogicalPlan::Extension(extension) => {
                 let step = extension.node.as_any().downcast_ref::<StepReference>();
                 names.extend(step.map(|step| step.name.clone()));
+                names.extend(SideOutputScan::of(plan).map(|scan| scan.owner.clone()));
             }
             LogicalPlan::TableScan(scan) => {
                 let table = scan.source.downcast_ref::<CatalogTable>();

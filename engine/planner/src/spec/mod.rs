@@ -6,13 +6,14 @@
 
 mod order;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::Query;
 use millstream_connectors::Role;
-use millstream_graph::{ErrorPolicy, dead_letter_schema};
+use millstream_graph::ErrorPolicy;
 use millstream_proto as proto;
 
 use self::order::{Reads, order};
@@ -22,7 +23,7 @@ use crate::catalog::{
 use crate::error::{Error, Errors, Location};
 use crate::functions::Zone;
 use crate::logical::{
-    AggregatePhases, Insert, InsertInput, JoinSide, LateRows, Pipeline, Step, StepReference, Table, WindowTableFunction,
+    AggregatePhases, Insert, InsertInput, Pipeline, SideOutputKind, Step, Table, side_output_fields, side_outputs_read,
 };
 use crate::sql::{self, columns_of, resolve, type_planner};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions};
@@ -456,52 +457,32 @@ impl SpecPlanner {
                     }
                 }
             }
-            Some(port @ ("late" | "late_left" | "late_right")) => {
-                let of = match port {
-                    "late_left" => LateRows::Join(JoinSide::Left),
-                    "late_right" => LateRows::Join(JoinSide::Right),
-                    _ => LateRows::Aggregate,
-                };
+            Some(port) if let Some(output) = SideOutputKind::named(port) => {
                 let step = self.catalog.steps.iter().find(|step| step.name == name);
-                let Some(columns) = step.and_then(|step| late_columns(&step.plan, of, &location)) else {
-                    self.error(
-                        &path,
-                        match of {
-                            LateRows::Aggregate => format!("`{name}` has no late rows: only steps with a window have"),
-                            LateRows::Join(_) => {
-                                format!(
-                                    "`{name}` has no join of windows or intervals, so no input of one has late rows"
-                                )
-                            }
-                        },
-                    );
-                    return None;
-                };
-                Some(Input {
-                    columns,
-                    plan: Planned::Aside(InsertInput::Late {
-                        step: name.to_owned(),
-                        of,
-                    }),
-                })
-            }
-            Some("dead_letters") => {
-                let columns = dead_letter_schema()
-                    .fields()
-                    .iter()
-                    .map(|field| ColumnDeclaration {
-                        name: field.name().clone(),
-                        location: location.clone(),
-                        kind: ColumnKind::Physical(field.data_type().clone()),
-                    })
-                    .collect();
-                Some(Input {
-                    columns,
-                    plan: Planned::Aside(InsertInput::DeadLetters { name: name.to_owned() }),
-                })
+                match side_output_fields(name, step.map(|step| &step.plan), output) {
+                    Ok(fields) => {
+                        let columns = fields.iter().map(|field| ColumnDeclaration {
+                            name: field.name().clone(),
+                            location: location.clone(),
+                            kind: ColumnKind::Physical(field.data_type().clone()),
+                        });
+                        let name = name.to_owned();
+                        Some(Input {
+                            columns: columns.collect(),
+                            plan: Planned::Aside(match output {
+                                SideOutputKind::Late(of) => InsertInput::Late { step: name, of },
+                                SideOutputKind::DeadLetters => InsertInput::DeadLetters { name },
+                            }),
+                        })
+                    }
+                    Err(message) => {
+                        self.error(&path, message);
+                        None
+                    }
+                }
             }
             Some(other) => {
-                let hint = proto::spec::did_you_mean(other, ["late", "late_left", "late_right", "dead_letters"]);
+                let hint = proto::spec::did_you_mean(other, SideOutputKind::NAMES);
                 self.error(
                     &path,
                     format!(
@@ -514,7 +495,7 @@ impl SpecPlanner {
         }
     }
 
-    /// Checks that a sink reads the dead letters of every `dead_letter` policy; `skip` drops rows explicitly.
+    /// Checks that a sink or step reads the dead letters of every `dead_letter` policy; `skip` drops rows explicitly.
     fn dead_letters_arrive(&mut self, spec: &proto::JobSpec) {
         let keeps = |on_error: Option<i32>| on_error == Some(proto::ErrorPolicy::DeadLetter as i32);
         let sources = spec
@@ -522,13 +503,19 @@ impl SpecPlanner {
             .iter()
             .map(|source| ("sources", &source.name, source.on_error));
         let steps = spec.steps.iter().map(|step| ("steps", &step.name, step.on_error));
+        let mut read = BTreeSet::new();
+        for step in &self.catalog.steps {
+            side_outputs_read(&step.plan, &mut read);
+        }
         for (kind, name, _) in sources.chain(steps).filter(|(_, _, on_error)| keeps(*on_error)) {
             let letters = format!("{name}.dead_letters");
-            if !spec.sinks.iter().any(|sink| sink.from == letters) {
+            let is_read = read.contains(&(name.clone(), SideOutputKind::DeadLetters));
+            if !is_read && !spec.sinks.iter().any(|sink| sink.from == letters) {
                 self.error(
                     &format!("{kind}.{name}.on_error"),
                     format!(
-                        "no sink reads the dead letters: add one with `from: {letters}`, or write `on_error: skip`"
+                        "nothing reads the dead letters: add a sink with `from: {letters}`, or a step, or write \
+                         `on_error: skip`"
                     ),
                 );
             }
@@ -557,45 +544,6 @@ enum Planned {
     Rows(LogicalPlan),
     /// Late rows or dead letters.
     Aside(InsertInput),
-}
-
-/// Returns the columns of the step's late rows: those of the input of its window function.
-fn late_columns(plan: &LogicalPlan, of: LateRows, location: &Location) -> Option<Vec<ColumnDeclaration>> {
-    match of {
-        LateRows::Aggregate => {
-            let window = find(plan, &|node| match node {
-                LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<WindowTableFunction>(),
-                _ => None,
-            })?;
-            Some(columns_of(window.input.schema(), location))
-        }
-        LateRows::Join(side) => {
-            let join = find(plan, &|node| match node {
-                LogicalPlan::Join(join) => Some(join),
-                _ => None,
-            })?;
-            let input = match side {
-                JoinSide::Left => &join.left,
-                JoinSide::Right => &join.right,
-            };
-            let columns = late_columns(input, LateRows::Aggregate, location);
-            // Rows that carry their window already, and those of interval joins, are written as they are.
-            Some(columns.unwrap_or_else(|| columns_of(input.schema(), location)))
-        }
-    }
-}
-
-/// Returns the first node of a plan, including the steps that it refers to, for which `wanted` returns a value.
-fn find<'p, T>(plan: &'p LogicalPlan, wanted: &dyn Fn(&'p LogicalPlan) -> Option<T>) -> Option<T> {
-    if let Some(found) = wanted(plan) {
-        return Some(found);
-    }
-    if let LogicalPlan::Extension(extension) = plan
-        && let Some(reference) = extension.node.as_any().downcast_ref::<StepReference>()
-    {
-        return find(&reference.plan, wanted);
-    }
-    plan.inputs().into_iter().find_map(|input| find(input, wanted))
 }
 
 /// Short names of options in specs for Flink's names, by connector.

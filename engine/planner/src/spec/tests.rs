@@ -141,8 +141,8 @@ sinks:
 "
         ),
         expect![[r#"
-            sources.entries.on_error: no sink reads the dead letters: add one with `from: entries.dead_letters`, or write `on_error: skip`
-            steps.plates.on_error: no sink reads the dead letters: add one with `from: plates.dead_letters`, or write `on_error: skip`
+            sources.entries.on_error: nothing reads the dead letters: add a sink with `from: entries.dead_letters`, or a step, or write `on_error: skip`
+            steps.plates.on_error: nothing reads the dead letters: add a sink with `from: plates.dead_letters`, or a step, or write `on_error: skip`
             sinks.plates_out.on_error: a sink has no dead letters: write `fail` or `skip`, or set `dead_letter` on the step that makes the rows
         "#]],
     );

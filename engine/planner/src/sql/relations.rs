@@ -7,9 +7,10 @@ use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Query, Visit, Visitor};
 
 use super::dialect::TABLE_ARGUMENT;
 use crate::ast::call_parts;
+use crate::logical::SideOutputKind;
 
-/// Returns the names of the tables, views and steps that a query reads, without those that it defines itself (`WITH
-/// name AS ...`).
+/// Returns the names of the tables, views and steps that a query reads, itself or a side output, without those that it
+/// defines itself (`WITH name AS ...`).
 pub(crate) fn relations_read(query: &Query) -> BTreeSet<String> {
     let mut found = Found::default();
     // The visitor never stops early.
@@ -24,6 +25,18 @@ struct Found {
     defined: BTreeSet<String>,
 }
 
+impl Found {
+    /// Adds the relation of a name, and of a side output (`step.late`) its table or step.
+    fn add(&mut self, parts: &[&str]) {
+        if let [.., owner, output] = parts
+            && SideOutputKind::named(output).is_some()
+        {
+            self.read.insert((*owner).to_owned());
+        }
+        self.read.extend(parts.last().map(|part| (*part).to_owned()));
+    }
+}
+
 impl Visitor for Found {
     type Break = ();
 
@@ -35,8 +48,8 @@ impl Visitor for Found {
     }
 
     fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
-        let last = name.0.last().and_then(|part| part.as_ident());
-        self.read.extend(last.map(|part| part.value.clone()));
+        let parts = name.0.iter().filter_map(|part| part.as_ident());
+        self.add(&parts.map(|part| part.value.as_str()).collect::<Vec<_>>());
         ControlFlow::Continue(())
     }
 
@@ -47,7 +60,7 @@ impl Visitor for Found {
             && name == TABLE_ARGUMENT
             && let Some(Expr::CompoundIdentifier(parts)) = arguments.first()
         {
-            self.read.extend(parts.last().map(|part| part.value.clone()));
+            self.add(&parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>());
         }
         ControlFlow::Continue(())
     }

@@ -1,6 +1,6 @@
 //! Planning of a script, statement by statement.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::{diagnose, new_catalog, output_names, script, side_output};
 use crate::catalog::{self, Catalog, Named, OptionDeclaration, TableDeclaration};
 use crate::error::{Error, Errors, Location};
 use crate::functions::Zone;
-use crate::logical::{Insert, InsertInput, Pipeline, Step, Table};
+use crate::logical::{Insert, InsertInput, Pipeline, SideOutputKind, Step, Table, side_outputs_read};
 use crate::{MAX_PARALLELISM_DEFAULT, PlanOptions, Settings};
 
 mod show;
@@ -261,7 +261,6 @@ impl ScriptPlanner<'_> {
         if let Some(name) = &table
             && let Some(input) = side_output::of_query(&query, &self.catalog)
         {
-            let input = input.map_err(|error| vec![error])?;
             if let Some(column) = columns.first() {
                 return Err(vec![Error {
                     location: place(column),
@@ -354,14 +353,22 @@ impl ScriptPlanner<'_> {
     /// Checks that the dead letters of all tables and views are written. Rows that an `INSERT` fails on are dead
     /// letters only if those of its table are written.
     fn send_dead_letters(&mut self) {
-        let written: HashSet<String> = self
-            .inserts
-            .iter()
-            .filter_map(|insert| match &insert.input {
-                InsertInput::DeadLetters { name } => Some(name.clone()),
-                _ => None,
-            })
-            .collect();
+        let mut side_outputs = BTreeSet::new();
+        let mut written: HashSet<String> = HashSet::new();
+        for insert in &self.inserts {
+            match &insert.input {
+                InsertInput::DeadLetters { name } => drop(written.insert(name.clone())),
+                InsertInput::Plan(plan) => side_outputs_read(plan, &mut side_outputs),
+                InsertInput::Late { .. } => {}
+            }
+        }
+        for step in &self.catalog.steps {
+            side_outputs_read(&step.plan, &mut side_outputs);
+        }
+        let dead_letters = side_outputs
+            .into_iter()
+            .filter(|(_, output)| *output == SideOutputKind::DeadLetters);
+        written.extend(dead_letters.map(|(name, _)| name));
         let mut read = HashSet::new();
         let steps = self.catalog.steps.iter().map(|step| &step.plan);
         let plans = self.inserts.iter().filter_map(|insert| match &insert.input {

@@ -1,15 +1,13 @@
-//! Side outputs in scripts: `INSERT INTO t SELECT * FROM v.late`, of the late rows of a view's window or join, and
-//! `FROM v.dead_letters`, of the rows that a view or table failed on.
+//! Side outputs that a script writes as they are: `INSERT INTO t SELECT * FROM v.late`, of the late rows of a view's
+//! window or join, and `FROM v.dead_letters`, of the rows that a view or table failed on. Columns are matched by name.
 
 use datafusion::sql::sqlparser::ast::{ObjectNamePart, Query, SetExpr, TableFactor};
 
-use super::tokens::place;
 use crate::catalog::Catalog;
-use crate::error::Error;
-use crate::logical::{InsertInput, JoinSide, LateRows};
+use crate::logical::{InsertInput, SideOutputKind};
 
-/// Returns the side output that a query reads; `None` if it reads something else. Only `SELECT *` is possible.
-pub(super) fn of_query(query: &Query, catalog: &Catalog) -> Option<Result<InsertInput, Error>> {
+/// Returns the side output that a query consists of; `None` for other queries.
+pub(super) fn of_query(query: &Query, catalog: &Catalog) -> Option<InsertInput> {
     let SetExpr::Select(select) = query.body.as_ref() else {
         return None;
     };
@@ -19,28 +17,16 @@ pub(super) fn of_query(query: &Query, catalog: &Catalog) -> Option<Result<Insert
     let [ObjectNamePart::Identifier(owner), ObjectNamePart::Identifier(output)] = name.0.as_slice() else {
         return None;
     };
-    let late = |of| InsertInput::Late {
-        step: owner.value.clone(),
-        of,
-    };
-    let is_view = catalog.is_step(&owner.value);
-    let input = match output.value.as_str() {
-        "late" if is_view => late(LateRows::Aggregate),
-        "late_left" if is_view => late(LateRows::Join(JoinSide::Left)),
-        "late_right" if is_view => late(LateRows::Join(JoinSide::Right)),
-        "dead_letters" if is_view || catalog.table(&owner.value).is_some() => InsertInput::DeadLetters {
+    let is_step = catalog.is_step(&owner.value);
+    let input = match SideOutputKind::named(&output.value)? {
+        SideOutputKind::Late(of) if is_step => InsertInput::Late {
+            step: owner.value.clone(),
+            of,
+        },
+        SideOutputKind::DeadLetters if is_step || catalog.table(&owner.value).is_some() => InsertInput::DeadLetters {
             name: owner.value.clone(),
         },
         _ => return None,
     };
-    Some(match query.to_string() == format!("SELECT * FROM {name}") {
-        true => Ok(input),
-        false => Err(Error {
-            location: place(owner),
-            message: format!(
-                "a side output is written as it is: INSERT INTO t SELECT * FROM {name}, which takes the columns of `t` by \
-                 name; filter or convert the rows where `t` is read"
-            ),
-        }),
-    })
+    (query.to_string() == format!("SELECT * FROM {name}")).then_some(input)
 }

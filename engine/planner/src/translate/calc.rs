@@ -133,14 +133,25 @@ pub(super) fn calc_over_port(
     if as_is {
         return Ok((node, port));
     }
+    Ok((calc_of_port(cx, node, port, schema, exprs, columns)?, Port::Main))
+}
+
+/// Returns a node with a projection of a port other than the main one.
+pub(super) fn calc_of_port(
+    cx: &mut Context<'_>,
+    node: NodeIndex,
+    port: Port,
+    schema: &SchemaRef,
+    exprs: &[PhysicalExprRef],
+    columns: &[ColumnInfo],
+) -> Result<NodeIndex> {
     let (calc, output) = calc_operator(cx, schema, None, exprs, columns)?;
     let parallelism: Parallelism = cx.builder.nodes[node].parallelism;
     let edge = InputEdge {
         port,
         ..cx.builder.unkeyed_edge(node, 0, parallelism)
     };
-    let node = cx.add("calc", calc, vec![edge], output, parallelism);
-    Ok((node, Port::Main))
+    Ok(cx.add("calc", calc, vec![edge], output, parallelism))
 }
 
 fn calc_operator(

@@ -20,7 +20,7 @@ use super::optimize::Planning;
 use super::projection::project_physical;
 use super::relation::{Attribute, ColumnInfo, Relation, column};
 use crate::error::Error;
-use crate::logical::{CatalogTable, Insert, InsertInput, Pipeline, StepReference};
+use crate::logical::{CatalogTable, Insert, InsertInput, Pipeline, SideOutputKind, StepReference};
 
 /// A step that is translated once.
 pub(super) struct SharedStep {
@@ -133,14 +133,8 @@ fn shared_step_names(pipeline: &Pipeline, late_output_steps: &BTreeSet<String>) 
             *uses.entry(name).or_default() += 1;
         }
     }
-    let dead_letter_steps: BTreeSet<&str> = pipeline
-        .inserts
-        .iter()
-        .filter_map(|insert| match &insert.input {
-            InsertInput::DeadLetters { name } => Some(name.as_str()),
-            _ => None,
-        })
-        .collect();
+    let read = pipeline.side_outputs_read();
+    let has_dead_letters = |step: &str| read.contains(&(step.to_owned(), SideOutputKind::DeadLetters));
     pipeline
         .steps
         .iter()
@@ -149,7 +143,7 @@ fn shared_step_names(pipeline: &Pipeline, late_output_steps: &BTreeSet<String>) 
             (many && !is_stateless(&step.plan))
                 || step.on_error != ErrorPolicy::default()
                 || late_output_steps.contains(&step.name)
-                || dead_letter_steps.contains(step.name.as_str())
+                || has_dead_letters(&step.name)
         })
         .map(|step| step.name.clone())
         .collect()

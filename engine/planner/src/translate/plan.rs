@@ -16,9 +16,9 @@ use super::late_columns::{self, CompleteRows};
 use super::pending::{materialize, resolve};
 use super::relation::{Pending, Relation};
 use super::source::Sources;
-use super::{aggregate, join, limit, projection, row_number, union, unnest, window};
+use super::{aggregate, join, limit, projection, row_number, sinks, union, unnest, window};
 use crate::Mode;
-use crate::logical::{StateTtl, Unnest, WindowTableFunction};
+use crate::logical::{SideOutputKind, SideOutputScan, StateTtl, Unnest, WindowTableFunction};
 
 /// Translates logical plans into relations over nodes of the graph.
 pub(super) struct Translator<'p> {
@@ -99,6 +99,9 @@ impl Translator<'_> {
                     let relation = self.plan(&rows.input)?;
                     return Ok(late_columns::carry(resolve(&mut self.cx, relation)?));
                 }
+                if let Some(scan) = SideOutputScan::of(plan) {
+                    return self.side_output(scan);
+                }
                 if let Some(step) = step_reference(plan) {
                     return self.shared_step(&step.name);
                 }
@@ -156,6 +159,22 @@ impl Translator<'_> {
         let relation = self.plan(input);
         self.cx.scope = outer;
         relation
+    }
+
+    /// Returns the relation of a side output, after its step or table.
+    fn side_output(&mut self, scan: &SideOutputScan) -> Result<Relation> {
+        let owner = &scan.owner;
+        if self.shared_steps.contains_key(owner) {
+            self.shared_step(owner)?;
+        } else if let Some(table) = self.cx.pipeline.tables.iter().find(|table| table.name == *owner) {
+            self.sources.add(&mut self.cx, table)?;
+        }
+        let fields = scan.schema.fields();
+        let outputs = match scan.output {
+            SideOutputKind::Late(of) => sinks::late_outputs(&self.cx, owner, of, fields)?,
+            SideOutputKind::DeadLetters => sinks::dead_letter_outputs(&self.cx, owner)?,
+        };
+        sinks::side_output_relation(&mut self.cx, &outputs, fields, owner)
     }
 
     /// Returns the relation of a shared step, which is translated at its first use.

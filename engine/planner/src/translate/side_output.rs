@@ -7,7 +7,7 @@ use datafusion::physical_expr::PhysicalExprRef;
 use millstream_graph::{NodeIndex, Port};
 
 use super::relation::{ColumnInfo, WindowId, column};
-use crate::logical::{InsertInput, Pipeline};
+use crate::logical::{Pipeline, SideOutputKind};
 
 /// A side output of a node.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ impl SideOutput {
 /// The side outputs of late rows.
 #[derive(Debug)]
 pub(super) struct LateOutputs {
-    /// Steps whose late rows an insert writes.
+    /// Steps whose late rows are read.
     pub steps: BTreeSet<String>,
     /// Window aggregates with a port for late rows, by step.
     pub aggregates: HashMap<String, Vec<NodeIndex>>,
@@ -62,14 +62,12 @@ pub(super) struct LateOutputs {
 }
 
 impl LateOutputs {
-    /// Returns the steps whose late rows the pipeline writes; there are no side outputs yet.
+    /// Returns the steps whose late rows the pipeline reads; there are no side outputs yet.
     pub(super) fn new(pipeline: &Pipeline) -> Self {
-        let steps = pipeline.inserts.iter().filter_map(|insert| match &insert.input {
-            InsertInput::Late { step, .. } => Some(step.clone()),
-            _ => None,
-        });
+        let read = pipeline.side_outputs_read().into_iter();
+        let steps = read.filter(|(_, output)| matches!(output, SideOutputKind::Late(_)));
         Self {
-            steps: steps.collect(),
+            steps: steps.map(|(step, _)| step).collect(),
             aggregates: HashMap::new(),
             joins: HashMap::new(),
             windows: HashMap::new(),

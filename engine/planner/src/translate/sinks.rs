@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow_schema::Schema;
+use arrow_schema::{Fields, Schema};
+use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::cast;
 use millstream_graph::{
     ConflictStrategy, ErrorPolicy, NodeIndex, Operator, Parallelism, Port, Sink, dead_letter_schema,
 };
 
 use super::builder::{InputEdge, Owner};
-use super::calc::{calc, calc_over_port};
+use super::calc::{calc, calc_of_port, calc_over_port};
 use super::conflict::Conflict;
 use super::context::{Context, Result, error_at};
 use super::pending::resolve;
-use super::relation::{Attribute, ColumnInfo, Relation, plain_stream};
+use super::relation::{Attribute, Branch, ColumnInfo, Pending, Relation, all_columns, plain_stream};
 use super::side_output::SideOutput;
 use crate::error::Error;
 use crate::logical::{Insert, JoinSide, LateRows, Table};
@@ -60,10 +61,7 @@ pub(super) fn table_columns(cx: &mut Context<'_>, relation: Relation, table: &Ta
 }
 
 pub(super) fn late_rows(cx: &mut Context<'_>, step: &str, of: LateRows, table: &Table) -> Result<Vec<Source>> {
-    let ports = match of {
-        LateRows::Aggregate => late_of_aggregates(cx, step, table)?,
-        LateRows::Join(side) => late_of_join(cx, step, side)?,
-    };
+    let ports = late_outputs(cx, step, of, table.definition.0.schema.fields())?;
     let what = format!("the late rows of step `{step}`");
     ports
         .iter()
@@ -71,7 +69,15 @@ pub(super) fn late_rows(cx: &mut Context<'_>, step: &str, of: LateRows, table: &
         .collect()
 }
 
-fn late_of_aggregates(cx: &Context<'_>, step: &str, table: &Table) -> Result<Vec<SideOutput>> {
+/// Returns the side outputs of the late rows of a step, preferably those with these columns.
+pub(super) fn late_outputs(cx: &Context<'_>, step: &str, of: LateRows, wanted: &Fields) -> Result<Vec<SideOutput>> {
+    match of {
+        LateRows::Aggregate => late_of_aggregates(cx, step, wanted),
+        LateRows::Join(side) => late_of_join(cx, step, side),
+    }
+}
+
+fn late_of_aggregates(cx: &Context<'_>, step: &str, wanted: &Fields) -> Result<Vec<SideOutput>> {
     let nodes = cx.late.aggregates.get(step).map(Vec::as_slice).unwrap_or_default();
     if nodes.is_empty() {
         return Err(cx.error(match cx.late.joins.contains_key(step) {
@@ -90,7 +96,6 @@ fn late_of_aggregates(cx: &Context<'_>, step: &str, table: &Table) -> Result<Vec
     });
     let mut ports: Vec<SideOutput> = ports.collect();
     // A step of nested aggregates has late rows of several shapes; those without the columns are left out.
-    let wanted = table.definition.0.schema.fields();
     let has_columns = |port: &SideOutput| wanted.iter().all(|field| port.column(field.name()).is_some());
     if ports.iter().any(has_columns) {
         ports.retain(has_columns);
@@ -113,6 +118,15 @@ fn late_of_join(cx: &Context<'_>, step: &str, side: JoinSide) -> Result<Vec<Side
 }
 
 pub(super) fn dead_letters(cx: &mut Context<'_>, name: &str, table: &Table) -> Result<Vec<Source>> {
+    let what = format!("the dead letters of `{name}`");
+    dead_letter_outputs(cx, name)?
+        .iter()
+        .map(|port| side_output_columns(cx, port, table, &what))
+        .collect()
+}
+
+/// Returns the side outputs of the dead letters of a step or table.
+pub(super) fn dead_letter_outputs(cx: &Context<'_>, name: &str) -> Result<Vec<SideOutput>> {
     let nodes: Vec<NodeIndex> = cx
         .builder
         .owned_by(name)
@@ -128,11 +142,40 @@ pub(super) fn dead_letters(cx: &mut Context<'_>, name: &str, table: &Table) -> R
         )));
     }
     let schema = dead_letter_schema();
-    let what = format!("the dead letters of `{name}`");
-    nodes
-        .into_iter()
-        .map(|node| side_output_columns(cx, &SideOutput::whole(node, Port::DeadLetters, &schema), table, &what))
-        .collect()
+    let nodes = nodes.into_iter();
+    Ok(nodes
+        .map(|node| SideOutput::whole(node, Port::DeadLetters, &schema))
+        .collect())
+}
+
+/// Returns the relation of these columns of side outputs of a table or step.
+pub(super) fn side_output_relation(
+    cx: &mut Context<'_>,
+    outputs: &[SideOutput],
+    fields: &Fields,
+    owner: &str,
+) -> Result<Relation> {
+    let mut branches = Vec::with_capacity(outputs.len());
+    let mut columns = Vec::new();
+    for output in outputs {
+        let schema = port_schema(cx, output);
+        let picked = pick(cx, output, fields, |field, names| {
+            format!("`{owner}` has several kinds of late rows, of which one has no column `{field}`, but: {names}")
+        })?;
+        columns = picked.1;
+        let node = calc_of_port(cx, output.node, output.port, &schema, &picked.0, &columns)?;
+        branches.push(Branch {
+            node,
+            filter: None,
+            exprs: all_columns(&cx.schema(node), columns.len()),
+            carried: Vec::new(),
+        });
+    }
+    Ok(Relation {
+        branches,
+        columns,
+        pending: Pending::Nothing,
+    })
 }
 
 /// Returns the columns of a table, taken by name from a side output.
@@ -144,17 +187,30 @@ fn side_output_columns(
 ) -> Result<(NodeIndex, Port)> {
     let schema = port_schema(cx, port);
     let fields = table.definition.0.schema.fields().clone();
+    let (exprs, columns) = pick(cx, port, &fields, |field, names| {
+        format!(
+            "table `{}` wants a column `{field}`, but {what} have: {names}",
+            table.name
+        )
+    })?;
+    calc_over_port(cx, port.node, port.port, &schema, &exprs, &columns)
+}
+
+/// Returns these columns of a side output, taken by name and cast. `missing` is the error for a column that it does not
+/// have, from the column's name and those of all columns.
+fn pick(
+    cx: &Context<'_>,
+    output: &SideOutput,
+    fields: &Fields,
+    missing: impl Fn(&str, String) -> String,
+) -> Result<(Vec<PhysicalExprRef>, Vec<ColumnInfo>)> {
+    let schema = port_schema(cx, output);
     let mut exprs = Vec::new();
     let mut columns = Vec::new();
-    for field in &fields {
-        let Some(found) = port.column(field.name()) else {
-            let names: Vec<&str> = port.columns.iter().map(|(name, _)| name.as_str()).collect();
-            return Err(cx.error(format!(
-                "table `{}` wants a column `{}`, but {what} have: {}",
-                table.name,
-                field.name(),
-                names.join(", ")
-            )));
+    for field in fields {
+        let Some(found) = output.column(field.name()) else {
+            let names: Vec<&str> = output.columns.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(cx.error(missing(field.name(), names.join(", "))));
         };
         let mut expr = found.clone();
         if cx.located(expr.data_type(&schema))? != *field.data_type() {
@@ -169,7 +225,7 @@ fn side_output_columns(
             origin: None,
         });
     }
-    calc_over_port(cx, port.node, port.port, &schema, &exprs, &columns)
+    Ok((exprs, columns))
 }
 
 fn port_schema(cx: &Context<'_>, port: &SideOutput) -> Arc<Schema> {

@@ -52,10 +52,7 @@ impl Sources {
             return Err(cx.error(format!("table `{}` takes no conditions of its own", scan.table_name)));
         }
         let table = &catalog.table;
-        if !self.relations.contains_key(&table.name) {
-            let relation = self.source(cx, table)?;
-            self.relations.insert(table.name.clone(), relation);
-        }
+        self.add(cx, table)?;
         let whole = &self.relations[&table.name];
         let picked: Vec<usize> = match &scan.projection {
             Some(projection) => projection.clone(),
@@ -83,6 +80,15 @@ impl Sources {
                 .collect(),
             pending: Pending::Nothing,
         })
+    }
+
+    /// Adds the source node of a table that queries read, unless there is one already.
+    pub(super) fn add(&mut self, cx: &mut Context<'_>, table: &Arc<Table>) -> Result<()> {
+        if self.columns_read.contains_key(&table.name) && !self.relations.contains_key(&table.name) {
+            let relation = self.source(cx, table)?;
+            self.relations.insert(table.name.clone(), relation);
+        }
+        Ok(())
     }
 
     /// Returns the table's source node with all columns of the table that are read.

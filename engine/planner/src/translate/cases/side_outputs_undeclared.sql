@@ -1,0 +1,1 @@
+INSERT INTO names SELECT 1, error FROM clicks.dead_letters;
