@@ -2,7 +2,7 @@
 SHELL := /usr/bin/env bash -o pipefail
 ENV := . scripts/env.sh
 
-.PHONY: help setup demo install kafka test chaos simulate fuzz bench bench-flink lint fmt
+.PHONY: help setup demo install kafka test chaos simulate fuzz bench bench-flink bench-batch lint fmt
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -36,6 +36,9 @@ bench: ## benchmarks in release mode: Nexmark, Kafka to Kafka, latency, large st
 
 bench-flink: ## Nexmark on this engine and on Apache Flink, alternating: make bench-flink BENCH="--pairs 5 q0 q5", BENCH=--check
 	@scripts/bench-flink.sh $(BENCH)
+
+bench-batch: ## queries of TPC-H over Parquet files on this engine and on DuckDB, alternating: make bench-batch BENCH="--scale 10 q1"
+	@scripts/bench-batch.sh $(BENCH)
 
 lint: ## formatting, clippy, module cycles, comments, deploy/, dependencies
 	@scripts/lint.sh

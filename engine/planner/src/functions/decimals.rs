@@ -5,7 +5,8 @@
 //! functions here compute with 256 bits, which hold any result of two decimals, round half up and check the number of
 //! digits.
 
-use datafusion::arrow::array::{AsArray, Decimal128Array};
+use datafusion::arrow::array::{Array, AsArray, Decimal128Array};
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, i256};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{exec_err, plan_err};
@@ -36,7 +37,10 @@ fn plus() -> Scalar {
         "$plus",
         decimals,
         |given| adjust(sum_digits(digits(given, 0), digits(given, 1))),
-        |arguments| compute(arguments, |left, right| left.aligned(right, i256::checked_add)),
+        |arguments| {
+            let narrow = scales(arguments)?.are_equal().then_some(i128::checked_add as Narrow);
+            compute(arguments, narrow, |left, right| left.aligned(right, i256::checked_add))
+        },
     )
     .notation(Notation::Operator("+"))
 }
@@ -46,7 +50,10 @@ fn minus() -> Scalar {
         "$minus",
         decimals,
         |given| adjust(sum_digits(digits(given, 0), digits(given, 1))),
-        |arguments| compute(arguments, |left, right| left.aligned(right, i256::checked_sub)),
+        |arguments| {
+            let narrow = scales(arguments)?.are_equal().then_some(i128::checked_sub as Narrow);
+            compute(arguments, narrow, |left, right| left.aligned(right, i256::checked_sub))
+        },
     )
     .notation(Notation::Operator("-"))
 }
@@ -57,12 +64,18 @@ fn multiply() -> Scalar {
         decimals,
         |given| adjust(product_digits(digits(given, 0), digits(given, 1))),
         |arguments| {
-            compute(arguments, |left, right| {
-                Ok(left.value.checked_mul(right.value).map(|value| Exact {
-                    value,
-                    scale: left.scale + right.scale,
-                }))
-            })
+            let scales = scales(arguments)?;
+            let is_exact = scales.left + scales.right == scales.result;
+            compute(
+                arguments,
+                is_exact.then_some(i128::checked_mul as Narrow),
+                |left, right| {
+                    Ok(left.value.checked_mul(right.value).map(|value| Exact {
+                        value,
+                        scale: left.scale + right.scale,
+                    }))
+                },
+            )
         },
     )
     .notation(Notation::Operator("*"))
@@ -74,7 +87,7 @@ fn modulo() -> Scalar {
         decimals,
         |given| adjust(remainder_digits(digits(given, 0), digits(given, 1))),
         |arguments| {
-            compute(arguments, |left, right| {
+            compute(arguments, None, |left, right| {
                 if right.value == i256::ZERO {
                     return Err(ArrowError::DivideByZero.into());
                 }
@@ -233,8 +246,39 @@ fn fits(value: i128, precision: u8) -> bool {
     value.unsigned_abs() < 10_u128.pow(u32::from(precision))
 }
 
+/// An operation on unscaled values whose result has the result's scale; `None` if it exceeds 128 bits.
+type Narrow = fn(i128, i128) -> Option<i128>;
+
+/// Scales of the operands and of the result.
+struct Scales {
+    left: i8,
+    right: i8,
+    result: i8,
+}
+
+impl Scales {
+    fn are_equal(&self) -> bool {
+        self.left == self.right && self.right == self.result
+    }
+}
+
+fn scales(arguments: &ScalarFunctionArgs) -> Result<Scales> {
+    let scale_of = |index: usize| match arguments.args[index].data_type() {
+        DataType::Decimal128(_, scale) => Ok(scale),
+        _ => exec_err!("arithmetic of decimals takes decimals"),
+    };
+    Ok(Scales {
+        left: scale_of(0)?,
+        right: scale_of(1)?,
+        result: result_type(arguments)?.1,
+    })
+}
+
+/// Computes the rows of a batch: in 128 bits by `narrow`, if that is given and no value is too large, otherwise in 256
+/// bits by `operation`.
 fn compute(
     arguments: &ScalarFunctionArgs,
+    narrow: Option<Narrow>,
     operation: impl Fn(Exact, Exact) -> Result<Option<Exact>>,
 ) -> Result<ColumnarValue> {
     let (precision, scale) = result_type(arguments)?;
@@ -243,6 +287,17 @@ fn compute(
         left.as_primitive::<Decimal128Type>(),
         right.as_primitive::<Decimal128Type>(),
     );
+    if let Some(narrow) = narrow {
+        let limit = 10_u128.pow(u32::from(precision));
+        let values = std::iter::zip(left.values(), right.values());
+        let values = values.map(|(left, right)| narrow(*left, *right).filter(|value| value.unsigned_abs() < limit));
+        // A value that is too large may belong to a row that is NULL.
+        if let Some(values) = values.collect::<Option<Vec<i128>>>() {
+            let nulls = NullBuffer::union(left.nulls(), right.nulls());
+            let result = Decimal128Array::new(values.into(), nulls);
+            return array_result(result.with_precision_and_scale(precision, scale)?);
+        }
+    }
     let exact = |value: i128, scale: i8| Exact {
         value: i256::from_i128(value),
         scale: i32::from(scale),
