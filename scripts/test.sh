@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh test
 "$MILLSTREAM_CACHE/venv/bin/python" integration-tests/sql/expected.py --check
 cargo build --workspace --locked --bins
+"${CARGO_TARGET_DIR:-target}/debug/engine" test examples/*/*.tests.yaml
 SEEDS="${SEEDS:-200}" cargo test --workspace --locked "$@"

@@ -27,6 +27,7 @@ mod input_fields;
 pub mod job;
 pub mod network;
 pub mod outage;
+pub mod pipeline_test;
 pub mod planning;
 mod progress;
 mod publish;

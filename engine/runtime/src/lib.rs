@@ -25,6 +25,7 @@ pub mod remote_channel;
 pub mod request;
 #[cfg(test)]
 mod simulator;
+pub mod single_thread;
 pub mod sink_files;
 mod sink_stage;
 mod slot;

@@ -25,6 +25,8 @@ pub enum Command {
     Run(Box<Run>),
     /// Answer HTTP requests with pipelines: each request is a batch of its own.
     Serve(Box<Serve>),
+    /// Run tests of pipelines: given rows of sources, and expected rows of sinks, without external systems.
+    Test(Box<TestArguments>),
     /// Run a coordinator and a worker in one process.
     Standalone(Box<Standalone>),
     /// Accept jobs and run them on registered workers. Coordinators that share a data folder elect a leader.
@@ -82,6 +84,20 @@ impl StorageArguments {
         })?;
         Ok(text.to_string())
     }
+}
+
+/// Arguments of `engine test`.
+#[derive(Debug, Args)]
+pub struct TestArguments {
+    /// Files of tests: NAME.tests.yaml.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Run only the tests whose name contains this text.
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Write the results to this file as JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
 }
 
 /// Arguments of `engine run`.

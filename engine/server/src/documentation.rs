@@ -143,13 +143,21 @@ fn keys(schema: &Value, path: &str, table: &mut String) {
 fn configuration_lists_every_option_and_key() {
     let mut command = Arguments::command();
     command.build();
-    let mut sections: Vec<(String, String)> = ["run", "serve", "coordinator", "worker", "standalone", "checkpoints"]
-        .iter()
-        .map(|name| {
-            let command = command.find_subcommand(name).expect("a command");
-            (format!("engine {name}"), options(command))
-        })
-        .collect();
+    let mut sections: Vec<(String, String)> = [
+        "run",
+        "serve",
+        "test",
+        "coordinator",
+        "worker",
+        "standalone",
+        "checkpoints",
+    ]
+    .iter()
+    .map(|name| {
+        let command = command.find_subcommand(name).expect("a command");
+        (format!("engine {name}"), options(command))
+    })
+    .collect();
     let mut table = "| key | meaning |\n|---|---|\n".to_string();
     keys(&millstream_proto::spec::json_schema(), "", &mut table);
     sections.push(("pipeline".to_string(), table));

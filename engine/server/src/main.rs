@@ -21,6 +21,7 @@ mod serve;
 mod standalone;
 mod status_line;
 mod summary;
+mod test;
 mod traces;
 mod worker;
 
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Standalone(arguments) => standalone::run(&arguments),
         Command::Coordinator(arguments) => coordinator::run(&arguments),
         Command::Worker(arguments) => worker::run(&arguments),

@@ -3,6 +3,7 @@
 //! Clock, environment and file are read here; [`millstream_cluster::resolve`] interprets them. The file's extension
 //! decides whether it is YAML, JSON or SQL.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -23,20 +24,31 @@ pub fn overrides(name: Option<String>, mode: Option<arguments::Mode>) -> Overrid
 /// Reads and plans a file; prints notes about it to standard error. The error is the text to print.
 #[expect(clippy::disallowed_methods, reason = "the time of the submission, read once")]
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Resolved, String> {
-    let text = read(path)?;
     let now_us = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_micros() as i64);
-    let mut pipeline = pipeline(path, &text)?;
-    pipeline.environment = std::env::vars_os()
+    let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let resolved = resolve::resolve(&pipeline, overrides, now_us)
-        .map_err(|mistakes| render(&path.display().to_string(), &text, &mistakes))?;
+    let resolved = resolve(path, overrides, environment, now_us)?;
     for note in &resolved.notes {
         eprintln!("note: {note}");
     }
     Ok(resolved)
+}
+
+/// Reads and plans a file with these values of variables, at a given time. The error is the text to print.
+pub fn resolve(
+    path: &Path,
+    overrides: &Overrides,
+    environment: HashMap<String, String>,
+    now_us: i64,
+) -> Result<Resolved, String> {
+    let text = read(path)?;
+    let mut pipeline = pipeline(path, &text)?;
+    pipeline.environment = environment;
+    resolve::resolve(&pipeline, overrides, now_us)
+        .map_err(|mistakes| render(&path.display().to_string(), &text, &mistakes))
 }
 
 /// Returns the name of a job that is given by name or by its pipeline file.
@@ -79,7 +91,8 @@ fn pipeline(path: &Path, text: &str) -> Result<v1::Pipeline, String> {
 /// Largest pipeline file.
 const FILE_BYTES_MAX: u64 = spec::TEXT_BYTES_MAX as u64;
 
-fn read(path: &Path) -> Result<String, String> {
+/// Returns the text of a file.
+pub fn read(path: &Path) -> Result<String, String> {
     let fail = |what: String| format!("error: {}: {what}\n", path.display());
     let metadata = std::fs::metadata(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
     if metadata.is_dir() {

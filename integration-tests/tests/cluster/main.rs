@@ -14,6 +14,7 @@ mod job_update;
 mod kafka_outages;
 mod pages;
 mod pending_output;
+mod pipeline_tests;
 mod ports;
 mod process_failures;
 mod pseudo_terminal;

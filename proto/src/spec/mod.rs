@@ -11,7 +11,7 @@ mod mode;
 mod read;
 pub mod secret;
 mod suggest;
-mod tree;
+pub mod tree;
 mod units;
 mod write;
 

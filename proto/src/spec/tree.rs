@@ -12,36 +12,75 @@ use super::{Error, Position};
 /// Largest number of values in a file, copies by aliases included.
 const NODES_MAX: usize = 100_000;
 
+/// A value, and where it is written.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
+pub struct Node {
+    /// The value.
     pub value: Value,
+    /// Its position.
     pub position: Position,
 }
 
+/// A value of the text.
 #[derive(Debug, Clone)]
-pub(crate) enum Value {
+pub enum Value {
     /// Text; `plain` if written without quotes.
     Scalar {
+        /// The text.
         text: String,
+        /// True if written without quotes.
         plain: bool,
     },
+    /// A list.
     List(Vec<Node>),
+    /// A map, in the order of the text.
     Map(Vec<(Key, Node)>),
 }
 
+/// The key of an entry of a map.
 #[derive(Debug, Clone)]
-pub(crate) struct Key {
+pub struct Key {
+    /// Its text.
     pub name: String,
+    /// Its position.
     pub position: Position,
 }
 
 impl Node {
-    pub(crate) fn is_null(&self) -> bool {
+    /// Returns the value as JSON text. Plain scalars are numbers, `true`, `false` or null if they have the form of one;
+    /// digits remain as they are written, so that a decimal of any precision is kept.
+    pub fn to_json(&self) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        match &self.value {
+            Value::Scalar { .. } if self.is_null() => "null".to_owned(),
+            Value::Scalar { text, plain: true }
+                if matches!(text.as_str(), "true" | "false")
+                    || serde_json::from_str::<serde_json::Number>(text).is_ok() =>
+            {
+                text.clone()
+            }
+            Value::Scalar { text, .. } => quoted(text),
+            Value::List(items) => {
+                let items: Vec<String> = items.iter().map(Self::to_json).collect();
+                format!("[{}]", items.join(","))
+            }
+            Value::Map(entries) => {
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|(key, value)| format!("{}:{}", quoted(&key.name), value.to_json()))
+                    .collect();
+                format!("{{{}}}", entries.join(","))
+            }
+        }
+    }
+
+    /// Returns true if there is no value: nothing, `~` or `null`.
+    pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// Returns the kind of value, for messages.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Scalar { .. } if self.is_null() => "nothing",
             Value::Scalar { .. } => "a single value",
@@ -53,7 +92,7 @@ impl Node {
 
 /// Parses the whole text. Appends duplicate keys to `errors` (the first occurrence is used); other mistakes are the
 /// `Err`.
-pub(crate) fn read(text: &str, errors: &mut Vec<Error>) -> Result<Option<Node>, Error> {
+pub fn read(text: &str, errors: &mut Vec<Error>) -> Result<Option<Node>, Error> {
     let mut builder = Builder {
         text_lines: text.lines().collect(),
         open: Vec::new(),
