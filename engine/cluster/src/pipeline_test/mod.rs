@@ -208,6 +208,15 @@ fn given(graph: &JobGraph, case: &Case) -> Result<Vec<Decoded>, Error> {
         Step::Payload { source, records } => of_source(source, &|shape| shape.decode_payload(records)),
         Step::Clock(to) => Ok(Decoded::Clock(*to)),
     };
+    let clocks = case.steps.iter().filter_map(|step| match step {
+        Step::Clock(to) => Some(*to),
+        Step::Rows { .. } | Step::Payload { .. } => None,
+    });
+    let clocks: Vec<i64> = std::iter::once(case.clock_us).chain(clocks).collect();
+    if !clocks.is_sorted() {
+        let message = "steps: a step sets the clock to an earlier time than it shows; the clock only goes forward";
+        return Err(Error::Invalid(message.to_owned()));
+    }
     case.steps.iter().map(decode).collect()
 }
 

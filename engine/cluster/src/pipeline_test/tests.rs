@@ -185,3 +185,10 @@ fn names_that_the_pipeline_does_not_have_are_refused() {
         "{unknown_column}"
     );
 }
+
+#[test]
+fn the_clock_does_not_go_back() {
+    let case = case(vec![Step::Clock(NOON_US - 1)], "totals", &[], false);
+    let message = run_case(&case, Mode::Stream).expect_err("refused").to_string();
+    assert!(message.contains("the clock only goes forward"), "{message}");
+}
