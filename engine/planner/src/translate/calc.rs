@@ -8,7 +8,7 @@ use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExprRef;
-use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_expr::expressions::{Column, Literal, cast};
 use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use millstream_graph::{Calc, NodeIndex, Operator, Parallelism, Port, Stream};
@@ -282,4 +282,17 @@ impl Columns {
 /// Returns a literal NULL of a type.
 pub(super) fn null(data_type: &DataType) -> Result<PhysicalExprRef, DataFusionError> {
     Ok(Arc::new(Literal::new(ScalarValue::try_from(data_type)?)))
+}
+
+/// Returns an expression over a schema in this type.
+pub(super) fn cast_if_needed(
+    cx: &Context<'_>,
+    expr: PhysicalExprRef,
+    schema: &Schema,
+    wanted: &DataType,
+) -> Result<PhysicalExprRef> {
+    if cx.located(expr.data_type(schema))? == *wanted {
+        return Ok(expr);
+    }
+    cx.located(cast(expr, schema, wanted.clone()))
 }

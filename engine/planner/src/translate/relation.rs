@@ -8,9 +8,11 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema};
+use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
-use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use millstream_graph::{ChangelogMode, NodeIndex, RankFunction, Stream, TopN, Window, WindowColumns};
@@ -115,8 +117,6 @@ pub(super) struct PendingWindow {
     pub key_count: usize,
     /// Input columns of the function, which the branches carry, if late rows are written; else empty.
     pub late: Vec<ColumnInfo>,
-    /// True if a filter follows the function. For sessions it differs from a filter before the function.
-    pub filtered: bool,
 }
 
 /// A `ROW_NUMBER()` or the like whose bounds are not all known yet. All indices refer to the node of the branch.
@@ -262,6 +262,16 @@ pub(super) fn is_field_access(expr: &PhysicalExprRef) -> bool {
 pub(super) fn has_field_access(expr: &PhysicalExprRef) -> bool {
     expr.exists(|expr| Ok(is_field_access(expr)))
         .expect("the closure never fails")
+}
+
+/// Returns the `window_time` of a window with this end: its last millisecond.
+pub(super) fn window_time(end: &PhysicalExprRef) -> PhysicalExprRef {
+    let millisecond = ScalarValue::new_interval_mdn(0, 0, 1_000_000);
+    Arc::new(BinaryExpr::new(
+        end.clone(),
+        Operator::Minus,
+        Arc::new(Literal::new(millisecond)),
+    ))
 }
 
 /// Returns the stream of a node with these output columns.

@@ -87,7 +87,6 @@ pub(super) fn window_function(
             event_time,
             key_count: function.partition_by.len(),
             late,
-            filtered: false,
         }),
     })
 }

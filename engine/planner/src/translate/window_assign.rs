@@ -1,4 +1,5 @@
-//! `WindowAssign` nodes, which append the bounds of a pending window to the rows.
+//! `WindowAssign` nodes, which append the bounds of a pending window to the rows. The rows of sessions, whose bounds
+//! are not known before they end, are collected instead ([`session_rows`]).
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::context::{Context, Result};
 use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, VIRTUAL, all_columns, bare_column, stream, substitute,
 };
+use super::session_rows::session_rows;
 use super::side_output::SideOutput;
 use crate::logical::WINDOW_COLUMNS;
 
@@ -21,11 +23,7 @@ pub(super) fn assign(cx: &mut Context<'_>, mut relation: Relation) -> Result<Rel
     };
     let pending = pending.clone();
     if let Window::Session { .. } = pending.window {
-        return Err(cx.error(
-            "a SESSION window must be aggregated directly: SELECT ... FROM TABLE(SESSION(TABLE t PARTITION BY \
-             keys, DESCRIPTOR(ts), gap)) GROUP BY keys, window_start, window_end, with conditions inside the \
-             table",
-        ));
+        return session_rows(cx, relation, &pending);
     }
     let window_types: Vec<DataType> = Bound::ALL
         .iter()

@@ -5,77 +5,29 @@
 //! carry window bounds already are grouped by these. If all functions can merge partial results, a `Local` aggregate
 //! runs before the exchange, so that a hot key costs its subtask one row per slice and flush.
 
-use std::sync::Arc;
-
-use arrow_schema::{DataType, Schema};
-use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, Operator as BinaryOperator};
-use datafusion::physical_expr::expressions::{BinaryExpr, Literal, cast};
-use datafusion::physical_expr::{PhysicalExprRef, PhysicalSortExpr, create_physical_sort_exprs};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr};
+use datafusion::physical_expr::{PhysicalExprRef, create_physical_sort_exprs};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use millstream_graph::{Extreme, NodeIndex, Window};
 
+use super::calc::cast_if_needed;
 use super::context::{Context, Result};
 use super::dynamic_filter::{DynamicFilters, Extremes};
+use super::group_nodes::{Call, Grouping, Key, aggregate_inputs, aggregate_nodes};
 use super::pending::{materialize, materialize_if_volatile, resolve};
 use super::relation::{
     Attribute, Bound, Branch, ColumnInfo, Pending, Relation, WindowId, bare_column, column, columns_of, is_virtual,
-    substitute,
+    substitute, window_time,
 };
 use super::window::in_zone;
 use crate::functions::{Functions, PartialState};
 use crate::logical::AggregatePhases;
 
 use grouping_sets::grouping_sets;
-use input::aggregate_inputs;
-use nodes::aggregate_nodes;
 
 mod grouping_sets;
-mod input;
-mod nodes;
 mod updating;
-
-/// An aggregate call over the relation's columns.
-struct Call {
-    function: AggregateFunction,
-    args: Vec<PhysicalExprRef>,
-    filter: Option<PhysicalExprRef>,
-    order: Vec<PhysicalSortExpr>,
-}
-
-/// A group key over the relation's columns.
-struct Key {
-    expr: PhysicalExprRef,
-    info: ColumnInfo,
-}
-
-/// The rows that an aggregate combines, besides those of equal keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Grouping {
-    /// Rows of one window.
-    Window {
-        id: WindowId,
-        /// True if the aggregate takes a pending window in.
-        is_fused: bool,
-        two_phase: bool,
-    },
-    /// All rows: the result is updated with each.
-    All,
-}
-
-impl Grouping {
-    fn window(self) -> Option<WindowId> {
-        match self {
-            Self::Window { id, .. } => Some(id),
-            Self::All => None,
-        }
-    }
-
-    fn is_two_phase(self) -> bool {
-        matches!(self, Self::Window { two_phase: true, .. })
-    }
-}
 
 /// Origin of an output column of a group key.
 enum Output {
@@ -214,7 +166,7 @@ fn grouped(
             .branches
             .iter()
             .any(|branch| branch.filter.as_ref().is_some_and(is_virtual));
-    let is_fused = is_fused && !mixed;
+    let is_fused = is_fused && !mixed && has_session_keys(cx, &input, &real_keys)?;
     let below: Vec<PhysicalExprRef> = below.cloned().collect();
     if !is_fused {
         input = resolve(cx, input)?;
@@ -226,7 +178,6 @@ fn grouped(
         // Late rows are written with the values that they were grouped by.
         input = materialize_if_volatile(cx, input, &below)?;
     }
-    check_session(cx, &input, &real_keys)?;
     if cx.windows[id].processing_time && !is_fused {
         return Err(cx.error(
             "rows that already belong to a window on the clock (PROCTIME) cannot be grouped by it: aggregate the \
@@ -301,19 +252,14 @@ fn group_window(cx: &Context<'_>, keys: &[Key], input: &Relation) -> Result<Opti
     }
 }
 
-/// Checks that the keys of `SESSION` and of `GROUP BY` are the same, since sessions exist per key.
-fn check_session(cx: &Context<'_>, input: &Relation, keys: &[&Key]) -> Result<()> {
+/// Returns true if the pending window is no session, or one whose keys are those of the aggregate: sessions exist per
+/// key.
+fn has_session_keys(cx: &Context<'_>, input: &Relation, keys: &[&Key]) -> Result<bool> {
     let Pending::Window(pending) = &input.pending else {
-        return Ok(());
+        return Ok(true);
     };
     if !matches!(pending.window, Window::Session { .. }) {
-        return Ok(());
-    }
-    if pending.filtered {
-        return Err(cx.error(
-            "a condition on the rows of a SESSION window must be inside it: SESSION over a view (or a query's \
-             alias) that has the WHERE, so that it is clear which rows form sessions",
-        ));
+        return Ok(true);
     }
     for branch in &input.branches {
         let partition = pending.keys(branch);
@@ -322,13 +268,10 @@ fn check_session(cx: &Context<'_>, input: &Relation, keys: &[&Key]) -> Result<()
         let same =
             composed.iter().all(|key| partition.contains(key)) && partition.iter().all(|key| composed.contains(key));
         if !same {
-            return Err(cx.error(
-                "the keys of SESSION(... PARTITION BY keys ...) and of GROUP BY must be the same columns (besides \
-                 window_start and window_end)",
-            ));
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Returns true if a local aggregate can run before the exchange and its results are small.
@@ -423,28 +366,6 @@ fn aggregate_output(
         columns,
         pending: Pending::Nothing,
     })
-}
-
-fn cast_if_needed(
-    cx: &Context<'_>,
-    expr: PhysicalExprRef,
-    schema: &Schema,
-    wanted: &DataType,
-) -> Result<PhysicalExprRef> {
-    if cx.located(expr.data_type(schema))? == *wanted {
-        return Ok(expr);
-    }
-    cx.located(cast(expr, schema, wanted.clone()))
-}
-
-/// Returns the `window_time` of a window with this end: its last millisecond.
-fn window_time(end: &PhysicalExprRef) -> PhysicalExprRef {
-    let millisecond = ScalarValue::new_interval_mdn(0, 0, 1_000_000);
-    Arc::new(BinaryExpr::new(
-        end.clone(),
-        BinaryOperator::Minus,
-        Arc::new(Literal::new(millisecond)),
-    ))
 }
 
 /// Returns the value that a call is an extreme of, if it is `MAX` or `MIN` of all rows.

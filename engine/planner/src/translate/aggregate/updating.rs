@@ -8,12 +8,12 @@ use arrow_schema::{DataType, Field, Schema};
 use datafusion::physical_expr::PhysicalExprRef;
 use millstream_graph::{Aggregate, GroupAggregate, NodeIndex, Operator, Phase, partial_state};
 
-use super::input::{AggregateInput, aggregate_inputs};
-use super::nodes::{key_fields, main_edge, output_fields};
-use super::{Call, Grouping, Key};
 use crate::logical::AggregatePhases;
 use crate::translate::builder::keyed_exchange;
 use crate::translate::context::{Context, Result};
+use crate::translate::group_nodes::{
+    AggregateInput, Call, Grouping, Key, aggregate_inputs, key_fields, main_edge, output_fields,
+};
 use crate::translate::pending::{materialize, resolve};
 use crate::translate::relation::{Attribute, Branch, ColumnInfo, Pending, Relation, all_columns, plain_stream};
 

@@ -18,7 +18,7 @@ use crate::translate::context::{Context, Result};
 use crate::translate::relation::{Attribute, Bound, Branch, ColumnInfo, Pending, Relation, bare_column, column};
 
 /// The node that an aggregate reads for one branch, with the aggregate's keys and calls over its columns.
-pub(super) struct AggregateInput {
+pub(in crate::translate) struct AggregateInput {
     pub node: NodeIndex,
     pub keys: Vec<usize>,
     pub aggregates: Vec<Aggregate>,
@@ -48,7 +48,7 @@ struct Uses {
 }
 
 /// Makes the nodes that an aggregate reads, one per branch, with the same columns.
-pub(super) fn aggregate_inputs(
+pub(in crate::translate) fn aggregate_inputs(
     cx: &mut Context<'_>,
     input: &Relation,
     keys: &[&Key],

@@ -14,7 +14,11 @@ use crate::translate::context::{Context, Result};
 use crate::translate::relation::plain_stream;
 
 /// Adds the aggregate's nodes and returns the last one.
-pub(super) fn aggregate_nodes(cx: &mut Context<'_>, sides: Vec<AggregateInput>, two_phase: bool) -> Result<NodeIndex> {
+pub(in crate::translate) fn aggregate_nodes(
+    cx: &mut Context<'_>,
+    sides: Vec<AggregateInput>,
+    two_phase: bool,
+) -> Result<NodeIndex> {
     let first = sides.first().ok_or_else(|| cx.error("an aggregate over nothing"))?;
     let output = windowed(output_fields(cx, first));
     if two_phase {
@@ -25,7 +29,7 @@ pub(super) fn aggregate_nodes(cx: &mut Context<'_>, sides: Vec<AggregateInput>, 
 }
 
 /// Returns the columns of the keys and results of an aggregate.
-pub(super) fn output_fields(cx: &Context<'_>, input: &AggregateInput) -> Vec<Field> {
+pub(in crate::translate) fn output_fields(cx: &Context<'_>, input: &AggregateInput) -> Vec<Field> {
     let mut fields = key_fields(&cx.schema(input.node), &input.keys);
     for aggregate in &input.aggregates {
         let function = &aggregate.function;
@@ -107,7 +111,7 @@ fn window_of(cx: &Context<'_>, input: &AggregateInput) -> Result<(Window, TimeAt
     input.window.ok_or_else(|| cx.error("an aggregate lost its window"))
 }
 
-pub(super) fn main_edge(from: NodeIndex, exchange: &Exchange) -> InputEdge {
+pub(in crate::translate) fn main_edge(from: NodeIndex, exchange: &Exchange) -> InputEdge {
     InputEdge {
         from,
         port: Port::Main,
@@ -116,7 +120,7 @@ pub(super) fn main_edge(from: NodeIndex, exchange: &Exchange) -> InputEdge {
     }
 }
 
-pub(super) fn key_fields(schema: &Schema, keys: &[usize]) -> Vec<Field> {
+pub(in crate::translate) fn key_fields(schema: &Schema, keys: &[usize]) -> Vec<Field> {
     keys.iter()
         .map(|&key| schema.field(key).clone().with_nullable(true))
         .collect()

@@ -1,0 +1,1 @@
+INSERT INTO counts SELECT k, price, window_start FROM TABLE(SESSION(TABLE clicks PARTITION BY k, DESCRIPTOR(ts), INTERVAL '10' SECOND)) WHERE window_end > ts + INTERVAL '1' MINUTE;
