@@ -7,8 +7,9 @@
 //! The event-time column of a stream is an ordinary column ([`Stream::event_time`]). A row that belongs to a window
 //! carries the window's bounds as ordinary columns too ([`Stream::window`]).
 //!
-//! Beside the graph, this crate holds what both planning and execution need of expressions: the [clock] they read,
-//! their [equality of floats](float_equality) and the [SQL names of types](sql_type).
+//! Beside the graph, this crate holds what both planning and execution need of expressions: the [clock] they read, the
+//! [context](evaluation) of their operator, their [equality of floats](float_equality) and the
+//! [SQL names of types](sql_type).
 
 #![warn(missing_docs, unreachable_pub)]
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 pub mod clock;
+pub mod evaluation;
 pub mod float_equality;
 mod operator;
 mod partial_state;

@@ -6,7 +6,7 @@
 //! error policy.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, BooleanArray, new_null_array};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -18,6 +18,7 @@ use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::utils::collect_columns;
 use millstream_connectors::changelog;
+use millstream_graph::evaluation::EvaluationContext;
 use millstream_graph::sql_type;
 use millstream_graph::{self as graph, ErrorPolicy, Port};
 
@@ -43,6 +44,8 @@ pub(crate) struct Calc {
     on_error: ErrorPolicy,
     /// True if the rows are those of a changelog.
     is_changelog: bool,
+    /// The context of functions that depend on more than their arguments.
+    context: Mutex<EvaluationContext>,
 }
 
 /// The result of evaluating a batch.
@@ -86,7 +89,22 @@ impl Calc {
             output,
             on_error: calc.on_error,
             is_changelog: changelog::is_changelog(input),
+            context: Mutex::default(),
         })
+    }
+
+    /// Sets the watermark that expressions see.
+    pub(crate) fn set_watermark(&self, watermark: Timestamp) {
+        self.context
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .set_watermark(watermark);
+    }
+
+    /// Evaluates expressions in the context of this calc.
+    fn in_context<T>(&self, evaluate: impl FnOnce() -> T) -> T {
+        let mut context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        context.scope(evaluate)
     }
 
     /// Filters and projects a batch. `position` is the source position of its rows and `now` the time, for dead
@@ -97,6 +115,10 @@ impl Calc {
         position: Option<&str>,
         now: Timestamp,
     ) -> Result<Calculated, Error> {
+        self.in_context(|| self.calculated(batch, position, now))
+    }
+
+    fn calculated(&self, batch: &RecordBatch, position: Option<&str>, now: Timestamp) -> Result<Calculated, Error> {
         match self.evaluate_all(batch) {
             Ok(rows) => Ok(Calculated {
                 rows: Some(rows).filter(|rows| rows.num_rows() > 0),
@@ -116,6 +138,10 @@ impl Calc {
     /// Filters and projects a batch that consists of groups of consecutive rows. `ends` are the ends of the groups,
     /// and become those of the output. Fails if any row does, whatever the error policy.
     pub(crate) fn evaluate_groups(&self, batch: &RecordBatch, ends: &mut [usize]) -> Result<RecordBatch, Error> {
+        self.in_context(|| self.calculated_groups(batch, ends))
+    }
+
+    fn calculated_groups(&self, batch: &RecordBatch, ends: &mut [usize]) -> Result<RecordBatch, Error> {
         let passed = self.passed(batch)?;
         if let Some(passed) = &passed {
             let (mut begin, mut kept) = (0, 0);
@@ -406,6 +432,11 @@ impl Operator for CalcOperator {
         if let Some(letters) = calculated.dead_letters {
             out.emit(Port::DeadLetters, letters);
         }
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(&mut self, watermark: Timestamp, _out: &mut dyn Collector) -> Result<Progress, Error> {
+        self.calc.set_watermark(watermark);
         Ok(Progress::Done)
     }
 
