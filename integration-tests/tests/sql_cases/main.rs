@@ -41,7 +41,7 @@ const POINTS: &str = "SET 'consistency.interval' = '60 ms';\n";
 
 /// Cases that a request cannot express: `values` and `table_like` give tables options of files, `nexmark_q10` writes
 /// columns to the names of folders, the others read changes, or records with more fields than columns.
-const NOT_SERVED: [&str; 11] = [
+const NOT_SERVED: [&str; 12] = [
     "nexmark_q10",
     "table_like",
     "temporal_join",
@@ -51,6 +51,7 @@ const NOT_SERVED: [&str; 11] = [
     "temporal_join_window",
     "updating_unnest",
     "values",
+    "windows_of_changed_bitmaps",
     "windows_of_changes",
     "windows_of_keyed_changes",
 ];

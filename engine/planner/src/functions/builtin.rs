@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::AggregateUDF;
 
 use super::scalar::Fallibility;
-use super::sums;
+use super::{bitmap_aggregates, percentiles, sums};
 
 /// A scalar function of DataFusion.
 pub(super) struct BuiltinScalar {
@@ -276,7 +276,7 @@ pub(crate) enum PartialState {
 
 /// An aggregate.
 pub(super) struct BuiltinAggregate {
-    /// DataFusion's name.
+    /// DataFusion's name, or that of our own.
     pub name: &'static str,
     /// Further names, which replace those of other aggregates. DataFusion's are not callable.
     pub aliases: &'static [&'static str],
@@ -285,7 +285,7 @@ pub(super) struct BuiltinAggregate {
     pub is_comparing: bool,
     /// True if values can be taken back, as those of rows that are updated or deleted.
     pub is_retractable: bool,
-    /// Our own implementation, where DataFusion's differs from Flink's.
+    /// Our own implementation, where DataFusion has none or one that differs from Flink's.
     pub replacement: Option<fn() -> Arc<AggregateUDF>>,
 }
 
@@ -356,10 +356,13 @@ pub(super) const AGGREGATES: &[BuiltinAggregate] = &[
     growing_state("grouping").aliases(&["grouping_id"]),
     growing_state("last_value").retractable(),
     constant_state("max").comparing().retractable(),
-    growing_state("median").comparing(),
+    growing_state("median").comparing().retractable(),
     constant_state("min").comparing().retractable(),
     growing_state("nth_value"),
-    growing_state("percentile_cont").comparing().aliases(&["percentile"]),
+    growing_state("percentile_cont")
+        .comparing()
+        .retractable()
+        .aliases(&["percentile"]),
     constant_state("regr_avgx"),
     constant_state("regr_avgy"),
     constant_state("regr_count"),
@@ -375,6 +378,26 @@ pub(super) const AGGREGATES: &[BuiltinAggregate] = &[
     constant_state("sum").retractable().replaced_by(sums::sum),
     constant_state("var").aliases(&["variance", "var_samp"]).retractable(),
     constant_state("var_pop").retractable(),
+];
+
+/// Aggregates of our own. Names that begin with `$` are for rewritten calls.
+pub(super) const OWN_AGGREGATES: &[BuiltinAggregate] = &[
+    growing_state(percentiles::NAME)
+        .comparing()
+        .retractable()
+        .replaced_by(percentiles::weighted),
+    growing_state("bitmap_and_agg")
+        .retractable()
+        .replaced_by(bitmap_aggregates::and),
+    growing_state("bitmap_build_agg")
+        .retractable()
+        .replaced_by(bitmap_aggregates::build),
+    growing_state("bitmap_or_agg")
+        .retractable()
+        .replaced_by(bitmap_aggregates::or),
+    growing_state("bitmap_xor_agg")
+        .retractable()
+        .replaced_by(bitmap_aggregates::xor),
 ];
 
 /// Window functions of DataFusion.

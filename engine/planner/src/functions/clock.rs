@@ -2,7 +2,7 @@
 //!
 //! `PROCTIME()` marks the processing-time attribute. On a stream, `NOW()` and the like read the engine's [clock] once
 //! per batch of rows. In a batch job they are the job's start, the same for all rows: the planner replaces the calls by
-//! that time ([`batch_value`]).
+//! that time ([`batch_value`]). `CURRENT_WATERMARK` reads the context of its operator; a batch job has no watermark.
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{ScalarValue, plan_err};
@@ -11,15 +11,18 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use datafusion::sql::sqlparser::ast::{
     DataType as SqlType, Expr, Function, FunctionArguments, Ident, TimezoneInfo, Value, ValueWithSpan,
 };
-use millstream_graph::clock;
-use millstream_graph::sql_type::{timestamp, timestamp_ltz};
+use millstream_graph::sql_type::{self, timestamp, timestamp_ltz};
+use millstream_graph::{clock, evaluation};
 
 use super::rewrites::cast;
 use super::scalar::{Scalar, bigint};
-use crate::ast::call;
+use crate::ast::{call, call_parts};
 
 /// Name of the function that marks the processing-time attribute.
 pub(super) const PROCTIME: &str = "proctime";
+
+/// Name of the function that returns the watermark of the operator that evaluates it.
+const WATERMARK: &str = "current_watermark";
 
 const DAY_US: i64 = 86_400_000_000;
 const SECOND_US: i64 = 1_000_000;
@@ -95,7 +98,11 @@ fn declarations() -> Vec<ClockFunction> {
 }
 
 pub(super) fn all() -> Vec<Scalar> {
-    declarations().into_iter().map(|function| function.scalar).collect()
+    let watermark = Scalar::fallible(WATERMARK, one_time, |given| given[0].clone(), watermark)
+        .volatile()
+        .in_local_time();
+    let declared = declarations().into_iter().map(|function| function.scalar);
+    declared.chain([watermark]).collect()
 }
 
 /// Returns the expression that stands for a call of a lower-case name in a batch job that starts at `now_us`; `None` if
@@ -107,7 +114,12 @@ pub(crate) fn batch_value(name: &str, function: &Function, now_us: i64) -> Optio
         FunctionArguments::Subquery(_) => true,
     };
     if has_arguments {
-        return None;
+        let (_, arguments) = call_parts(function).filter(|_| name == WATERMARK)?;
+        let [time] = arguments.as_slice() else {
+            return None;
+        };
+        // NULL, in the type of the column.
+        return Some(call(Ident::new("nullif"), vec![time.clone(), time.clone()]));
     }
     let function = declarations().into_iter().find(|function| function.called == name)?;
     (function.batch_value)(now_us)
@@ -118,6 +130,27 @@ fn no_arguments(given: &[DataType]) -> Result<Vec<DataType>> {
         Ok(Vec::new())
     } else {
         plan_err!("takes no arguments")
+    }
+}
+
+fn one_time(given: &[DataType]) -> Result<Vec<DataType>> {
+    match given {
+        [DataType::Timestamp(TimeUnit::Microsecond, _)] => Ok(given.to_vec()),
+        [other] => plan_err!(
+            "takes the event-time column of a table, which is a TIMESTAMP, not {}",
+            sql_type::name(other)
+        ),
+        _ => plan_err!("takes the event-time column of a table"),
+    }
+}
+
+/// `CURRENT_WATERMARK(rowtime)`: NULL before the first watermark.
+fn watermark(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    match arguments.return_field.data_type() {
+        DataType::Timestamp(_, zone) => {
+            constant(ScalarValue::TimestampMicrosecond(evaluation::watermark(), zone.clone()))
+        }
+        other => plan_err!("CURRENT_WATERMARK is no {}", sql_type::name(other)),
     }
 }
 

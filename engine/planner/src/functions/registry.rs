@@ -9,8 +9,8 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use super::builtin::{self, PartialState};
 use super::scalar::{Fallibility, LocalTime, Scalar};
 use super::{
-    arrays, as_of, casts, clock, comparable, decimals, encodings, format, json, maps, numbers, pattern, raise,
-    rewrites, rounding, strings, text, time, types, value_text,
+    arrays, as_of, bitmaps, casts, clock, comparable, decimals, encodings, format, json, maps, numbers, objects,
+    pattern, raise, random, rewrites, rounding, strings, text, time, types, value_text,
 };
 
 /// Names that the SQL planner knows without a function.
@@ -66,6 +66,7 @@ fn own_scalars() -> Vec<Scalar> {
     [
         arrays::all(),
         as_of::all(),
+        bitmaps::all(),
         casts::all(),
         clock::all(),
         text::all(),
@@ -78,6 +79,8 @@ fn own_scalars() -> Vec<Scalar> {
         json::all(),
         maps::all(),
         numbers::all(),
+        objects::all(),
+        random::all(),
         rounding::all(),
         decimals::all(),
         types::all(),
@@ -162,15 +165,22 @@ impl Functions {
         }
     }
 
-    /// Adds DataFusion's aggregates or their replacements, then the declared aliases.
+    /// Adds DataFusion's aggregates or their replacements, and our own, then the declared aliases.
     fn add_aggregates(&mut self) {
         let mut aliased: Vec<(&'static str, Arc<AggregateUDF>)> = Vec::new();
-        for function in SessionStateDefaults::default_aggregate_functions() {
+        let of_datafusion = SessionStateDefaults::default_aggregate_functions().into_iter();
+        let of_datafusion = of_datafusion.filter_map(|function| {
             let mut declared = builtin::AGGREGATES.iter();
-            let Some(declared) = declared.find(|declared| declared.name == function.name()) else {
-                continue;
-            };
-            let function = declared.replacement.map_or(function, |replacement| replacement());
+            let declared = declared.find(|declared| declared.name == function.name())?;
+            Some((
+                declared,
+                declared.replacement.map_or(function, |replacement| replacement()),
+            ))
+        });
+        let own = builtin::OWN_AGGREGATES
+            .iter()
+            .filter_map(|declared| Some((declared, declared.replacement?())));
+        for (declared, function) in of_datafusion.chain(own) {
             let properties = AggregateProperties {
                 partial_state: declared.partial_state,
                 is_comparing: declared.is_comparing,

@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
+use super::percentiles;
 use crate::ast::{call, call_parts, text};
 
 /// A call of a function as it was written.
@@ -15,12 +16,27 @@ struct Call<'a> {
     name: &'a str,
     arguments: Vec<Expr>,
     span: Span,
+    function: &'a Function,
 }
 
 impl Call<'_> {
     /// Returns a call of another function in the place of this one.
     fn to(&self, name: &str, arguments: Vec<Expr>) -> Expr {
         call(Ident::with_span(self.span, name), arguments)
+    }
+
+    /// Returns a call of an aggregate in the place of this one, with its `DISTINCT` and `FILTER`.
+    fn to_aggregate(&self, name: &str, arguments: Vec<Expr>) -> Expr {
+        let mut aggregate = self.to(name, arguments);
+        if let Expr::Function(aggregate) = &mut aggregate {
+            aggregate.filter = self.function.filter.clone();
+            if let (FunctionArguments::List(list), FunctionArguments::List(written)) =
+                (&mut aggregate.args, &self.function.args)
+            {
+                list.duplicate_treatment = written.duplicate_treatment;
+            }
+        }
+        aggregate
     }
 
     /// Returns a call that extracts a unit from the argument, a time.
@@ -153,8 +169,16 @@ const REWRITES: &[Rewrite] = &[
         },
     },
     Rewrite {
+        names: &["rand"],
+        apply: |call| match call.arguments.as_slice() {
+            [_] => Some(call.to("$rand", call.arguments.clone())),
+            _ => None,
+        },
+    },
+    Rewrite {
         names: &["rand_integer"],
         apply: |call| match call.arguments.as_slice() {
+            [_, _] => Some(call.to("$rand_integer", call.arguments.clone())),
             [bound] => {
                 let random = call.to("random", Vec::new());
                 let product = binary(random, BinaryOperator::Multiply, nested(bound.clone()));
@@ -213,17 +237,50 @@ const REWRITES: &[Rewrite] = &[
         names: &["dayofweek"],
         apply: |call| call.part("DOW"),
     },
-    // An array of fractions asks for a value for each.
+    // An array of fractions asks for a value for each. Values with a frequency have an aggregate of their own.
     Rewrite {
         names: &["percentile"],
-        apply: |call| match call.arguments.as_slice() {
-            [value, Expr::Array(fractions)] => {
-                let percentiles = fractions
-                    .elem
-                    .iter()
-                    .map(|fraction| call.to("percentile", vec![value.clone(), fraction.clone()]));
-                Some(call.to("make_array", percentiles.collect()))
+        apply: |call| {
+            let (value, fractions, frequency) = match call.arguments.as_slice() {
+                [value, fractions] => (value, fractions, None),
+                [value, fractions, frequency] => (value, fractions, Some(frequency)),
+                _ => return None,
+            };
+            let percentile = |fraction: &Expr| match frequency {
+                None => call.to_aggregate("percentile", vec![value.clone(), fraction.clone()]),
+                Some(frequency) => {
+                    let parts = vec![text("value"), value.clone(), text("frequency"), frequency.clone()];
+                    let row = call.to("named_struct", parts);
+                    call.to_aggregate(percentiles::NAME, vec![row, fraction.clone()])
+                }
+            };
+            match fractions {
+                Expr::Array(fractions) => {
+                    let first = percentile(fractions.elem.first()?);
+                    let all = call.to("make_array", fractions.elem.iter().map(percentile).collect());
+                    Some(case(Expr::IsNotNull(Box::new(first)), all, None))
+                }
+                fraction => frequency.is_some().then(|| percentile(fraction)),
             }
+        },
+    },
+    Rewrite {
+        names: &[
+            "bitmap_build_cardinality_agg",
+            "bitmap_and_cardinality_agg",
+            "bitmap_or_cardinality_agg",
+            "bitmap_xor_cardinality_agg",
+        ],
+        apply: |call| {
+            let bitmap = call.to_aggregate(&call.name.replace("_cardinality", ""), call.arguments.clone());
+            Some(call.to("bitmap_cardinality", vec![bitmap]))
+        },
+    },
+    // The class is not used: an object is a row with names.
+    Rewrite {
+        names: &["object_of"],
+        apply: |call| match call.arguments.as_slice() {
+            [_, parts @ ..] if is_object(&call.arguments) => Some(call.to("named_struct", parts.to_vec())),
             _ => None,
         },
     },
@@ -279,10 +336,6 @@ const COMPLETIONS: &[Completion] = &[
 /// Names of Flink's functions that are refused, with what to write instead.
 const REFUSED: &[(&str, &str)] = &[
     (
-        "current_watermark",
-        "is not supported: late rows go to the step's `late` output",
-    ),
-    (
         "to_char",
         "is not Flink's: use DATE_FORMAT(timestamp, 'yyyy-MM-dd HH:mm:ss')",
     ),
@@ -298,12 +351,8 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     REWRITES.iter().flat_map(|rewrite| rewrite.names).copied()
 }
 
-/// Returns the reason why a call of this lower-case name and number of arguments is refused, and what to write instead.
-pub(crate) fn refusal(name: &str, arguments: usize) -> Option<&'static str> {
-    if matches!((name, arguments), ("rand", 1) | ("rand_integer", 2)) {
-        // The sequence would begin again in each subtask and after each restore.
-        return Some("takes no seed: its sequence would not survive a restart; leave the seed out");
-    }
+/// Returns the reason why a call of this lower-case name is refused, and what to write instead.
+pub(crate) fn refusal(name: &str) -> Option<&'static str> {
     let refused = REFUSED.iter().find(|(refused, _)| *refused == name);
     refused.map(|(_, instead)| *instead)
 }
@@ -316,12 +365,23 @@ pub(crate) fn rewrite(name: &str, function: &Function, span: Span) -> Option<Exp
         return None;
     }
     let (_, arguments) = call_parts(function)?;
-    (rewrite.apply)(&Call { name, arguments, span })
+    (rewrite.apply)(&Call {
+        name,
+        arguments,
+        span,
+        function,
+    })
 }
 
 /// Returns what a call of a function of this lower-case name takes, if its constant arguments are invalid.
 pub(crate) fn invalid_constant(name: &str, function: &Function) -> Option<&'static str> {
-    let (_, arguments) = call_parts(function).filter(|_| name == "sha2")?;
+    let (_, arguments) = call_parts(function).filter(|_| matches!(name, "sha2" | "object_of"))?;
+    if name == "object_of" {
+        return (!is_object(&arguments)).then_some(
+            "takes the name of a class, and then a value for each name of a field, which is a constant: \
+             OBJECT_OF('com.example.Car', 'plate', plate)",
+        );
+    }
     match arguments.as_slice() {
         [
             _,
@@ -332,6 +392,23 @@ pub(crate) fn invalid_constant(name: &str, function: &Function) -> Option<&'stat
         ] if !SHA2_BITS.contains(&bits.as_str()) => Some("takes 224, 256, 384 or 512 as the number of bits"),
         _ => None,
     }
+}
+
+/// Returns true if the arguments are a class, and names of fields with their values.
+fn is_object(arguments: &[Expr]) -> bool {
+    let is_text = |expr: &Expr| {
+        matches!(
+            expr,
+            Expr::Value(ValueWithSpan {
+                value: Value::SingleQuotedString(_),
+                ..
+            })
+        )
+    };
+    let [class, parts @ ..] = arguments else {
+        return false;
+    };
+    is_text(class) && !parts.is_empty() && parts.len() % 2 == 0 && parts.iter().step_by(2).all(is_text)
 }
 
 /// Completes the call of an aggregate of this lower-case name with Flink's defaults.

@@ -15,6 +15,7 @@ use crate::PlanOptions;
 use crate::error::Location;
 
 mod arrays;
+mod bitmaps;
 mod casts;
 mod collections;
 mod decimals;

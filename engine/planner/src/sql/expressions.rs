@@ -93,7 +93,7 @@ fn cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
 /// Parses a type. A nested one is kept as its text, which the type planner reads.
 fn data_type(parser: &mut Parser) -> Result<DataType, ParserError> {
     if let Token::Word(word) = &parser.peek_token().token
-        && ["INTERVAL", "VARIANT", "BITMAP"]
+        && ["INTERVAL", "VARIANT"]
             .iter()
             .any(|name| word.value.eq_ignore_ascii_case(name))
     {

@@ -406,7 +406,7 @@ impl Rewrite<'_> {
             *expr = value;
             return;
         }
-        if let Some(instead) = functions::refusal(&lower, arguments) {
+        if let Some(instead) = functions::refusal(&lower) {
             self.errors
                 .push((format!("{} {instead}", ident.value.to_ascii_uppercase()), ident.span));
             return;

@@ -32,6 +32,7 @@ const NAMES: &[&str] = &[
     "TIMESTAMP",
     "TIMESTAMP_LTZ",
     "BYTES",
+    "BITMAP",
     "VARBINARY",
     "BINARY",
     "ARRAY",
@@ -81,7 +82,8 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
             time_digits(parser, &name, &token)?;
             timestamp_ltz()
         }
-        "BYTES" => DataType::Binary,
+        // The sets of BITMAP_BUILD are in the portable format of Roaring bitmaps.
+        "BYTES" | "BITMAP" => DataType::Binary,
         "VARBINARY" | "BINARY" => {
             arguments(parser)?;
             DataType::Binary
@@ -105,7 +107,7 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
             DataType::Map(Arc::new(Field::new("entries", entries, false)), false)
         }
         "ROW" => DataType::Struct(row_fields(parser, depth)?),
-        "MULTISET" | "INTERVAL" | "VARIANT" | "BITMAP" => {
+        "MULTISET" | "INTERVAL" | "VARIANT" => {
             let at = token.span.start;
             return Err(ParserError::ParserError(format!("{}{at}", instead_of(&name))));
         }
@@ -134,8 +136,7 @@ pub(super) fn instead_of(name: &str) -> &'static str {
             "INTERVAL is not a type of columns: store a number of units, such as TIMESTAMPDIFF(SECOND, a, b), and write \
              INTERVAL '1' SECOND * n to use it"
         }
-        "VARIANT" => "the type VARIANT is not supported: store JSON in a STRING, and read it with JSON_VALUE",
-        _ => "the type BITMAP is not supported: use COUNT(DISTINCT x), or store an ARRAY",
+        _ => "the type VARIANT is not supported: store JSON in a STRING, and read it with JSON_VALUE",
     }
 }
 

@@ -1,21 +1,48 @@
-//! Results of functions of all values of a group: the first or last one, an array, or a text of all.
+//! Results of functions of all values of a group: the first or last one, an array, a text of all, or a value that an
+//! accumulator computes from them.
 //!
 //! An *entry* is a value in the order-preserving encoding, preceded by its sort key if the function has `ORDER BY`.
 //! Equal values have equal entries, and entries compare as the values do.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray, new_empty_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use datafusion::common::ScalarValue;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
 use millstream_state::{Codec, EncodedRows};
 
 use crate::Error;
 
+/// Functions without a way to take values back. Over rows that are updated or deleted, all values are kept, and the
+/// result is computed from them.
+const COMPUTED: &[&str] = &[
+    "$percentile",
+    "bitmap_and_agg",
+    "bitmap_build_agg",
+    "bitmap_or_agg",
+    "bitmap_xor_agg",
+    "median",
+    "percentile_cont",
+];
+
+/// Returns true for the name of a function that is computed from all values of a group.
+pub(super) fn is_computed(name: &str) -> bool {
+    COMPUTED.contains(&name)
+}
+
+/// Returns true for the name of a function whose result depends on the different values only.
+pub(super) fn is_of_distinct_values(name: &str) -> bool {
+    matches!(
+        name,
+        "min" | "max" | "bitmap_and_agg" | "bitmap_build_agg" | "bitmap_or_agg"
+    )
+}
+
 /// Result of a [`Collection`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum CollectionResult {
     First,
     Last,
@@ -23,6 +50,8 @@ pub(super) enum CollectionResult {
     Array(FieldRef),
     /// Strings with a separator between them.
     Text(String),
+    /// The result of an accumulator that gets all values.
+    Computed(Arc<AggregateFunctionExpr>),
 }
 
 /// A function of all values of a group.
@@ -38,8 +67,8 @@ pub(super) struct Collection {
 }
 
 impl Collection {
-    /// Returns the function of an aggregate call; `None` if it is another one.
-    pub(super) fn of(function: &AggregateFunctionExpr) -> Option<Self> {
+    /// Returns the function of an aggregate call over rows of this schema; `None` if it is another one.
+    pub(super) fn of(function: &Arc<AggregateFunctionExpr>, input: &Schema) -> Option<Self> {
         let result = function.field().data_type().clone();
         let name = function.fun().name();
         let (kind, value) = match (name, &result) {
@@ -52,6 +81,10 @@ impl Collection {
                 let separator = separator.unwrap_or_default().to_owned();
                 (CollectionResult::Text(separator), DataType::Utf8)
             }
+            _ if is_computed(name) => {
+                let value = function.expressions().first()?.data_type(input).ok()?;
+                (CollectionResult::Computed(Arc::clone(function)), value)
+            }
             _ => return None,
         };
         Some(Self {
@@ -60,7 +93,7 @@ impl Collection {
             value,
             result,
             is_ordered: !function.order_bys().is_empty(),
-            ignores_nulls: matches!(name, "string_agg" | "min" | "max") || function.ignore_nulls(),
+            ignores_nulls: matches!(name, "string_agg" | "min" | "max") || is_computed(name) || function.ignore_nulls(),
         })
     }
 
@@ -119,6 +152,31 @@ impl Collection {
                 let texts: ArrayRef = Arc::new(texts.collect::<StringArray>());
                 in_type(&texts, &self.result)
             }
+            CollectionResult::Computed(function) => self.computed(function, groups),
+        }
+    }
+
+    /// Returns the results of an accumulator for groups with these entries.
+    fn computed(&self, function: &AggregateFunctionExpr, groups: &[Vec<&[u8]>]) -> Result<ArrayRef, Error> {
+        let constants: Vec<ScalarValue> = function.expressions()[1..]
+            .iter()
+            .filter_map(|argument| Some(argument.downcast_ref::<Literal>()?.value().clone()))
+            .collect();
+        let mut results = Vec::with_capacity(groups.len());
+        for group in groups {
+            let mut accumulator = function.create_accumulator()?;
+            if !group.is_empty() {
+                let mut arguments = vec![self.values(group.clone())?];
+                for constant in &constants {
+                    arguments.push(constant.to_array_of_size(group.len())?);
+                }
+                accumulator.update_batch(&arguments)?;
+            }
+            results.push(accumulator.evaluate()?);
+        }
+        match results.is_empty() {
+            true => Ok(new_empty_array(&self.result)),
+            false => in_type(&ScalarValue::iter_to_array(results)?, &self.result),
         }
     }
 

@@ -111,7 +111,7 @@ fn is_callable(name: &str) -> bool {
     let functions = Functions::all();
     // DataFusion's window functions have no operator yet.
     let is_window = functions.window(&name).is_some() && functions.aggregate(&name).is_none();
-    let is_refused = crate::functions::refusal(&name, 0).is_some();
+    let is_refused = crate::functions::refusal(&name).is_some();
     functions.contains(&name) && !functions.is_internal(&name) && !is_window && !is_refused
 }
 

@@ -248,7 +248,9 @@ impl Pass<'_> {
             !properties.is_retractable
         });
         let Some(call) = wrong else { return Ok(()) };
-        let retractable: Vec<String> = functions.retractable_aggregates().map(shown_name).collect();
+        let mut retractable: Vec<String> = functions.retractable_aggregates().map(shown_name).collect();
+        retractable.sort_unstable();
+        retractable.dedup();
         let message = format!(
             "{} cannot take back the values of rows that are updated or deleted: {}. Over such rows there are {}",
             shown_name(call.function.fun().name()),
@@ -273,10 +275,12 @@ impl Pass<'_> {
                     "add ORDER BY to its argument: the order of arrival is not kept"
                 }
                 "count" | "min" | "max" | "first_value" | "last_value" | "array_agg" | "string_agg" => continue,
+                "median" | "percentile_cont" | "$percentile" => continue,
+                name if name.starts_with("bitmap_") => continue,
                 "sum" | "avg" if !function.field().data_type().is_unsigned_integer() => continue,
                 _ => {
-                    "there are COUNT, SUM, AVG, MIN, MAX, ARRAY_AGG and LISTAGG, and FIRST_VALUE and LAST_VALUE with ORDER \
-                     BY; or group without a window"
+                    "there are COUNT, SUM, AVG, MIN, MAX, ARRAY_AGG, LISTAGG, MEDIAN, PERCENTILE and aggregates of bitmaps, \
+                     and FIRST_VALUE and LAST_VALUE with ORDER BY; or group without a window"
                 }
             };
             let message = format!(

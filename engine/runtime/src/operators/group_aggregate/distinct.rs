@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::function::Rows;
 use super::number::CellType;
 use crate::Error;
+use crate::operators::collection::{is_computed, is_of_distinct_values};
 use crate::operators::keyed::Keys;
 use crate::operators::mutants::{self, Mutant};
 use crate::operators::table::{AggregateSpec, Argument};
@@ -66,13 +67,14 @@ impl Values {
             "first_value" | "last_value" | "array_agg" | "string_agg" => {
                 retracts && (function.is_distinct() || is_ordered_value)
             }
+            name if is_computed(name) => retracts && (function.is_distinct() || is_of_distinct_values(name)),
             _ => false,
         };
         if !is_used {
             return None;
         }
-        if name == "string_agg" {
-            // The separator.
+        if name == "string_agg" || is_computed(name) {
+            // Constants follow: a separator, a fraction.
             arguments.truncate(1);
         }
         Some(Self {

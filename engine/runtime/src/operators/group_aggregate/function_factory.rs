@@ -1,6 +1,6 @@
 //! The choice of a function for an aggregate call.
 
-use arrow::datatypes::{DataType, Decimal128Type, Int64Type, UInt64Type};
+use arrow::datatypes::{DataType, Decimal128Type, Int64Type, Schema, UInt64Type};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::best_values::BestValues;
@@ -12,13 +12,14 @@ use super::sum::{Count, FloatAggregate, FloatResult, Sum};
 use super::truth::Truth;
 use super::variance::Variance;
 use crate::Error;
-use crate::operators::collection::Collection;
+use crate::operators::collection::{Collection, is_computed};
 use crate::operators::table::{AggregateSpec, Max, Min};
 
-/// Makes the function of an aggregate call. If the call is `distinct`, the function gets each value once. Returns
-/// `None` if rows are taken back (`retracts`) and the function cannot do that.
+/// Makes the function of an aggregate call over rows of the schema `input`. If the call is `distinct`, the function
+/// gets each value once. Returns `None` if rows are taken back (`retracts`) and the function cannot do that.
 pub(super) fn new_function(
     spec: &AggregateSpec,
+    input: &Schema,
     distinct: bool,
     retracts: bool,
 ) -> Option<Result<Box<dyn Function>, Error>> {
@@ -45,8 +46,10 @@ pub(super) fn new_function(
         "last_value" if retracts && is_ordered => {
             Some(Box::new(BestValues::new(Direction::GreatestFirst, result, true)))
         }
-        "first_value" | "last_value" | "array_agg" | "string_agg" if retracts => {
-            let collection = Collection::of(function)?;
+        name if retracts
+            && (matches!(name, "first_value" | "last_value" | "array_agg" | "string_agg") || is_computed(name)) =>
+        {
+            let collection = Collection::of(function, input)?;
             Some(Box::new(Collected { collection }))
         }
         name @ ("var" | "var_pop" | "stddev" | "stddev_pop") if retracts && is_plain => Some(Box::new(Variance {

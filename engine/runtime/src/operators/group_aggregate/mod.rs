@@ -120,13 +120,14 @@ impl GroupLogic {
         let mut sets = Vec::new();
         for aggregate in &spec.aggregates {
             let distinct = DistinctSet::place(&mut sets, calls.len(), aggregate, input, retracts)?;
-            let function = new_function(aggregate, distinct.is_some(), retracts).ok_or_else(|| Error::Operator {
-                operator: name.to_owned(),
-                message: format!(
-                    "{} cannot take back rows, which its input updates or deletes",
-                    aggregate.aggregate.function.name()
-                ),
-            })??;
+            let function =
+                new_function(aggregate, input, distinct.is_some(), retracts).ok_or_else(|| Error::Operator {
+                    operator: name.to_owned(),
+                    message: format!(
+                        "{} cannot take back rows, which its input updates or deletes",
+                        aggregate.aggregate.function.name()
+                    ),
+                })??;
             let order = match retracts {
                 true => SortKey::of(&aggregate.aggregate.function, input)?,
                 false => None,

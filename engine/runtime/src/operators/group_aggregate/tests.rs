@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, AsArray, Int8Array, Int64Array};
 use arrow::datatypes::{Int8Type, Schema};
 use datafusion::functions_aggregate::{
-    array_agg, average, bool_and_or, count, first_last, min_max, stddev, string_agg, sum,
+    array_agg, average, bool_and_or, count, first_last, median, min_max, stddev, string_agg, sum,
 };
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_expr::PhysicalSortExpr;
@@ -93,7 +93,7 @@ fn aggregates(schema: &SchemaRef, retracts: bool) -> Vec<Aggregate> {
     aggregates
 }
 
-/// Aggregates whose results depend on an order, and `BOOL_OR`.
+/// A function that is computed from all values, aggregates whose results depend on an order, and `BOOL_OR`.
 fn ordered_aggregates(schema: &SchemaRef, value: &PhysicalExprRef) -> Vec<Aggregate> {
     let binary = |operator, with: i64| -> PhysicalExprRef {
         Arc::new(datafusion::physical_expr::expressions::BinaryExpr::new(
@@ -105,6 +105,7 @@ fn ordered_aggregates(schema: &SchemaRef, value: &PhysicalExprRef) -> Vec<Aggreg
     let digit = binary(datafusion::logical_expr::Operator::Modulo, 10);
     let is_large = binary(datafusion::logical_expr::Operator::Gt, 190);
     let text = cast(Arc::clone(value), schema, DataType::Utf8).unwrap();
+    let double = cast(Arc::clone(value), schema, DataType::Float64).unwrap();
     let build = |udaf, arguments: Vec<PhysicalExprRef>, order: Option<PhysicalExprRef>, descending: bool| {
         let options = arrow::compute::SortOptions {
             descending,
@@ -124,6 +125,7 @@ fn ordered_aggregates(schema: &SchemaRef, value: &PhysicalExprRef) -> Vec<Aggreg
         }
     };
     vec![
+        build(median::median_udaf(), vec![double], None, false),
         build(
             first_last::first_value_udaf(),
             vec![Arc::clone(value)],
@@ -168,7 +170,15 @@ fn ordered_cells(values: &[Option<i64>]) -> Vec<String> {
     sorted.sort_by_key(|value| (value.is_none(), *value));
     let known: Vec<String> = sorted.iter().rev().flatten().map(i64::to_string).collect();
     let elements: Vec<String> = sorted.iter().map(|value| text(Some(value))).collect();
+    let half = known.len() / 2;
+    let numbers: Vec<i64> = sorted.iter().flatten().copied().collect();
+    let median = match numbers.as_slice() {
+        [] => String::new(),
+        numbers if numbers.len() % 2 == 1 => float(numbers[half] as f64),
+        numbers => float((numbers[half - 1] + numbers[half]) as f64 / 2.0),
+    };
     vec![
+        median,
         text(by_digit.first()),
         text(by_digit.last()),
         known.join("-"),
@@ -288,7 +298,7 @@ impl Folded {
 /// Rounds the floating-point numbers of a line as [`float`] does.
 fn rounded(line: &str) -> String {
     let cells = line.split(',').enumerate().map(|(at, cell)| match at {
-        4 | 10 => cell.parse().map(float).unwrap_or_default(),
+        4 | 10 | 11 => cell.parse().map(float).unwrap_or_default(),
         _ => cell.to_owned(),
     });
     cells.collect::<Vec<_>>().join(",")

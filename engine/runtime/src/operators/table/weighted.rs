@@ -19,7 +19,7 @@ use millstream_connectors::changelog;
 use millstream_graph::partial_state;
 
 use crate::Error;
-use crate::operators::collection::{Collection, CollectionResult, in_type};
+use crate::operators::collection::{Collection, CollectionResult, in_type, is_of_distinct_values};
 use crate::operators::double::Double;
 
 /// Makes the accumulator of a call, with the fields of its partial state. Fails if the function cannot take rows back.
@@ -48,13 +48,13 @@ fn accumulator(spec: &AggregateSpec) -> Option<(Box<dyn Accumulator>, Vec<FieldR
             ));
         }
     }
-    if let Some(collection) = Collection::of(function) {
+    if let Some(collection) = Collection::of(function, &spec.weighted.as_ref()?.input) {
         // Without an order, the first value is that of the first row, and the order of rows is not kept.
         let is_first = matches!(name, "first_value" | "last_value");
         if is_first && !collection.is_ordered {
             return None;
         }
-        let is_distinct = function.is_distinct() || matches!(name, "min" | "max");
+        let is_distinct = function.is_distinct() || is_of_distinct_values(name);
         return Some((Box::new(Values::new(collection, None, is_distinct)), values_state()));
     }
     let (constant, types) = constant_state(name, &spec.result_type)?;
