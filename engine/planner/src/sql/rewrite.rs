@@ -65,7 +65,7 @@ impl VisitorMut for Rewrite<'_> {
         }
         let tables = query.with.iter().flat_map(|with| &with.cte_tables);
         for column in tables.flat_map(|table| &table.alias.columns) {
-            self.alias(&column.name);
+            self.alias(&column.name, column.name.span);
         }
         self.set_operations(&query.body);
         ControlFlow::Continue(())
@@ -73,8 +73,8 @@ impl VisitorMut for Rewrite<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         for item in &select.projection {
-            if let SelectItem::ExprWithAlias { alias, .. } = item {
-                self.alias(alias);
+            if let SelectItem::ExprWithAlias { alias, expr } = item {
+                self.alias(alias, expr.span());
             }
         }
         nested_joins::nest(select);
@@ -108,7 +108,7 @@ impl VisitorMut for Rewrite<'_> {
         | TableFactor::UNNEST { alias: Some(alias), .. } = &*factor
         {
             for column in &alias.columns {
-                self.alias(&column.name);
+                self.alias(&column.name, span);
             }
         }
         match factor {
@@ -298,10 +298,12 @@ fn cut_to(data_type: &DataType) -> Option<(&'static str, Vec<Expr>)> {
 }
 
 impl Rewrite<'_> {
-    /// Refuses a reserved name of a column.
-    fn alias(&mut self, name: &Ident) {
+    /// Refuses a reserved name of a column. A name that is written as a string has no place: `near` is that of its
+    /// expression or table.
+    fn alias(&mut self, name: &Ident, near: Span) {
         if is_reserved(&name.value) {
-            self.errors.push((reserved(&name.value), name.span));
+            let span = if name.span == Span::empty() { near } else { name.span };
+            self.errors.push((reserved(&name.value), span));
         }
     }
 
