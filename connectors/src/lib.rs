@@ -21,8 +21,10 @@ pub mod fields;
 pub mod filesystem;
 pub mod flink_options;
 pub mod format;
+pub mod interval;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod multiset;
 #[cfg(feature = "nexmark")]
 pub mod nexmark;
 pub mod options;

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, TimeUnit};
 
 use crate::flink_options::{FlinkOption, no_effect};
-use crate::format::FormatSpec;
+use crate::format::{FormatSpec, parquet};
 use crate::options::{Options, option};
 use crate::{
     ChangelogSupport, Connector, Error, MetadataDescription, OptionDescription, OptionEffect, OptionError, OptionKind,
@@ -343,17 +343,20 @@ fn check(table: &TableDefinition, role: Role) -> Result<(), Error> {
             )));
         }
         success_file::name_of(table)?;
-        if !format.is_file_format() {
-            format.encoder(&schema, crate::format::Framing::Lines)?;
+        match format.is_file_format() {
+            true => parquet::check_schema(&schema)?,
+            false => drop(format.encoder(&schema, crate::format::Framing::Lines)?),
         }
         return Ok(());
     }
     source_settings::path_pattern(table)?;
-    if !format.is_file_format() {
-        let columns: Vec<usize> = (0..schema.fields().len()).collect();
-        format.decoder(&schema, &columns)?;
+    match format.is_file_format() {
+        true => parquet::check_schema(&schema),
+        false => {
+            let columns: Vec<usize> = (0..schema.fields().len()).collect();
+            format.decoder(&schema, &columns).map(drop)
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]

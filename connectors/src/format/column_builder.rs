@@ -9,16 +9,17 @@
 use std::sync::Arc;
 
 use arrow_array::types::{
-    ArrowPrimitiveType, ArrowTimestampType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    ArrowPrimitiveType, ArrowTimestampType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalYearMonthType, Time32MillisecondType,
+    Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
 };
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
     StringArray, StructArray,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{DataType, Field, FieldRef, Fields, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, Fields, IntervalUnit, SchemaRef, TimeUnit};
 
 use base64::Engine;
 use base64::alphabet;
@@ -29,7 +30,7 @@ use super::null_ranges::NullRanges;
 use super::numbers::{is_out_of_range, parse_decimal, parse_float, parse_integer};
 use super::parse_error::{CellResult, ParseError};
 use super::{map_keys, time};
-use crate::{Error, sql_type};
+use crate::{Error, interval, sql_type};
 
 /// A column under construction.
 pub(super) struct ColumnBuilder {
@@ -61,6 +62,10 @@ pub(super) enum Values {
     Time(Vec<i64>),
     /// Microseconds since the epoch, until finished.
     Timestamp(Vec<i64>, time::LastDate),
+    /// Intervals of months.
+    Months(Vec<i32>),
+    /// Intervals of microseconds.
+    Microseconds(Vec<i64>),
     Struct {
         /// They may lack their last cells, which [`ColumnBuilder::complete`] appends before the next object.
         children: Vec<ColumnBuilder>,
@@ -142,6 +147,8 @@ impl ColumnBuilder {
             DataType::Date32 => Values::Date(Vec::new()),
             DataType::Time32(_) | DataType::Time64(_) => Values::Time(Vec::new()),
             DataType::Timestamp(_, _) => Values::Timestamp(Vec::new(), time::LastDate::default()),
+            DataType::Interval(IntervalUnit::YearMonth) => Values::Months(Vec::new()),
+            DataType::Duration(TimeUnit::Microsecond) => Values::Microseconds(Vec::new()),
             DataType::Struct(fields) => Values::Struct {
                 children: fields.iter().map(ColumnBuilder::new).collect::<Result<_, _>>()?,
                 rows: 0,
@@ -179,8 +186,11 @@ impl ColumnBuilder {
             Values::Boolean(values) => values.len(),
             Values::Int8(values) => values.len(),
             Values::Int16(values) => values.len(),
-            Values::Int32(values) | Values::Date(values) => values.len(),
-            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values, _) => values.len(),
+            Values::Int32(values) | Values::Date(values) | Values::Months(values) => values.len(),
+            Values::Int64(values)
+            | Values::Time(values)
+            | Values::Timestamp(values, _)
+            | Values::Microseconds(values) => values.len(),
             Values::Float32(values) => values.len(),
             Values::Float64(values) => values.len(),
             Values::Utf8(bytes) | Values::Binary(bytes) => bytes.ends.len(),
@@ -197,8 +207,11 @@ impl ColumnBuilder {
             Values::Boolean(values) => values.truncate(rows),
             Values::Int8(values) => values.truncate(rows),
             Values::Int16(values) => values.truncate(rows),
-            Values::Int32(values) | Values::Date(values) => values.truncate(rows),
-            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values, _) => values.truncate(rows),
+            Values::Int32(values) | Values::Date(values) | Values::Months(values) => values.truncate(rows),
+            Values::Int64(values)
+            | Values::Time(values)
+            | Values::Timestamp(values, _)
+            | Values::Microseconds(values) => values.truncate(rows),
             Values::Float32(values) => values.truncate(rows),
             Values::Float64(values) => values.truncate(rows),
             Values::Utf8(bytes) | Values::Binary(bytes) => bytes.truncate(rows),
@@ -249,8 +262,11 @@ impl ColumnBuilder {
             Values::Boolean(values) => values.resize(rows, false),
             Values::Int8(values) => values.resize(rows, 0),
             Values::Int16(values) => values.resize(rows, 0),
-            Values::Int32(values) | Values::Date(values) => values.resize(rows, 0),
-            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values, _) => values.resize(rows, 0),
+            Values::Int32(values) | Values::Date(values) | Values::Months(values) => values.resize(rows, 0),
+            Values::Int64(values)
+            | Values::Time(values)
+            | Values::Timestamp(values, _)
+            | Values::Microseconds(values) => values.resize(rows, 0),
             Values::Float32(values) => values.resize(rows, 0.0),
             Values::Float64(values) => values.resize(rows, 0.0),
             Values::Utf8(bytes) | Values::Binary(bytes) => bytes.fill(rows),
@@ -327,6 +343,16 @@ impl ColumnBuilder {
                     .ok_or_else(|| ParseError::expected(text, "a TIMESTAMP like `2024-12-31 23:59:59.123`"))?;
                 values.push(value);
             }
+            Values::Months(values) => values.push(interval::read_months(text).ok_or_else(|| {
+                ParseError::expected(
+                    text,
+                    "an INTERVAL: a number of months, or years and months like `+1-06`",
+                )
+            })?),
+            Values::Microseconds(values) => values.push(interval::read_microseconds(text).ok_or_else(|| {
+                let form = "an INTERVAL: a number of milliseconds, or days and a time like `+12 03:04:05.678`";
+                ParseError::expected(text, form)
+            })?),
             Values::Binary(bytes) => decode_base64(text, bytes)?,
             Values::Struct { .. } | Values::List { .. } | Values::Map { .. } => {
                 return Err(ParseError::expected(
@@ -373,6 +399,8 @@ impl ColumnBuilder {
             Values::Date(values) => primitive::<Date32Type>(values, nulls),
             Values::Time(values) => finish_time(self.field.data_type(), values, nulls),
             Values::Timestamp(values, _) => finish_timestamp(self.field.data_type(), values, nulls),
+            Values::Months(values) => primitive::<IntervalYearMonthType>(values, nulls),
+            Values::Microseconds(values) => primitive::<DurationMicrosecondType>(values, nulls),
             Values::Struct { children, rows, .. } => {
                 let finish = |child: &mut ColumnBuilder| {
                     child.complete(*rows);

@@ -12,12 +12,12 @@ use arrow_buffer::{ArrowNativeType, OffsetBuffer};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::DataType;
 
-use crate::Error;
+use crate::{Error, multiset};
 
 /// Largest number of entries of a map whose keys are compared one by one; larger maps use a hash table.
 const COMPARED_MAX: usize = 8;
 
-/// Returns the maps with each key once.
+/// Returns the maps with each key once; multisets in their [form](multiset::canonical).
 pub(crate) fn last_of_each(maps: MapArray) -> Result<MapArray, Error> {
     let (keys, offsets) = (maps.keys(), maps.offsets());
     let unique = match keys.data_type() {
@@ -41,13 +41,19 @@ pub(crate) fn last_of_each(maps: MapArray) -> Result<MapArray, Error> {
             unique(offsets, |entry| texts[entry].as_str())
         }
     };
-    let Some((offsets, entries)) = unique else {
-        return Ok(maps);
+    let unique = match unique {
+        Some((offsets, entries)) => {
+            let (field, _, all, nulls, ordered) = maps.into_parts();
+            let entries = arrow_select::take::take(&all, &entries, None)?;
+            let entries = entries.as_struct().clone();
+            MapArray::try_new(field, offsets, entries, nulls, ordered)?
+        }
+        None => maps,
     };
-    let (field, _, all, nulls, ordered) = maps.into_parts();
-    let entries = arrow_select::take::take(&all, &entries, None)?;
-    let entries = entries.as_struct().clone();
-    Ok(MapArray::try_new(field, offsets, entries, nulls, ordered)?)
+    match multiset::element(unique.data_type()) {
+        Some(_) => Ok(multiset::canonical(&unique)?),
+        None => Ok(unique),
+    }
 }
 
 /// Returns a column with each key of its maps once, at any nesting depth.

@@ -7,7 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::{Array, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
@@ -178,6 +178,27 @@ fn damaged(path: &str, error: &dyn std::fmt::Display) -> Error {
         "`{path}` is not a complete Parquet file (truncated, damaged, or still being written): {error}; replace or \
          remove the file, then start again"
     ))
+}
+
+/// Fails if a column contains intervals, which Flink's Parquet files do not have.
+pub fn check_schema(schema: &SchemaRef) -> Result<(), Error> {
+    fn has_interval(data_type: &DataType) -> bool {
+        match data_type {
+            DataType::List(item) => has_interval(item.data_type()),
+            DataType::Map(entries, _) => has_interval(entries.data_type()),
+            DataType::Struct(fields) => fields.iter().any(|field| has_interval(field.data_type())),
+            other => sql_type::is_interval(other),
+        }
+    }
+    match schema.fields().iter().find(|field| has_interval(field.data_type())) {
+        Some(field) => Err(Error::Invalid(format!(
+            "column `{}`: Parquet has no {}; store a number, such as TIMESTAMPDIFF(SECOND, a, b), or CAST the interval \
+             to STRING",
+            field.name(),
+            sql_type::name(field.data_type())
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Returns the properties of written files, from the options `parquet.*`.

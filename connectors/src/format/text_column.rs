@@ -2,19 +2,20 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, IntervalYearMonthType, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
+    Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
 };
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, RecordBatch, StringArray,
 };
-use arrow_schema::{DataType, TimeUnit};
+use arrow_schema::{DataType, IntervalUnit, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::time::{self, TimestampStyle};
-use crate::Error;
+use crate::{Error, interval};
 
 /// The typed array of a column, resolved once per batch so that a cell costs one branch.
 pub enum Cells<'a> {
@@ -38,6 +39,10 @@ pub enum Cells<'a> {
         /// True for TIMESTAMP_LTZ.
         utc: bool,
     },
+    /// Intervals of months.
+    Months(&'a PrimitiveArray<IntervalYearMonthType>),
+    /// Intervals of microseconds, which are written as milliseconds.
+    Microseconds(&'a PrimitiveArray<DurationMicrosecondType>),
     Utf8(&'a StringArray),
     Binary(&'a BinaryArray),
     Struct(Vec<(String, TextColumn<'a>)>),
@@ -102,6 +107,8 @@ impl<'a> TextColumn<'a> {
                     utc: zone.is_some(),
                 }
             }
+            DataType::Interval(IntervalUnit::YearMonth) => Cells::Months(array.as_primitive()),
+            DataType::Duration(TimeUnit::Microsecond) => Cells::Microseconds(array.as_primitive()),
             DataType::Utf8 => Cells::Utf8(array.as_string()),
             DataType::Binary => Cells::Binary(array.as_binary()),
             DataType::Struct(fields) => {
@@ -158,6 +165,8 @@ impl<'a> TextColumn<'a> {
                 let timestamp_us = values[row].saturating_mul(unit.0).div_euclid(unit.1);
                 time::write_timestamp(timestamp_us, style, *utc, out);
             }
+            Cells::Months(array) => write_integer(array.value(row).into(), out),
+            Cells::Microseconds(array) => write_integer(interval::milliseconds(array.value(row)), out),
             Cells::Utf8(array) => out.extend_from_slice(array.value(row).as_bytes()),
             Cells::Binary(array) => write_base64(array.value(row), out),
             Cells::Struct(..) | Cells::List(..) | Cells::Map(..) => return false,

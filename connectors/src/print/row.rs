@@ -1,20 +1,20 @@
 //! Formatting of rows as by Flink's `Row.toString`: the kind and the values, `+I[a, b]`, nested rows likewise, `null`
-//! for NULL, times in ISO format.
+//! for NULL, times in ISO format, intervals as `CAST(... AS STRING)` writes them.
 
 use std::fmt::Write;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, IntervalYearMonthType, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
+    Time64NanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::{DataType, TimeUnit};
+use arrow_schema::{DataType, IntervalUnit, TimeUnit};
 use chrono::{DateTime, Datelike, NaiveTime, Timelike};
 
-use crate::RowKind;
+use crate::{RowKind, interval};
 
 /// Appends one row of these columns.
 pub(crate) fn append(out: &mut String, kind: RowKind, columns: &[ArrayRef], row: usize) {
@@ -80,6 +80,12 @@ fn append_value(out: &mut String, array: &dyn Array, row: usize) {
             },
         ),
         DataType::Timestamp(unit, zone) => append_timestamp(out, array, row, *unit, zone.is_some()),
+        DataType::Interval(IntervalUnit::YearMonth) => {
+            interval::write_months(array.as_primitive::<IntervalYearMonthType>().value(row), out)
+        }
+        DataType::Duration(TimeUnit::Microsecond) => {
+            interval::write_microseconds(array.as_primitive::<DurationMicrosecondType>().value(row), out)
+        }
         DataType::Struct(_) => {
             append(out, RowKind::Insert, array.as_struct().columns(), row);
             Ok(())
@@ -229,7 +235,10 @@ fn append_digits(out: &mut String, mut value: u32, width: usize) {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{BinaryArray, Float64Array, Int64Array, StructArray, TimestampMicrosecondArray};
+    use arrow_array::{
+        BinaryArray, DurationMicrosecondArray, Float64Array, Int64Array, IntervalYearMonthArray, StructArray,
+        TimestampMicrosecondArray,
+    };
     use arrow_schema::Field;
 
     use super::*;
@@ -270,6 +279,14 @@ mod tests {
             ],
         );
         check(Arc::new(BinaryArray::from(vec![&[1u8, 255][..]])), &["+I[[1, -1]]"]);
+        check(
+            Arc::new(IntervalYearMonthArray::from(vec![18, -1])),
+            &["+I[+1-06]", "+I[-0-01]"],
+        );
+        check(
+            Arc::new(DurationMicrosecondArray::from(vec![1_047_845_678_901])),
+            &["+I[+12 03:04:05.678]"],
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! carries the window's bounds as ordinary columns too ([`Stream::window`]).
 //!
 //! Beside the graph, this crate holds what both planning and execution need of expressions: the [clock] they read, the
-//! [context](evaluation) of their operator, their [equality of floats](float_equality) and the
-//! [SQL names of types](sql_type).
+//! [context](evaluation) of their operator, their [equality of floats](float_equality), the
+//! [SQL names of types](sql_type), the [text of intervals](interval) and the [form of multisets](multiset).
 
 #![warn(missing_docs, unreachable_pub)]
 
@@ -26,7 +26,7 @@ pub mod float_equality;
 mod operator;
 mod partial_state;
 
-pub use millstream_connectors::sql_type;
+pub use millstream_connectors::{interval, multiset, sql_type};
 pub use operator::{
     Aggregate, Calc, ChangelogNormalize, ConflictStrategy, DynamicFilter, Emission, ErrorPolicy, Extreme,
     GroupAggregate, Join, MultiJoin, Operator, Phase, RankFunction, Sink, SinkMaterialize, Sort, Source, TemporalJoin,

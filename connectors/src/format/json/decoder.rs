@@ -25,8 +25,8 @@ use crate::format::parse_error_counter::ParseErrorCounter;
 use crate::format::record_decoder::{self, RecordParser};
 use crate::format::{Decoded, Decoder, Records};
 use crate::options::Options;
-use crate::sql_type;
 use crate::{Error, SourceFields};
+use crate::{multiset, sql_type};
 
 /// Decodes JSON records.
 pub(crate) struct JsonDecoder {
@@ -337,7 +337,7 @@ fn parse_value(cursor: &mut Cursor<'_>, column: &mut ColumnBuilder, settings: &S
             values.push(value);
             Ok(())
         }
-        (Values::Decimal { .. }, b'-' | b'0'..=b'9') => {
+        (Values::Decimal { .. } | Values::Months(_) | Values::Microseconds(_), b'-' | b'0'..=b'9') => {
             let text = cursor.number()?;
             column.push_text(text)
         }
@@ -365,7 +365,11 @@ fn parse_value(cursor: &mut Cursor<'_>, column: &mut ColumnBuilder, settings: &S
             Ok(())
         }
         (Values::Map { ends, key, value }, b'{') => {
+            let first = key.len();
             parse_entries(cursor, key, value, settings, deeper(depth)?)?;
+            if multiset::element(column.field.data_type()).is_some() {
+                check_counts(value, first)?;
+            }
             ends.push(length_of(key)?);
             Ok(())
         }
@@ -449,6 +453,22 @@ fn parse_entries(
                 return Err(cursor.unexpected("`,` or `}`"));
             }
         }
+    }
+}
+
+/// Checks the numbers of occurrences of a multiset's elements, which begin at `first`.
+fn check_counts(counts: &ColumnBuilder, first: usize) -> CellResult {
+    let Values::Int32(counts) = &counts.values else {
+        return Ok(());
+    };
+    let counts = counts.get(first..).unwrap_or_default();
+    let total: i64 = counts.iter().map(|count| i64::from(*count)).sum();
+    match counts.iter().find(|count| **count < 1) {
+        Some(count) => Err(ParseError::new(format!(
+            "has an element {count} times; a MULTISET has each at least once"
+        ))),
+        None if total > i64::from(i32::MAX) => Err(ParseError::new("has more than 2,147,483,647 elements")),
+        None => Ok(()),
     }
 }
 

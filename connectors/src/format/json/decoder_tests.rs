@@ -34,6 +34,66 @@ fn every_type_survives_the_round_trip() {
 }
 
 #[test]
+fn intervals_are_numbers_of_months_and_milliseconds() {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![
+        Field::new("m", crate::sql_type::year_month(), true),
+        Field::new("d", crate::sql_type::day_time(), true),
+    ]));
+    let spec = spec("json", &[], &schema);
+    let records: [&[u8]; 5] = [
+        br#"{"m":-14,"d":1047845678}"#,
+        br#"{"m":"+1-06","d":"-0 01:30:00.000"}"#,
+        br#"{"m":"7","d":null}"#,
+        br#"{"m":2147483648,"d":1}"#,
+        br#"{"m":1,"d":true}"#,
+    ];
+    let (rows, outcomes) = outcomes(&spec, &schema, &records);
+    assert_eq!(
+        encode(&spec, &rows),
+        concat!(
+            "{\"m\":-14,\"d\":1047845678}\n",
+            "{\"m\":18,\"d\":-5400000}\n",
+            "{\"m\":7,\"d\":null}\n"
+        )
+    );
+    assert_eq!(outcomes[..3], ["ok", "ok", "ok"]);
+    assert!(
+        outcomes[3].contains("an INTERVAL: a number of months"),
+        "{}",
+        outcomes[3]
+    );
+    assert!(outcomes[4].contains("INTERVAL DAY TO SECOND"), "{}", outcomes[4]);
+}
+
+#[test]
+fn multisets_are_objects_of_counts() {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new(
+        "m",
+        crate::multiset::of(DataType::Utf8),
+        true,
+    )]));
+    let spec = spec("json", &[], &schema);
+    let records: [&[u8]; 5] = [
+        br#"{"m":{"b":1,"a":2}}"#,
+        br#"{"m":null}"#,
+        br#"{"m":{}}"#,
+        br#"{"m":{"a":0}}"#,
+        br#"{"m":{"a":2147483647,"b":1}}"#,
+    ];
+    let (rows, outcomes) = outcomes(&spec, &schema, &records);
+    assert_eq!(
+        encode(&spec, &rows),
+        "{\"m\":{\"a\":2,\"b\":1}}\n{\"m\":null}\n{\"m\":{}}\n"
+    );
+    assert!(outcomes[3].contains("has an element 0 times"), "{}", outcomes[3]);
+    assert!(
+        outcomes[4].contains("more than 2,147,483,647 elements"),
+        "{}",
+        outcomes[4]
+    );
+}
+
+#[test]
 fn values_are_converted_as_in_flink() {
     check(
         &[],

@@ -180,6 +180,8 @@ fn of_type(data_type: &DataType) -> Value {
     match data_type {
         DataType::Boolean => json!({ "type": "boolean" }),
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => json!({ "type": "integer" }),
+        // Months, or milliseconds.
+        interval if sql_type::is_interval(interval) => json!({ "type": "integer" }),
         DataType::Float32 | DataType::Float64 | DataType::Decimal128(..) => json!({ "type": "number" }),
         DataType::List(item) => json!({ "type": "array", "items": value(item) }),
         DataType::Map(entries, _) => match entries.data_type() {
@@ -218,6 +220,7 @@ fn example_of(data_type: &DataType) -> Value {
     match data_type {
         DataType::Boolean => true.into(),
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => 1.into(),
+        interval if sql_type::is_interval(interval) => 1.into(),
         DataType::Float32 | DataType::Float64 | DataType::Decimal128(..) => json!(1.5),
         DataType::Date32 => "2026-01-31".into(),
         DataType::Timestamp(_, None) => "2026-01-31 12:00:00".into(),

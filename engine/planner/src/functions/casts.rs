@@ -13,13 +13,15 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use datafusion::arrow::datatypes::{
-    DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    DataType, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, IntervalUnit, IntervalYearMonthType, TimeUnit,
 };
 use datafusion::arrow::util::display::FormatOptions;
 use datafusion::common::{exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
-use millstream_graph::sql_type;
+use millstream_graph::sql_type::{self, is_interval};
+use millstream_graph::{interval, multiset};
 
 use super::scalar::{Notation, Scalar, array, array_result};
 use super::value_text;
@@ -93,6 +95,7 @@ fn convert_argument(arguments: &ScalarFunctionArgs, is_try: bool) -> Result<Colu
 pub(crate) fn can_convert(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (DataType::Null, _) | (_, DataType::Utf8) => true,
+        (from, to) if multiset::element(from).is_some() != multiset::element(to).is_some() => false,
         (DataType::List(from), DataType::List(to)) | (DataType::Map(from, _), DataType::Map(to, _)) => {
             can_convert(from.data_type(), to.data_type())
         }
@@ -103,6 +106,7 @@ pub(crate) fn can_convert(from: &DataType, to: &DataType) -> bool {
                     can && can_convert(from.data_type(), to.data_type())
                 })
         }
+        (from, to) if is_interval(from) || is_interval(to) => from == to || *from == DataType::Utf8,
         (from, to) => from.is_nested() == to.is_nested() && can_cast_types(from, to),
     }
 }
@@ -125,7 +129,12 @@ fn convert(values: &ArrayRef, to: &DataType, is_try: bool) -> Result<ArrayRef> {
             let entries = convert(&entries, field.data_type(), is_try)?;
             let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
             let entries = entries.as_struct().clone();
-            Arc::new(MapArray::try_new(field.clone(), offsets, entries, nulls, *is_sorted)?)
+            let maps = MapArray::try_new(field.clone(), offsets, entries, nulls, *is_sorted)?;
+            // Elements that were different may be equal now.
+            match multiset::element(to) {
+                Some(_) => Arc::new(multiset::canonical(&maps)?),
+                None => Arc::new(maps),
+            }
         }
         (DataType::Struct(_), DataType::Struct(fields)) => {
             let row = values.as_struct();
@@ -145,6 +154,12 @@ fn convert(values: &ArrayRef, to: &DataType, is_try: bool) -> Result<ArrayRef> {
         (DataType::Utf8, DataType::Int32) => integers::<Int32Type>(values, to, is_try)?,
         (DataType::Utf8, DataType::Int64) => integers::<Int64Type>(values, to, is_try)?,
         (DataType::Utf8, DataType::Boolean) => booleans(values, is_try)?,
+        (DataType::Utf8, DataType::Interval(IntervalUnit::YearMonth)) => {
+            intervals::<IntervalYearMonthType>(values, to, interval::parse_months, is_try)?
+        }
+        (DataType::Utf8, DataType::Duration(TimeUnit::Microsecond)) => {
+            intervals::<DurationMicrosecondType>(values, to, interval::parse_microseconds, is_try)?
+        }
         (from, DataType::Decimal128(precision, scale)) => match from {
             DataType::Utf8 => text_decimals(values, *precision, *scale, is_try)?,
             DataType::Float64 => {
@@ -205,6 +220,23 @@ where
         match whole.parse::<T::Native>() {
             Ok(number) => Ok(Some(number)),
             Err(_) => no_value(text, to, is_try),
+        }
+    });
+    Ok(Arc::new(parsed.collect::<Result<PrimitiveArray<T>>>()?))
+}
+
+/// Parses intervals.
+fn intervals<T: ArrowPrimitiveType>(
+    values: &ArrayRef,
+    to: &DataType,
+    parse: fn(&str) -> Option<T::Native>,
+    is_try: bool,
+) -> Result<ArrayRef> {
+    let parsed = values.as_string::<i32>().iter().map(|text| {
+        let Some(text) = text else { return Ok(None) };
+        match parse(text) {
+            Some(interval) => Ok(Some(interval)),
+            None => no_value(text, to, is_try),
         }
     });
     Ok(Arc::new(parsed.collect::<Result<PrimitiveArray<T>>>()?))

@@ -15,7 +15,7 @@ use datafusion::arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::{exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
-use millstream_graph::sql_type;
+use millstream_graph::{multiset, sql_type};
 
 use super::arrays::{common, element_of, list_of};
 use super::scalar::{Scalar, array};
@@ -27,7 +27,7 @@ pub(super) fn all() -> Vec<Scalar> {
         Scalar::fallible("$map", entries, map_type, construct),
         Scalar::fallible("map_from_arrays", key_and_value_arrays, arrays_map_type, from_arrays),
         Scalar::infallible("map_union", maps, |given| given[0].clone(), union),
-        Scalar::fallible("element", one_array, |given| element_type(&given[0]), sole_element),
+        Scalar::fallible("element", array_or_multiset, |given| sole_type(&given[0]), sole_element),
     ]
 }
 
@@ -50,6 +50,7 @@ fn map_of(key: DataType, value: DataType) -> DataType {
 /// Returns the types of a map's keys and values.
 fn key_and_value(given: &DataType) -> Result<(&DataType, &DataType)> {
     if let DataType::Map(entries, _) = given
+        && multiset::element(given).is_none()
         && let DataType::Struct(fields) = entries.data_type()
         && let [key, value] = fields.as_ref()
     {
@@ -60,6 +61,12 @@ fn key_and_value(given: &DataType) -> Result<(&DataType, &DataType)> {
 
 fn element_type(list: &DataType) -> DataType {
     element_of(list).cloned().unwrap_or(DataType::Null)
+}
+
+fn sole_type(collection: &DataType) -> DataType {
+    multiset::element(collection)
+        .cloned()
+        .unwrap_or_else(|| element_type(collection))
 }
 
 fn map_value_type(given: &[DataType]) -> DataType {
@@ -79,10 +86,11 @@ fn array_and_position(given: &[DataType]) -> Result<Vec<DataType>> {
     }
 }
 
-fn one_array(given: &[DataType]) -> Result<Vec<DataType>> {
+fn array_or_multiset(given: &[DataType]) -> Result<Vec<DataType>> {
     match given {
+        [multiset] if multiset::element(multiset).is_some() => Ok(given.to_vec()),
         [list] => Ok(vec![list_of(element_of(list)?.clone())]),
-        _ => plan_err!("takes an array, not {} arguments", given.len()),
+        _ => plan_err!("takes an array or multiset, not {} arguments", given.len()),
     }
 }
 
@@ -174,21 +182,30 @@ fn element(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
 }
 
 fn sole_element(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
-    let lists = array(arguments, 0)?;
-    let lists = lists.as_list::<i32>();
-    let offsets = lists.value_offsets();
-    let indices = (0..lists.len()).map(|row| {
-        if lists.is_null(row) {
+    let collections = array(arguments, 0)?;
+    let (offsets, elements, counts) = match collections.as_map_opt() {
+        Some(maps) => (maps.value_offsets(), maps.keys(), Some(multiset::cardinalities(maps))),
+        None => {
+            let lists = collections.as_list::<i32>();
+            (lists.value_offsets(), lists.values(), None)
+        }
+    };
+    let indices = (0..collections.len()).map(|row| {
+        if collections.is_null(row) {
             return Ok(None);
         }
-        match offsets[row + 1] - offsets[row] {
+        let count = match &counts {
+            Some(counts) => counts.value(row),
+            None => offsets[row + 1] - offsets[row],
+        };
+        match count {
             0 => Ok(None),
             1 => Ok(Some(offsets[row])),
-            more => exec_err!("ELEMENT takes an array of one element, but this one has {more}"),
+            more => exec_err!("ELEMENT takes an array or multiset of one element, but this one has {more}"),
         }
     });
     let indices = indices.collect::<Result<Int32Array>>()?;
-    Ok(ColumnarValue::Array(take(lists.values(), &indices, None)?))
+    Ok(ColumnarValue::Array(take(elements, &indices, None)?))
 }
 
 fn value_of_key(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -21,6 +21,7 @@ mod encodings;
 mod format;
 mod json;
 mod maps;
+mod multisets;
 mod numbers;
 mod objects;
 mod pattern;
@@ -44,11 +45,12 @@ pub(crate) use casts::can_convert;
 pub(crate) use clock::{batch_value, local_value};
 pub(crate) use comparable::NAME as COMPARABLE;
 pub(crate) use decimals::{as_decimal, result_digits};
+pub(crate) use multisets::MULTISET;
 pub(crate) use registry::Functions;
 pub(crate) use rewrites::{complete, invalid_constant, refusal, rewrite};
 pub(crate) use scalar::{Fallibility, LocalTime, check_constants};
 pub(crate) use sums::sum;
-pub(crate) use time::{CLOCK_INTERVAL, Zone};
+pub(crate) use time::{CLOCK_INTERVAL, DAY_INTERVAL, DAY_TIME, MINUS, YEAR_MONTH, Zone};
 pub(crate) use types::TYPED;
 pub(crate) use value_text::has_own_text;
 
@@ -61,6 +63,7 @@ pub(crate) fn shown_name(name: &str) -> String {
         "stddev" => "STDDEV_SAMP".into(),
         "var" => "VAR_SAMP".into(),
         "nvl" => "IFNULL".into(),
+        "negative" => "-".into(),
         "strpos" => "POSITION (or LOCATE, INSTR)".into(),
         "character_length" => "CHAR_LENGTH".into(),
         "make_array" => "ARRAY[...]".into(),

@@ -9,8 +9,8 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use super::builtin::{self, PartialState};
 use super::scalar::{Fallibility, LocalTime, Scalar};
 use super::{
-    arrays, as_of, bitmaps, casts, clock, comparable, decimals, encodings, format, json, maps, numbers, objects,
-    pattern, raise, random, rewrites, rounding, strings, text, time, types, value_text,
+    arrays, as_of, bitmaps, casts, clock, comparable, decimals, encodings, format, json, maps, multisets, numbers,
+    objects, pattern, raise, random, rewrites, rounding, strings, text, time, types, value_text,
 };
 
 /// Names that the SQL planner knows without a function.
@@ -78,6 +78,7 @@ fn own_scalars() -> Vec<Scalar> {
         time::all(),
         json::all(),
         maps::all(),
+        multisets::all(),
         numbers::all(),
         objects::all(),
         random::all(),

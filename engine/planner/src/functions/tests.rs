@@ -21,6 +21,7 @@ mod collections;
 mod decimals;
 mod equality;
 mod flink_list;
+mod intervals;
 mod json;
 mod rounding;
 mod strings;

@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
-use millstream_graph::sql_type;
+use millstream_graph::{multiset, sql_type};
 
 use super::scalar::{Scalar, Texts, array, array_result, bigint, strings, utf8};
 
@@ -82,7 +82,7 @@ fn one_collection(given: &[DataType]) -> Result<Vec<DataType>> {
     match given {
         [DataType::List(_) | DataType::Map(..)] => Ok(given.to_vec()),
         [other] => plan_err!(
-            "counts the elements of an ARRAY or a MAP, not of {}",
+            "counts the elements of an ARRAY, a MAP or a MULTISET, not of {}",
             sql_type::name(other)
         ),
         _ => plan_err!("takes one argument, not {}", given.len()),
@@ -542,10 +542,13 @@ fn overlay(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     array_result(result.finish())
 }
 
-/// `CARDINALITY(array or map)`: the number of elements, not counting those of nested arrays.
+/// `CARDINALITY(array, map or multiset)`: the number of elements, not counting those of nested arrays.
 fn elements(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     let collections = array(arguments, 0)?;
     let offsets: &[i32] = match collections.data_type() {
+        multiset if multiset::element(multiset).is_some() => {
+            return array_result(multiset::cardinalities(collections.as_map()));
+        }
         DataType::Map(..) => collections.as_map().value_offsets(),
         _ => collections.as_list::<i32>().value_offsets(),
     };

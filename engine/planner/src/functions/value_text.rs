@@ -12,6 +12,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl};
+use millstream_graph::sql_type::is_interval;
 
 use super::scalar::{Notation, Scalar, array, array_result, utf8};
 use super::time;
@@ -157,9 +158,9 @@ fn element_writer(values: &ArrayRef) -> Result<Writer<'_>> {
     }))
 }
 
-/// Returns the texts of times, integers and decimals.
+/// Returns the texts of times, intervals, integers and decimals.
 fn plain_texts(values: &ArrayRef) -> Result<ArrayRef> {
-    if !matches!(values.data_type(), DataType::Timestamp(..)) {
+    if !matches!(values.data_type(), DataType::Timestamp(..)) && !is_interval(values.data_type()) {
         return Ok(cast(values, &DataType::Utf8)?);
     }
     let arguments = ScalarFunctionArgs {

@@ -45,7 +45,7 @@ impl Unnest {
         }
         let Some(elements) = element_fields(collection_type) else {
             return plan_err!(
-                "UNNEST takes an ARRAY or a MAP, not a value of type {}",
+                "UNNEST takes an ARRAY, a MAP or a MULTISET, not a value of type {}",
                 sql_type::name(collection_type)
             );
         };

@@ -36,6 +36,15 @@ fn check_call(call: &AggregateFunction, schema: &DFSchema) -> Result<()> {
                 return plan_err!("{name} takes values that have an order, not {found}");
             }
         }
+        ("sum" | "avg" | "stddev" | "stddev_pop" | "var_pop" | "var_samp" | "var", [argument, ..]) => {
+            let data_type = argument.get_type(schema)?;
+            if sql_type::is_interval(&data_type) {
+                let (name, found) = (functions::shown_name(name), sql_type::name(&data_type));
+                return plan_err!(
+                    "{name} takes numbers, not {found}: aggregate EXTRACT(EPOCH FROM i), or TIMESTAMPDIFF"
+                );
+            }
+        }
         ("percentile_cont" | "approx_percentile_cont", [_, fraction, ..]) => {
             if let Some(fraction) = constant(fraction)
                 && !(0.0..=1.0).contains(&fraction)

@@ -12,9 +12,10 @@ use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Cast, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
-use millstream_graph::sql_type;
+use millstream_graph::sql_type::{self, is_interval};
 
 use super::semantics::is_comparison;
+use super::temporal;
 use crate::functions::{self, Functions};
 
 /// Returns the columns that the expressions of a plan refer to.
@@ -26,8 +27,9 @@ fn input_schema(plan: &LogicalPlan) -> DFSchema {
     schema
 }
 
-/// Replaces the casts of a query by functions.
+/// Replaces the casts of a query by functions, and negations that DataFusion lacks.
 pub(super) fn mark(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let schema = input_schema(&plan);
     let preserver = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = preserver.save(&expr);
@@ -35,7 +37,12 @@ pub(super) fn mark(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             let (inner, to, is_try) = match expr {
                 Expr::Cast(Cast { expr, field }) => (expr, field, false),
                 Expr::TryCast(TryCast { expr, field }) => (expr, field, true),
-                other => return Ok(Transformed::no(other)),
+                other => {
+                    return Ok(match temporal::negated(other, &schema) {
+                        Ok(negated) => Transformed::yes(negated),
+                        Err(other) => Transformed::no(other),
+                    });
+                }
             };
             let to = Expr::Literal(ScalarValue::try_from(to.data_type())?, None);
             Ok(Transformed::yes(
@@ -136,6 +143,10 @@ fn check_operands(expr: &Expr, schema: &DFSchema) -> Result<()> {
 /// Refuses an operand that was cast from text or to text. Texts are compared with times as times.
 fn check_operand(expr: &Expr, schema: &DFSchema, of: &str, is_comparison: bool) -> Result<()> {
     match crossing(expr, schema)? {
+        Some((from, to)) if is_interval(&from) && is_interval(&to) => plan_err!(
+            "{of} mixes {} with another kind of INTERVAL: years and months have no fixed length in days",
+            sql_type::name(&from)
+        ),
         Some((from, to)) if is_comparison && is_time(&to) && is_text(&from) => Ok(()),
         Some((from, to)) => plan_err!(
             "{of} mixes {} and {}: {}",
@@ -172,7 +183,7 @@ fn is_text(data_type: &DataType) -> bool {
 }
 
 fn is_time(data_type: &DataType) -> bool {
-    data_type.is_temporal()
+    data_type.is_temporal() && !is_interval(data_type)
 }
 
 /// Returns the types of an implicit cast if it is one between text and another type, or of elements in this way.
@@ -198,6 +209,7 @@ fn crosses(from: &DataType, to: &DataType) -> bool {
             let mut fields = from.iter().zip(to);
             fields.any(|(from, to)| crosses(from.data_type(), to.data_type()))
         }
+        (from, to) if is_interval(from) && is_interval(to) => from != to,
         (from, to) => is_text(from) != is_text(to),
     }
 }
@@ -279,7 +291,9 @@ fn is_converted(from: &DataType, to: &DataType) -> bool {
     }
     match (from, to) {
         (from, to) if from.is_nested() && to.is_nested() => true,
-        (DataType::Utf8, to) => to.is_signed_integer() || matches!(to, DataType::Boolean | DataType::Decimal128(..)),
+        (DataType::Utf8, to) => {
+            to.is_signed_integer() || is_interval(to) || matches!(to, DataType::Boolean | DataType::Decimal128(..))
+        }
         (from, DataType::Decimal128(precision, scale)) => {
             let whole = i16::from(*precision) - i16::from(*scale);
             match functions::as_decimal(from) {
@@ -303,6 +317,19 @@ fn check_cast(from: &DataType, to: &DataType) -> Result<()> {
         }
         (from, DataType::Timestamp(..)) if from.is_numeric() => {
             plan_err!("a number is not a TIMESTAMP: use TO_TIMESTAMP_LTZ(n, 3) for milliseconds")
+        }
+        (from, to) if from.is_numeric() && is_interval(to) => {
+            plan_err!("a number is not an INTERVAL: write INTERVAL '1' SECOND * n, with the unit of the number")
+        }
+        (from, to) if is_interval(from) && to.is_numeric() => plan_err!(
+            "an INTERVAL is not a number: write EXTRACT(EPOCH FROM i) for seconds, or EXTRACT(YEAR FROM i) * 12 + \
+             EXTRACT(MONTH FROM i) for months"
+        ),
+        (from, to)
+            if is_interval(from) != is_interval(to) && !from.is_null() && !is_text(from) && !is_text(to)
+                || is_interval(from) && is_interval(to) && from != to =>
+        {
+            plan_err!("there is no CAST of {} to {}", sql_type::name(from), sql_type::name(to))
         }
         (from, to) if (from.is_nested() || to.is_nested()) && !functions::can_convert(from, to) => plan_err!(
             "there is no CAST of {} to {}: types inside must correspond, and a ROW must have as many fields",

@@ -1,9 +1,10 @@
 //! Conversion between the types of queries and of table columns.
 
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
-use millstream_graph::sql_type::{self, timestamp, timestamp_ltz};
+use millstream_graph::multiset;
+use millstream_graph::sql_type::{self, day_time, timestamp, timestamp_ltz, year_month};
 
 use crate::functions::can_convert;
 
@@ -19,14 +20,16 @@ pub(super) fn storable(data_type: &DataType) -> DataType {
         DataType::Timestamp(_, Some(_)) => timestamp_ltz(),
         DataType::Date64 => DataType::Date32,
         DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
-        DataType::Interval(_) | DataType::Duration(_) => DataType::Utf8,
+        DataType::Interval(IntervalUnit::YearMonth) => year_month(),
+        DataType::Duration(_) => day_time(),
+        DataType::Interval(_) => DataType::Utf8,
         other => other.clone(),
     }
 }
 
-/// Returns true if `INSERT` converts implicitly: never from strings, and never to a narrower type except for integers.
-/// Integers are widened here where Flink leaves them unchanged (`i + 1` and `SUM(i)` are BIGINT); one that does not fit
-/// is an error of the row.
+/// Returns true if `INSERT` converts implicitly: intervals to strings, but never from strings, and never to a narrower
+/// type except for integers. Integers are widened here where Flink leaves them unchanged (`i + 1` and `SUM(i)` are
+/// BIGINT); one that does not fit is an error of the row.
 pub(super) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
     use DataType::{Binary, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Null, Timestamp};
     if storable(from) == *to {
@@ -43,6 +46,7 @@ pub(super) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
     };
     match (from, to) {
         (Null, _) => true,
+        (interval, DataType::Utf8) if sql_type::is_interval(interval) => true,
         // A decimal is rounded to the column's scale; one that is too large is NULL.
         (Decimal128(..), Decimal128(..)) => true,
         (Decimal128(..), Float32 | Float64) => true,
@@ -50,6 +54,7 @@ pub(super) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
         (Timestamp(..), Timestamp(..)) => true,
         (Date32, Timestamp(..)) => true,
         (DataType::LargeBinary | DataType::BinaryView, Binary) => true,
+        (from, to) if multiset::element(from).is_some() != multiset::element(to).is_some() => false,
         (DataType::List(from), DataType::List(to)) | (DataType::Map(from, _), DataType::Map(to, _)) => {
             from.data_type() == to.data_type() || casts_implicitly(from.data_type(), to.data_type())
         }
@@ -87,6 +92,10 @@ pub(super) fn conversion(from: &DataType, to: &DataType, expression: &str) -> St
                 false => format!("write CAST({seconds} AS {}) for seconds since 1970", sql_type::name(to)),
             }
         }
+        (from, DataType::List(_)) if multiset::element(from).is_some() => format!(
+            "write ARRAY_AGG(x) instead of COLLECT(x) for an ARRAY, or declare the table's column as {}",
+            sql_type::name(from)
+        ),
         _ if can_convert(from, to) => {
             format!("write CAST({expression} AS {})", sql_type::name(to))
         }

@@ -14,7 +14,7 @@ use super::types;
 use crate::ast::call;
 
 /// Words that begin a type which only [`types`] parses.
-const NESTED_TYPES: &[&str] = &["ARRAY", "MAP", "ROW", "MULTISET"];
+const OWN_TYPES: &[&str] = &["ARRAY", "MAP", "ROW", "MULTISET", "INTERVAL"];
 
 /// Parses an expression that begins with the next word, if it is one of this module.
 pub(super) fn prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
@@ -90,19 +90,16 @@ fn cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
     })
 }
 
-/// Parses a type. A nested one is kept as its text, which the type planner reads.
+/// Parses a type. A nested one or interval is kept as its text, which the type planner reads.
 fn data_type(parser: &mut Parser) -> Result<DataType, ParserError> {
     if let Token::Word(word) = &parser.peek_token().token
-        && ["INTERVAL", "VARIANT"]
-            .iter()
-            .any(|name| word.value.eq_ignore_ascii_case(name))
+        && word.value.eq_ignore_ascii_case("VARIANT")
     {
-        let message = types::instead_of(&word.value.to_ascii_uppercase());
-        return Err(refusal(parser, message));
+        return Err(refusal(parser, types::NO_VARIANT));
     }
-    let is_nested = matches!(&parser.peek_token().token, Token::Word(word)
-        if NESTED_TYPES.iter().any(|name| word.value.eq_ignore_ascii_case(name)));
-    let mut data_type = match is_nested {
+    let is_own = matches!(&parser.peek_token().token, Token::Word(word)
+        if OWN_TYPES.iter().any(|name| word.value.eq_ignore_ascii_case(name)));
+    let mut data_type = match is_own {
         true => {
             let start = parser.index();
             types::data_type(parser, 0)?;
@@ -111,9 +108,11 @@ fn data_type(parser: &mut Parser) -> Result<DataType, ParserError> {
         }
         false => parser.parse_data_type()?,
     };
-    // `INT ARRAY` is another spelling of `ARRAY<INT>`.
-    while eat_word(parser, "ARRAY") {
-        data_type = named(format!("ARRAY<{data_type}>"));
+    // `INT ARRAY` is another spelling of `ARRAY<INT>`, and `INT MULTISET` of `MULTISET<INT>`.
+    loop {
+        let collection = ["ARRAY", "MULTISET"].into_iter().find(|name| eat_word(parser, name));
+        let Some(collection) = collection else { break };
+        data_type = named(format!("{collection}<{data_type}>"));
     }
     Ok(data_type)
 }

@@ -325,7 +325,7 @@ mod tests {
         );
         check(
             "Duration(µs) Null Boolean Date32 Time64(µs)",
-            "INTERVAL NULL BOOLEAN DATE TIME",
+            "INTERVAL DAY TO SECOND NULL BOOLEAN DATE TIME",
         );
         check("`x = Utf8(\"it (is)\")` Int64(-1)", "`x = 'it (is)'` -1");
         check("Decimal128(Some(-15),4,3) Boolean(true) Utf8(NULL)", "-0.015 TRUE NULL");

@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryLength, CastKind, CeilFloorKind, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr,
-    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableFactor, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
+    SetOperator, SetQuantifier, Spanned, TableFactor, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -143,7 +144,7 @@ impl VisitorMut for Rewrite<'_> {
         let span = expr.span();
         match expr {
             Expr::Interval(interval) => match interval::span(interval) {
-                Ok(span) => *expr = interval::canonical(span),
+                Ok(span) => *expr = temporal::typed(span),
                 Err(message) => self.errors.push((message, span)),
             },
             Expr::Floor { expr: inner, field } | Expr::Ceil { expr: inner, field } => {
@@ -439,6 +440,13 @@ impl Rewrite<'_> {
             return;
         }
         functions::complete(&lower, function);
+        if lower == "collect" {
+            let aggregate = Ident::with_span(ident.span, "array_agg");
+            function.name = ObjectName::from(vec![aggregate]);
+            let collected = take(expr);
+            *expr = call(Ident::with_span(span, functions::MULTISET), vec![collected]);
+            return;
+        }
         if let Some(rewritten) = functions::rewrite(&lower, function, ident.span) {
             *expr = rewritten;
             return;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
-use millstream_graph::sql_type::{timestamp, timestamp_ltz};
+use millstream_graph::multiset;
+use millstream_graph::sql_type::{day_time, timestamp, timestamp_ltz, year_month};
 
 use super::tokens::eat_word;
 
@@ -35,8 +36,10 @@ const NAMES: &[&str] = &[
     "BITMAP",
     "VARBINARY",
     "BINARY",
+    "INTERVAL",
     "ARRAY",
     "MAP",
+    "MULTISET",
     "ROW",
 ];
 
@@ -82,6 +85,7 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
             time_digits(parser, &name, &token)?;
             timestamp_ltz()
         }
+        "INTERVAL" => interval(parser, &token)?,
         // The sets of BITMAP_BUILD are in the portable format of Roaring bitmaps.
         "BYTES" | "BITMAP" => DataType::Binary,
         "VARBINARY" | "BINARY" => {
@@ -106,10 +110,16 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
             ]));
             DataType::Map(Arc::new(Field::new("entries", entries, false)), false)
         }
+        "MULTISET" => {
+            parser.expect_token(&Token::Lt)?;
+            let element = self::data_type(parser, depth + 1)?;
+            parser.expect_token(&Token::Gt)?;
+            multiset::of(element)
+        }
         "ROW" => DataType::Struct(row_fields(parser, depth)?),
-        "MULTISET" | "INTERVAL" | "VARIANT" => {
+        "VARIANT" => {
             let at = token.span.start;
-            return Err(ParserError::ParserError(format!("{}{at}", instead_of(&name))));
+            return Err(ParserError::ParserError(format!("{NO_VARIANT}{at}")));
         }
         unknown => {
             let hint = millstream_proto::spec::did_you_mean(unknown, NAMES.iter().copied());
@@ -128,17 +138,9 @@ pub(crate) fn data_type(parser: &mut Parser, depth: usize) -> Result<DataType, P
     Ok(data_type)
 }
 
-/// Returns the refusal of a type of Flink that columns do not have here.
-pub(super) fn instead_of(name: &str) -> &'static str {
-    match name {
-        "MULTISET" => "the type MULTISET is not supported: COLLECT makes an array, so write ARRAY<...>",
-        "INTERVAL" => {
-            "INTERVAL is not a type of columns: store a number of units, such as TIMESTAMPDIFF(SECOND, a, b), and write \
-             INTERVAL '1' SECOND * n to use it"
-        }
-        _ => "the type VARIANT is not supported: store JSON in a STRING, and read it with JSON_VALUE",
-    }
-}
+/// Refusal of a type of Flink that columns do not have here.
+pub(super) const NO_VARIANT: &str =
+    "the type VARIANT is not supported: store JSON in a STRING, and read it with JSON_VALUE";
 
 /// Parses the fields of a ROW: `<name type ['comment'], ...>`, or the same in parentheses.
 fn row_fields(parser: &mut Parser, depth: usize) -> Result<Fields, ParserError> {
@@ -205,6 +207,58 @@ fn time_digits(
     match too_fine(name, digits) {
         Some(message) => Err(ParserError::ParserError(format!("{message}{}", token.span.start))),
         None => Ok(()),
+    }
+}
+
+/// Units of the types of intervals, from the coarsest to the finest. A type has one unit, or a range of units that are
+/// all years and months, or none of them.
+const INTERVAL_UNITS: &[&str] = &["YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND"];
+
+/// Parses the units of an interval: `YEAR(4) TO MONTH`, `DAY(2) TO SECOND(3)`, `HOUR`. The number of digits of the
+/// first unit is not enforced.
+fn interval(
+    parser: &mut Parser,
+    token: &datafusion::sql::sqlparser::tokenizer::TokenWithSpan,
+) -> Result<DataType, ParserError> {
+    let first = interval_unit(parser)?;
+    let mut last = first;
+    let mut digits = arguments(parser)?;
+    if eat_word(parser, "TO") {
+        last = interval_unit(parser)?;
+        digits = arguments(parser)?;
+        if last <= first || (first < 2) != (last < 2) {
+            return Err(ParserError::ParserError(format!(
+                "an INTERVAL from {} to {} is not a type: write INTERVAL YEAR TO MONTH or INTERVAL DAY TO SECOND{}",
+                INTERVAL_UNITS[first], INTERVAL_UNITS[last], token.span.start
+            )));
+        }
+    }
+    // `SECOND(2, 3)` has the digits of the fraction last, `SECOND(3)` has only those.
+    if INTERVAL_UNITS[last] == "SECOND"
+        && let Some(message) = digits
+            .last()
+            .and_then(|digits| too_fine("INTERVAL ... SECOND", *digits))
+    {
+        return Err(ParserError::ParserError(format!("{message}{}", token.span.start)));
+    }
+    Ok(if last < 2 { year_month() } else { day_time() })
+}
+
+/// Parses a unit of an interval. Returns its index in [`INTERVAL_UNITS`].
+fn interval_unit(parser: &mut Parser) -> Result<usize, ParserError> {
+    let found = parser.next_token();
+    let unit = match &found.token {
+        Token::Word(word) => INTERVAL_UNITS
+            .iter()
+            .position(|unit| word.value.eq_ignore_ascii_case(unit)),
+        _ => None,
+    };
+    match unit {
+        Some(unit) => Ok(unit),
+        None => parser.expected(
+            "a unit of the INTERVAL: YEAR, MONTH, DAY, HOUR, MINUTE or SECOND",
+            found,
+        ),
     }
 }
 

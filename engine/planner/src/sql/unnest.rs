@@ -6,15 +6,17 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Column, TableReference, plan_err};
 use datafusion::error::Result;
+use datafusion::functions::core::expr_fn::{coalesce, get_field};
 use datafusion::logical_expr::planner::RelationPlannerContext;
-use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion::sql::sqlparser::ast::{
     FunctionArg, FunctionArgExpr, Join, JoinConstraint, JoinOperator, TableAlias, TableFactor,
 };
-use millstream_graph::sql_type;
+use millstream_graph::{multiset, sql_type};
 
 use crate::logical::{Unnest, element_fields};
 
@@ -107,14 +109,20 @@ fn of_rows(
         return plan_err!("`{factor}` is not an UNNEST");
     };
     let (Some(collection), true) = (array_exprs.pop(), array_exprs.is_empty()) else {
-        return plan_err!("UNNEST takes one ARRAY or MAP: write CROSS JOIN UNNEST(...) for each");
+        return plan_err!("UNNEST takes one ARRAY, MAP or MULTISET: write CROSS JOIN UNNEST(...) for each");
     };
     let collection = context.sql_to_expr(collection, rows.schema())?;
     let collection_type = collection.get_type(rows.schema())?;
+    if multiset::element(&collection_type).is_some() {
+        if with_ordinality {
+            return plan_err!("the elements of a MULTISET have no order: leave WITH ORDINALITY out");
+        }
+        return of_multisets(rows, collection, alias, kept, is_outer, context);
+    }
     let elements = element_fields(&collection_type).filter(|fields| !fields.is_empty());
     let Some(elements) = elements else {
         return plan_err!(
-            "UNNEST takes an ARRAY or a MAP, not a value of type {}",
+            "UNNEST takes an ARRAY, a MAP or a MULTISET, not a value of type {}",
             sql_type::name(&collection_type)
         );
     };
@@ -126,6 +134,67 @@ fn of_rows(
     let node = Unnest::try_new(rows, collection, &collection_type, flags, kept, relation, names)?;
     let node = Arc::new(node);
     Ok(LogicalPlan::Extension(Extension { node }))
+}
+
+/// Names of the columns of a multiset's entries.
+const ENTRY: [&str; 2] = ["$element", "$count"];
+
+/// Returns the rows of a relation, each once per element of a multiset: once per entry, and those as often as the entry
+/// counts.
+fn of_multisets(
+    rows: LogicalPlan,
+    collection: Expr,
+    alias: Option<TableAlias>,
+    kept: Vec<Column>,
+    is_outer: bool,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    let collection_type = collection.get_type(rows.schema())?;
+    let fields = match multiset::element(&collection_type) {
+        Some(DataType::Struct(fields)) => Some(fields),
+        _ => None,
+    };
+    let mut names: Vec<String> = match fields {
+        Some(fields) => fields.iter().map(|field| field.name().clone()).collect(),
+        None => vec!["EXPR$0".to_owned()],
+    };
+    let is_plain = names.len() == 1;
+    let relation = rename(&mut names, is_plain, alias, context)?;
+    let entry = ENTRY.map(str::to_owned).to_vec();
+    let entries = Unnest::try_new(
+        rows,
+        collection,
+        &collection_type,
+        [is_outer, false],
+        kept.clone(),
+        None,
+        entry,
+    )?;
+    let entries = LogicalPlan::Extension(Extension {
+        node: Arc::new(entries),
+    });
+    let column = |name: &str| Expr::Column(Column::new_unqualified(name));
+    let count = cast(column(ENTRY[1]), DataType::Int64);
+    // An empty multiset of an outer join is one row without an element.
+    let number = coalesce(vec![count, lit(1_i64)]);
+    let kept_and_element = kept.iter().cloned().chain([Column::new_unqualified(ENTRY[0])]);
+    let repeated = Unnest::repeated(entries, number, kept_and_element.collect())?;
+    let repeated = LogicalPlan::Extension(Extension {
+        node: Arc::new(repeated),
+    });
+    let values: Vec<Expr> = match fields {
+        Some(fields) => {
+            let fields = fields.iter();
+            fields
+                .map(|field| get_field(column(ENTRY[0]), field.name().as_str()))
+                .collect()
+        }
+        None => vec![column(ENTRY[0])],
+    };
+    let values = values.into_iter().zip(names);
+    let values = values.map(|(value, name)| value.alias_qualified(relation.clone(), name));
+    let outputs = kept.into_iter().map(Expr::Column).chain(values);
+    LogicalPlanBuilder::from(repeated).project(outputs)?.build()
 }
 
 /// Gives the columns the names of the alias, and returns its table name. An alias without columns names the only column

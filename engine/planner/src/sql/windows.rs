@@ -20,7 +20,7 @@ use millstream_graph::sql_type;
 
 use super::dialect::TABLE_ARGUMENT;
 use super::interval::{self, Span};
-use super::{nested_joins, state_ttl, unnest};
+use super::{nested_joins, state_ttl, temporal, unnest};
 use crate::ast::not_written;
 use crate::logical::{StateTtl, WindowFunction, WindowTableFunction};
 
@@ -326,6 +326,7 @@ fn length(function: &str, parameter: &str, value: ast::Expr) -> Result<i64> {
 }
 
 fn microseconds(function: &str, parameter: &str, value: ast::Expr) -> Result<i64> {
+    let value = temporal::literal(value);
     let ast::Expr::Interval(literal) = &value else {
         return Err(plan_datafusion_err!(
             "{function}: {parameter} is an interval, such as INTERVAL '10' SECOND{}",

@@ -29,7 +29,7 @@ fn elements_have_positions_from_1() {
         ("ELEMENT(CAST(NULL AS ARRAY<INT>))", "NULL"),
         (
             "ELEMENT(ARRAY[1, 2])",
-            "Execution error: ELEMENT takes an array of one element, but this one has 2",
+            "Execution error: ELEMENT takes an array or multiset of one element, but this one has 2",
         ),
         ("CARDINALITY(CAST(NULL AS ARRAY<INT>))", "NULL"),
     ]);

@@ -279,7 +279,7 @@ fn construction() {
         ("JSON_STRING(TO_TIMESTAMP_LTZ(1, 3))", "\"1970-01-01T00:00:00.001Z\""),
         (
             "JSON_STRING(INTERVAL '1' DAY)",
-            "JSON_STRING has no JSON form for INTERVAL: CAST the value to STRING",
+            "JSON_STRING has no JSON form for INTERVAL DAY TO SECOND: CAST the value to STRING",
         ),
         ("JSON_OBJECT()", "{}"),
         (

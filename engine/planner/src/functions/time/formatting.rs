@@ -1,17 +1,21 @@
 //! Times as text: `DATE_FORMAT`, `FROM_UNIXTIME`, `CONVERT_TZ`, `CAST(time AS STRING)`.
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
-use datafusion::arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit};
+use datafusion::arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringArray, StringBuilder,
+};
+use datafusion::arrow::datatypes::{DataType, DurationMicrosecondType, Int64Type, IntervalUnit, IntervalYearMonthType};
 use datafusion::common::{exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+use millstream_graph::interval;
+use millstream_graph::sql_type::day_time;
 
 use super::super::civil::{SECOND_US, parse_timestamp};
 use super::super::scalar::{Scalar, Texts, array, array_result, strings, utf8};
 use super::arguments::{DEFAULT_PATTERN, Patterns, Zones};
 use super::date_pattern::{Pattern, Style};
 use super::zone::{Conversion, Repeated};
-use super::{arity, interval, micros, texts, time, value};
+use super::{arity, micros, texts, time, value};
 
 pub(super) fn all() -> Vec<Scalar> {
     vec![
@@ -56,7 +60,8 @@ fn any_type(given: &[DataType]) -> Result<Vec<DataType>> {
     arity(given, &[1])?;
     Ok(match &given[0] {
         DataType::Timestamp(..) | DataType::Boolean | DataType::Date32 => given.to_vec(),
-        DataType::Interval(_) | DataType::Duration(_) => vec![DataType::Interval(IntervalUnit::MonthDayNano)],
+        DataType::Interval(IntervalUnit::YearMonth) => given.to_vec(),
+        DataType::Interval(_) | DataType::Duration(_) => vec![day_time()],
         _ => vec![DataType::Utf8],
     })
 }
@@ -171,17 +176,16 @@ fn as_text(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
                 .map(|value| value.map(|value| if value { "TRUE" } else { "FALSE" }));
             array_result(texts.collect::<StringArray>())
         }
-        DataType::Interval(_) => {
+        DataType::Interval(IntervalUnit::YearMonth) => {
             let values = array(arguments, 0)?;
-            let values = values.as_primitive::<IntervalMonthDayNanoType>();
-            let mut result = StringBuilder::with_capacity(values.len(), 16 * values.len());
-            for value in values.iter() {
-                match value {
-                    Some(value) if interval::write(value, &mut result).is_ok() => result.append_value(""),
-                    _ => result.append_null(),
-                }
-            }
-            array_result(result.finish())
+            written(values.as_primitive::<IntervalYearMonthType>(), interval::write_months)
+        }
+        DataType::Duration(_) => {
+            let values = array(arguments, 0)?;
+            written(
+                values.as_primitive::<DurationMicrosecondType>(),
+                interval::write_microseconds,
+            )
         }
         DataType::Date32 => {
             let cast: ArrayRef = datafusion::arrow::compute::cast(&array(arguments, 0)?, &DataType::Utf8)?;
@@ -189,4 +193,19 @@ fn as_text(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
         }
         _ => Ok(arguments.args[0].clone()),
     }
+}
+
+/// Returns the texts of intervals.
+fn written<T: ArrowPrimitiveType>(
+    intervals: &PrimitiveArray<T>,
+    write: impl Fn(T::Native, &mut StringBuilder) -> std::fmt::Result,
+) -> Result<ColumnarValue> {
+    let mut result = StringBuilder::with_capacity(intervals.len(), 16 * intervals.len());
+    for interval in intervals.iter() {
+        match interval {
+            Some(interval) if write(interval, &mut result).is_ok() => result.append_value(""),
+            _ => result.append_null(),
+        }
+    }
+    array_result(result.finish())
 }

@@ -17,7 +17,6 @@ mod arguments;
 mod arithmetic;
 mod date_pattern;
 mod formatting;
-mod interval;
 mod local;
 mod parsing;
 mod parts;
@@ -25,7 +24,7 @@ mod rounding;
 mod units;
 mod zone;
 
-pub(crate) use arithmetic::CLOCK_INTERVAL;
+pub(crate) use arithmetic::{CLOCK_INTERVAL, DAY_INTERVAL, DAY_TIME, MINUS, YEAR_MONTH};
 pub(super) use arithmetic::{difference_of_times, interval_times, time_plus};
 pub(super) use formatting::to_text;
 pub(super) use local::{to_instant, to_local, to_watermark};

@@ -1,12 +1,11 @@
 //! `EXTRACT`: the parts of a time.
 
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{
-    DataType, DurationMicrosecondType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
-};
+use datafusion::arrow::datatypes::{DataType, DurationMicrosecondType, Int64Type, IntervalUnit, IntervalYearMonthType};
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+use millstream_graph::sql_type::{day_time, year_month};
 
 use super::super::civil::{DAY_US, HOUR_US, MINUTE_US, SECOND_US, civil, days, iso_week, iso_weekday};
 use super::super::scalar::{Scalar, array, array_result, bigint};
@@ -19,8 +18,8 @@ pub(super) fn all() -> Vec<Scalar> {
 fn text_time(given: &[DataType]) -> Result<Vec<DataType>> {
     arity(given, &[2])?;
     let of = match &given[1] {
-        DataType::Interval(_) => DataType::Interval(IntervalUnit::MonthDayNano),
-        DataType::Duration(_) => DataType::Duration(TimeUnit::Microsecond),
+        DataType::Interval(IntervalUnit::YearMonth) => year_month(),
+        DataType::Interval(_) | DataType::Duration(_) => day_time(),
         other => date_or_time(other)?,
     };
     Ok(vec![DataType::Utf8, of])
@@ -111,9 +110,6 @@ fn interval_part(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
     if let Some(durations) = intervals.as_primitive_opt::<DurationMicrosecondType>() {
         return array_result(durations.unary::<_, Int64Type>(|us| of(0, us)));
     }
-    let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
-    array_result(intervals.unary::<_, Int64Type>(|interval| {
-        let us = i64::from(interval.days) * DAY_US + interval.nanoseconds / 1000;
-        of(i64::from(interval.months), us)
-    }))
+    let months = intervals.as_primitive::<IntervalYearMonthType>();
+    array_result(months.unary::<_, Int64Type>(|months| of(i64::from(months), 0)))
 }

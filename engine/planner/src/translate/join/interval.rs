@@ -212,6 +212,7 @@ fn interval(expr: &PhysicalExprRef) -> Option<i64> {
                 .checked_mul(DAY)?
                 .checked_add(value.nanoseconds / 1_000)
         }
+        ScalarValue::DurationMicrosecond(Some(value)) => Some(*value),
         ScalarValue::IntervalDayTime(Some(value)) => {
             let milliseconds = i64::from(value.milliseconds) * 1_000;
             i64::from(value.days).checked_mul(DAY)?.checked_add(milliseconds)

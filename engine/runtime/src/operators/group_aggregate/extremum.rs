@@ -41,6 +41,8 @@ impl<O: FoldOperation + 'static> Extremum<O> {
             DataType::Timestamp(TimeUnit::Nanosecond, _) => of!(TimestampNanosecondType),
             DataType::Time32(TimeUnit::Millisecond) => of!(Time32MillisecondType),
             DataType::Time64(TimeUnit::Microsecond) => of!(Time64MicrosecondType),
+            DataType::Duration(TimeUnit::Microsecond) => of!(DurationMicrosecondType),
+            DataType::Interval(IntervalUnit::YearMonth) => of!(IntervalYearMonthType),
             DataType::Decimal128(..) => of!(Decimal128Type),
             _ => None,
         }

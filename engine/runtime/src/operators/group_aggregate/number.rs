@@ -48,5 +48,7 @@ cells!(
     Time32MillisecondType,
     Time64MicrosecondType,
     Time64NanosecondType,
+    DurationMicrosecondType,
+    IntervalYearMonthType,
     Decimal128Type
 );

@@ -252,6 +252,8 @@ pub(super) fn extremum<O: FoldOperation + 'static>(result: &DataType) -> Option<
         DataType::Timestamp(TimeUnit::Millisecond, _) => fold!(TimestampMillisecondType),
         DataType::Timestamp(TimeUnit::Microsecond, _) => fold!(TimestampMicrosecondType),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => fold!(TimestampNanosecondType),
+        DataType::Duration(TimeUnit::Microsecond) => fold!(DurationMicrosecondType),
+        DataType::Interval(IntervalUnit::YearMonth) => fold!(IntervalYearMonthType),
         DataType::Decimal128(..) => fold!(Decimal128Type),
         _ => None,
     }
