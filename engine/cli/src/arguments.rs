@@ -22,7 +22,8 @@ Exit codes:
   7  a checkpoint or its job's journal is damaged
 
 The cluster is selected by the first of: --server, --context, MILLSTREAM_SERVER, MILLSTREAM_CONTEXT, the current context.
-Default: http://127.0.0.1:7070.";
+Default: http://127.0.0.1:7070.
+If it requires a token: MILLSTREAM_TOKEN, or the file MILLSTREAM_TOKEN_FILE.";
 
 /// Client of a Millstream cluster: submits, watches, updates and stops jobs.
 #[derive(Debug, Parser)]

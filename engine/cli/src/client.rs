@@ -15,6 +15,7 @@ use millstream_proto::v1::job_service_client::JobServiceClient;
 use millstream_proto::v1::transaction_service_client::TransactionServiceClient;
 use millstream_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::time::{Instant, sleep};
+use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -34,57 +35,80 @@ const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Interval between two attempts to find a leader.
 const LEADER_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A connection whose calls carry the trace context of this command.
-pub type TracedChannel = InterceptedService<Channel, TraceContext>;
+/// A connection whose calls carry the token and the trace context of this command.
+pub type CallChannel = InterceptedService<Channel, CallContext>;
 /// Client of the job service.
-pub type Jobs = JobServiceClient<TracedChannel>;
+pub type Jobs = JobServiceClient<CallChannel>;
 /// Client of the checkpoint service.
-pub type Checkpoints = CheckpointServiceClient<TracedChannel>;
+pub type Checkpoints = CheckpointServiceClient<CallChannel>;
 /// Client of the worker service.
-pub type Workers = WorkerServiceClient<TracedChannel>;
+pub type Workers = WorkerServiceClient<CallChannel>;
 /// Client of the transaction service.
-pub type Transactions = TransactionServiceClient<TracedChannel>;
+pub type Transactions = TransactionServiceClient<CallChannel>;
 /// Client of the cluster service.
-pub type Cluster = ClusterServiceClient<TracedChannel>;
+pub type Cluster = ClusterServiceClient<CallChannel>;
 
-/// Sends the environment's TRACEPARENT (W3C Trace Context) with each call, so that spans of the coordinator are
-/// children of the span in which this command runs.
+/// Sends with each call the token of the environment (MILLSTREAM_TOKEN, or the content of the file
+/// MILLSTREAM_TOKEN_FILE), and its TRACEPARENT (W3C Trace Context), so that spans of the coordinator are children of
+/// the span in which this command runs.
 #[derive(Clone)]
-pub struct TraceContext;
+pub struct CallContext;
 
-impl Interceptor for TraceContext {
+impl Interceptor for CallContext {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let parent = std::env::var("TRACEPARENT").ok().and_then(|parent| parent.parse().ok());
         if let Some(parent) = parent {
             request.metadata_mut().insert("traceparent", parent);
         }
+        if let Some(token) = token().map_err(Status::unauthenticated)? {
+            request.metadata_mut().insert("authorization", token);
+        }
         Ok(request)
     }
 }
 
+/// Returns the header with the token of the environment, if it has one.
+fn token() -> Result<Option<AsciiMetadataValue>, String> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (name, token) = match (variable("MILLSTREAM_TOKEN"), variable("MILLSTREAM_TOKEN_FILE")) {
+        (Some(token), _) => ("MILLSTREAM_TOKEN", token),
+        (None, Some(path)) => {
+            let read = std::fs::read_to_string(&path);
+            let token = read.map_err(|error| format!("MILLSTREAM_TOKEN_FILE={path}: cannot be read: {error}"))?;
+            ("MILLSTREAM_TOKEN_FILE", token)
+        }
+        (None, None) => return Ok(None),
+    };
+    let mut header: AsciiMetadataValue = format!("Bearer {}", token.trim())
+        .parse()
+        .map_err(|_| format!("{name} has something else than one token"))?;
+    header.set_sensitive(true);
+    Ok(Some(header))
+}
+
 /// Returns a client of the job service.
 pub fn jobs(channel: Channel) -> Jobs {
-    JobServiceClient::with_interceptor(channel, TraceContext).max_decoding_message_size(ANSWER_BYTES_MAX)
+    JobServiceClient::with_interceptor(channel, CallContext).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// Returns a client of the checkpoint service.
 pub fn checkpoints(channel: Channel) -> Checkpoints {
-    CheckpointServiceClient::with_interceptor(channel, TraceContext).max_decoding_message_size(ANSWER_BYTES_MAX)
+    CheckpointServiceClient::with_interceptor(channel, CallContext).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// Returns a client of the worker service.
 pub fn workers(channel: Channel) -> Workers {
-    WorkerServiceClient::with_interceptor(channel, TraceContext).max_decoding_message_size(ANSWER_BYTES_MAX)
+    WorkerServiceClient::with_interceptor(channel, CallContext).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// Returns a client of the transaction service.
 pub fn transactions(channel: Channel) -> Transactions {
-    TransactionServiceClient::with_interceptor(channel, TraceContext).max_decoding_message_size(ANSWER_BYTES_MAX)
+    TransactionServiceClient::with_interceptor(channel, CallContext).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// Returns a client of the cluster service.
 pub fn cluster(channel: Channel) -> Cluster {
-    ClusterServiceClient::with_interceptor(channel, TraceContext).max_decoding_message_size(ANSWER_BYTES_MAX)
+    ClusterServiceClient::with_interceptor(channel, CallContext).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// Safety of repeating a call when it is unknown whether the first one arrived. Calls that change something name the

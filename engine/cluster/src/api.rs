@@ -84,6 +84,10 @@ pub enum Code {
     LimitReached,
     /// Another coordinator leads.
     NotLeader,
+    /// The caller sent no valid token.
+    Unauthenticated,
+    /// The caller's token lacks the right.
+    PermissionDenied,
     /// The storage or another external system cannot be reached; trying again may help.
     Unavailable,
     Internal,
@@ -103,6 +107,8 @@ impl Code {
             Self::WrongState => "wrong-state",
             Self::LimitReached => "limit-reached",
             Self::NotLeader => "not-leader",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission-denied",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
         }

@@ -9,6 +9,7 @@
 
 #![warn(unreachable_pub)]
 
+pub mod access;
 pub mod api;
 mod attempt;
 pub mod checkpoint;

@@ -54,8 +54,63 @@ pub enum Command {
         #[command(flatten)]
         storage: StorageArguments,
     },
+    /// Create, list and revoke the tokens of callers.
+    #[command(subcommand)]
+    Tokens(Tokens),
     /// Print the version.
     Version,
+}
+
+/// Commands of `engine tokens`.
+#[derive(Debug, Subcommand)]
+pub enum Tokens {
+    /// Create a token and print it. The file has its hash only.
+    Create {
+        /// Name of the token.
+        #[arg(long)]
+        name: String,
+        /// Role: viewers read; operators also run and change jobs, and invoke services; admins also delete jobs and
+        /// savepoints, and drain workers; workers only register.
+        #[arg(long, value_enum)]
+        role: TokenRole,
+        /// Time for which the token is valid, such as 30d. Default: until it is revoked.
+        #[arg(long, value_name = "TIME", value_parser = lifetime_ms)]
+        expires: Option<u64>,
+        /// Pipelines that the token is limited to, separated by commas. Default: all.
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        pipelines: Vec<String>,
+        #[command(flatten)]
+        file: TokensFile,
+    },
+    /// List the tokens of a file.
+    List {
+        #[command(flatten)]
+        file: TokensFile,
+    },
+    /// Remove a token. Servers refuse it within a second.
+    Revoke {
+        /// Name of the token.
+        name: String,
+        #[command(flatten)]
+        file: TokensFile,
+    },
+}
+
+/// The file that `engine tokens` changes.
+#[derive(Debug, Args)]
+pub struct TokensFile {
+    /// File of tokens.
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_TOKENS", default_value = "tokens.json")]
+    pub tokens: PathBuf,
+}
+
+/// Role of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TokenRole {
+    Viewer,
+    Operator,
+    Admin,
+    Worker,
 }
 
 /// Location of state and checkpoints.
@@ -180,9 +235,13 @@ pub struct Serve {
     /// Address of the services, /metrics, /healthz and /readyz. Port 0: any free port.
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP", default_value = "127.0.0.1:8080")]
     pub http: SocketAddr,
-    /// Serve at an address that others can reach, without encryption and without credentials.
+    /// Serve at an address that others can reach, without encryption.
     #[arg(long)]
     pub insecure: bool,
+    /// File of the tokens of callers (`engine tokens create`). With it, every call needs one of them; it is read again
+    /// when it changes.
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_TOKENS")]
+    pub tokens: Option<PathBuf>,
     /// Requests of one pipeline that run at the same time. Default: twice the number of cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency_max: Option<u16>,
@@ -258,6 +317,10 @@ pub struct CoordinatorArguments {
     /// Id of the cluster to which the data folder must belong; the folder of another cluster is refused.
     #[arg(long, value_name = "ID", env = "MILLSTREAM_CLUSTER")]
     pub cluster: Option<String>,
+    /// File of the tokens of callers (`engine tokens create`). With it, every call needs one of them; it is read again
+    /// when it changes.
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_TOKENS")]
+    pub tokens: Option<PathBuf>,
     /// Most jobs that the cluster stores, ended ones included.
     #[arg(long, value_name = "N", default_value = "10000")]
     pub jobs_max: usize,
@@ -305,6 +368,9 @@ pub struct Worker {
         env = "MILLSTREAM_EXCHANGE_COMPRESSION"
     )]
     pub exchange_compression: ExchangeCompression,
+    /// File that contains the worker's token (role `worker`), for coordinators with --tokens.
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
     /// Folder for local state. Default: .millstream/workers/NAME.
     #[arg(long, value_name = "DIR", env = "MILLSTREAM_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
@@ -371,6 +437,14 @@ fn address(text: &str) -> Result<String, String> {
 fn duration_ms(text: &str) -> Result<u64, String> {
     match millstream_proto::spec::parse_duration_ms(text)? {
         0 => Err("0 would take checkpoints without a pause; use at least `10ms`".into()),
+        ms => Ok(ms),
+    }
+}
+
+/// Parses the time for which a token is valid.
+fn lifetime_ms(text: &str) -> Result<u64, String> {
+    match millstream_proto::spec::parse_duration_ms(text)? {
+        0 => Err("0 would make a token that is never valid; use a time such as `30d`".into()),
         ms => Ok(ms),
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_cluster::Error;
+use millstream_cluster::access::Access;
 use millstream_cluster::api::Api;
 use millstream_cluster::coordinator::{Coordinator, Limits, Options, WorkerGateway};
 use millstream_cluster::{network, serve};
 use millstream_proto::v1::ClusterInfoRequest;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tonic::service::interceptor::InterceptedService;
 
 use crate::Failure;
 use crate::arguments::{self, CoordinatorArguments, Service};
@@ -30,8 +32,9 @@ pub fn run(arguments: &arguments::Coordinator) -> Result<(), Failure> {
             instance: arguments.advertise.as_deref().unwrap_or_default(),
         };
         process::start_log(&arguments.common.observability, &role, None)?;
-        let server =
-            CoordinatorServer::start(&arguments.common, arguments.advertise.clone(), false, Limits::default()).await?;
+        let access = crate::serve::access(arguments.common.tokens.as_deref())?;
+        let advertise = arguments.advertise.clone();
+        let server = CoordinatorServer::start(&arguments.common, advertise, false, Limits::default(), access).await?;
         let shutdown = signals(
             "shutting down; tasks continue until a coordinator takes them over (repeat the signal to exit at once)",
         );
@@ -54,6 +57,7 @@ impl CoordinatorServer {
         advertise: Option<String>,
         suspend_jobs_on_end: bool,
         limits: Limits,
+        access: Access,
     ) -> Result<Self, Failure> {
         let taken = |error| {
             Failure::Failed(format!(
@@ -82,7 +86,8 @@ impl CoordinatorServer {
             .await
             .map_err(failure)?;
         let api: Arc<dyn Api> = Arc::new(coordinator.clone());
-        let routes = serve::grpc_router(api.clone()).await.add_service(gateway.service());
+        let workers = InterceptedService::new(gateway.service(), serve::worker_interceptor(&access));
+        let routes = serve::grpc_router(api.clone(), &access).await.add_service(workers);
         let grpc = serve::grpc_server().add_routes(routes);
         let grpc = tokio::spawn(grpc.serve_with_incoming(listener.incoming));
         let service = Service {
@@ -106,7 +111,7 @@ impl CoordinatorServer {
         let stands = coordinator.clone();
         // A standby is ready, too.
         let ready = move || stands.readiness();
-        process::start_service(&service, Box::new(ready), serve::rest_router(api)).await?;
+        process::start_service(&service, Box::new(ready), serve::rest_router(api, &access)).await?;
         tracing::info!("gRPC on http://{address}, advertised as {advertise}");
         Ok(Self {
             coordinator,

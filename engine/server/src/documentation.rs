@@ -158,6 +158,11 @@ fn configuration_lists_every_option_and_key() {
         (format!("engine {name}"), options(command))
     })
     .collect();
+    let tokens = command.find_subcommand("tokens").expect("a command");
+    for name in ["create", "list", "revoke"] {
+        let command = tokens.find_subcommand(name).expect("a command");
+        sections.push((format!("engine tokens {name}"), options(command)));
+    }
     let mut table = "| key | meaning |\n|---|---|\n".to_string();
     keys(&millstream_proto::spec::json_schema(), "", &mut table);
     sections.push(("pipeline".to_string(), table));

@@ -22,6 +22,7 @@ mod standalone;
 mod status_line;
 mod summary;
 mod test;
+mod tokens;
 mod traces;
 mod worker;
 
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
             storage,
         } => checkpoints::verify(&job, checkpoint, json, &storage),
         Command::Checkpoints { job, storage, .. } => checkpoints::list(&job, &storage).and_then(|text| print(&text)),
+        Command::Tokens(command) => tokens::run(&command),
         Command::Version => print(&format!("engine {}\n", env!("MILLSTREAM_VERSION"))),
     };
     let code = match result {

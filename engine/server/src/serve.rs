@@ -1,9 +1,11 @@
 //! `engine serve`: answers HTTP requests with pipelines, each request as a batch of its own.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_cluster::access::Access;
 use millstream_cluster::resolve::Overrides;
 use millstream_cluster::service::{self, Limits, Service, Services};
 use millstream_planner::Mode;
@@ -27,7 +29,8 @@ pub fn run(arguments: &Serve) -> Result<(), Failure> {
         process::start_log(&arguments.observability, &role, None)?;
         let metrics = recorder::install().map_err(|error| Failure::Failed(format!("error: {error}\n")))?;
         let backend = backend(arguments)?;
-        let services = Arc::new(Services::default());
+        let access = access(arguments.tokens.as_deref())?;
+        let services = Arc::new(Services::new(access));
         services.replace(prepare(arguments, &backend).await?);
         let listener = http::bind(arguments.http).await.map_err(Failure::Failed)?;
         // Before anyone can know the address: without a handler the signal ends the process.
@@ -50,15 +53,23 @@ pub fn run(arguments: &Serve) -> Result<(), Failure> {
     })
 }
 
-/// Refuses an address that others can reach, as requests need no credentials.
+/// Returns the access to a server with this file of tokens. Without one, everyone who reaches the server is answered.
+pub fn access(tokens: Option<&Path>) -> Result<Access, Failure> {
+    match tokens {
+        None => Ok(Access::unrestricted()),
+        Some(path) => Access::from_file(path).map_err(|error| Failure::Invalid(format!("error: --tokens {error}\n"))),
+    }
+}
+
+/// Refuses an address that others can reach, as requests are not encrypted.
 fn check_address(arguments: &Serve) -> Result<(), Failure> {
     let address: SocketAddr = arguments.http;
     if address.ip().is_loopback() || arguments.insecure {
         return Ok(());
     }
     Err(Failure::Invalid(format!(
-        "error: --http {address} can be reached from other machines, and requests need no credentials; serve at 127.0.0.1 \
-         behind a proxy that has them, or give --insecure\n"
+        "error: --http {address} can be reached from other machines, and requests are not encrypted; serve at 127.0.0.1 \
+         behind a proxy with TLS, or give --insecure\n"
     )))
 }
 

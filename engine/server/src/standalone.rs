@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use millstream_cluster::access::{Access, OwnToken};
 use millstream_cluster::coordinator::Limits;
 use millstream_cluster::exchange::Compression;
 use millstream_cluster::network;
@@ -36,7 +37,15 @@ async fn run_both(arguments: &Standalone, log_buffer: LogBuffer) -> Result<(), F
         auto_parallelism_max: cores,
         ..Limits::default()
     };
-    let server = CoordinatorServer::start(&arguments.common, None, true, limits).await?;
+    let (access, token) = match &arguments.common.tokens {
+        None => (Access::unrestricted(), OwnToken::None),
+        Some(path) => {
+            let (access, secret) = Access::with_own_worker(path)
+                .map_err(|error| Failure::Invalid(format!("error: --tokens {error}\n")))?;
+            (access, OwnToken::Secret(secret))
+        }
+    };
+    let server = CoordinatorServer::start(&arguments.common, None, true, limits, access).await?;
     let shutdown = signals(
         "shutting down; jobs take a last checkpoint and continue after the next start (repeat the signal to exit at once)",
     );
@@ -58,6 +67,7 @@ async fn run_both(arguments: &Standalone, log_buffer: LogBuffer) -> Result<(), F
         log_buffer,
         // Rows are never sent to another worker.
         compression: Compression::None,
+        token,
     };
     let listener = network::listen(SocketAddr::new(loopback, 0))
         .await

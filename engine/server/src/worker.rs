@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use axum::Router;
 use millstream_cluster::Error;
+use millstream_cluster::access::OwnToken;
 use millstream_cluster::exchange::Compression;
 use millstream_cluster::network::{self, Listener};
 use millstream_cluster::worker::{self, LogBuffer, Options, Status};
@@ -135,6 +136,7 @@ fn options(arguments: &Worker, listen: SocketAddr, log_buffer: LogBuffer) -> Opt
             ExchangeCompression::None => Compression::None,
             ExchangeCompression::Lz4 => Compression::Lz4,
         },
+        token: arguments.token_file.clone().map_or(OwnToken::None, OwnToken::File),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of whole clusters: real processes, the commands of the client, and failures of any process.
 
 mod absent_columns;
+mod access;
 mod chaos;
 mod checkpoint_commands;
 mod checkpoint_damage;

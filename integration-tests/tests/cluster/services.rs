@@ -323,3 +323,53 @@ fn pipelines_that_cannot_be_served_are_refused_with_the_remedy() {
     );
     check(PIPELINE, &["--http", "0.0.0.0:0"], "give --insecure");
 }
+
+#[test]
+fn a_service_with_tokens_answers_operators_of_its_pipeline() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("tokens.json");
+    let file = file.to_str().expect("UTF-8");
+    let create = |name: &str, more: &[&str]| {
+        let mut command = Command::new(millstream_integration_tests::engine());
+        command
+            .args(["tokens", "create", "--name", name, "--tokens", file])
+            .args(more);
+        let output = command.output().expect("the engine starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        format!("Bearer {}", String::from_utf8_lossy(&output.stdout).trim())
+    };
+    let operator = create("operator", &["--role", "operator", "--pipelines", "checks"]);
+    let viewer = create("viewer", &["--role", "viewer"]);
+    let server = Server::start(&[("checks.yaml", PIPELINE), ("slow.yaml", SLOW)], &["--tokens", file]);
+    let invoke = |pipeline: &str, token: Option<&str>| {
+        let path = format!("/v1/pipelines/{pipeline}/invoke");
+        let mut headers = vec![("Content-Type", "application/json")];
+        headers.extend(token.map(|token| ("Authorization", token)));
+        http::request(server.port, "POST", &path, &headers, b"[]").expect("a response")
+    };
+    check(
+        &invoke("checks", Some(&operator)),
+        200,
+        r#"{"ratios":[],"totals":[],"failed":[]}"#,
+    );
+    let refused = invoke("checks", None);
+    check_failure(&refused, 401, "unauthenticated", "Authorization: Bearer");
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+    check_failure(
+        &invoke("checks", Some("Bearer mst_other")),
+        401,
+        "unauthenticated",
+        "not known",
+    );
+    check_failure(&invoke("slow", Some(&operator)), 403, "permission_denied", "`slow`");
+    check_failure(&invoke("checks", Some(&viewer)), 403, "permission_denied", "`viewer`");
+    let listed = http::request(
+        server.port,
+        "GET",
+        "/v1/pipelines",
+        &[("Authorization", &operator)],
+        b"",
+    );
+    let listed = listed.expect("a response").body;
+    assert!(listed.contains("checks") && !listed.contains("slow"), "{listed}");
+}

@@ -47,7 +47,7 @@ impl Process {
         let coordinator = Coordinator::open(options, gateway.executor_factory())
             .await
             .expect("a data folder");
-        let routes = serve::grpc_router(Arc::new(coordinator.clone())).await;
+        let routes = serve::grpc_router(Arc::new(coordinator.clone()), &crate::access::Access::unrestricted()).await;
         let router = serve::grpc_server().add_routes(routes.add_service(gateway.service()));
         let server = tokio::spawn(async move {
             let incoming = TcpListenerStream::new(listener);
@@ -92,6 +92,7 @@ impl Process {
             memory_bytes: 64 << 20,
             data_dir: dir.join(name),
             log_buffer: worker::LogBuffer::default(),
+            token: crate::access::OwnToken::None,
             compression: crate::exchange::Compression::None,
         };
         tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));
@@ -581,6 +582,7 @@ async fn a_worker_that_nobody_reaches_gets_no_tasks_and_says_why() {
         memory_bytes: 64 << 20,
         data_dir: dir.path().join("bad"),
         log_buffer: worker::LogBuffer::default(),
+        token: crate::access::OwnToken::None,
         compression: crate::exchange::Compression::None,
     };
     tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));
@@ -650,6 +652,7 @@ async fn a_worker_that_knows_a_standby_only_finds_the_leader() {
         memory_bytes: 64 << 20,
         data_dir: dir.path().join("w"),
         log_buffer: worker::LogBuffer::default(),
+        token: crate::access::OwnToken::None,
         compression: crate::exchange::Compression::None,
     };
     tokio::spawn(worker::run(options, listener, worker::Status::default(), asked));

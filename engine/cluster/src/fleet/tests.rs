@@ -132,6 +132,7 @@ impl Cluster {
             memory_bytes: 64 << 20,
             data_dir: dir.join(name),
             log_buffer: worker::LogBuffer::default(),
+            token: crate::access::OwnToken::None,
             compression: crate::exchange::Compression::None,
         };
         let running = tokio::spawn(worker::run(options, listener, status, asked));

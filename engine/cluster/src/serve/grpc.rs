@@ -5,21 +5,24 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use millstream_proto::v1;
 use millstream_proto::v1::checkpoint_service_server::{CheckpointService, CheckpointServiceServer};
 use millstream_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use millstream_proto::v1::job_service_server::{JobService, JobServiceServer};
 use millstream_proto::v1::transaction_service_server::{TransactionService, TransactionServiceServer};
 use millstream_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
-use millstream_proto::{status, v1};
 use tonic::server::NamedService;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::admission::Admission;
-use super::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
-use crate::api::{Api, Code, Error};
+use super::authentication::client_interceptor;
+use super::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX, to_status};
+use crate::access::{Access, Caller, Guard, not_authenticated};
+use crate::api::{Api, Error};
 use crate::spans;
 
 /// Interval of the health checks.
@@ -54,7 +57,7 @@ async fn update_health(api: Weak<dyn Api>, health: HealthReporter) {
 }
 
 /// Returns the services of the client API, with health checks and reflection.
-pub(super) async fn routes(api: Arc<dyn Api>) -> Routes {
+pub(super) async fn routes(api: Arc<dyn Api>, access: &Access) -> Routes {
     let services = Services {
         api,
         admission: Admission::new("grpc"),
@@ -69,16 +72,23 @@ pub(super) async fn routes(api: Arc<dyn Api>) -> Routes {
     };
     macro_rules! limited {
         ($server:ident) => {
-            $server::new(services.clone())
-                .max_decoding_message_size(REQUEST_BYTES_MAX)
-                .max_encoding_message_size(ANSWER_BYTES_MAX)
+            limited!($server, admits_anonymous: false)
+        };
+        ($server:ident, admits_anonymous: $admits_anonymous:literal) => {
+            InterceptedService::new(
+                $server::new(services.clone())
+                    .max_decoding_message_size(REQUEST_BYTES_MAX)
+                    .max_encoding_message_size(ANSWER_BYTES_MAX),
+                client_interceptor(access, $admits_anonymous),
+            )
         };
     }
     Routes::new(limited!(JobServiceServer))
         .add_service(limited!(CheckpointServiceServer))
         .add_service(limited!(WorkerServiceServer))
         .add_service(limited!(TransactionServiceServer))
-        .add_service(limited!(ClusterServiceServer))
+        // Standbys and workers look for the leader here.
+        .add_service(limited!(ClusterServiceServer, admits_anonymous: true))
         .add_service(health_service)
         // Both versions of the protocol, as some tools know only the older one.
         .add_service(reflection().build_v1().expect("the build wrote these descriptors"))
@@ -91,12 +101,22 @@ struct Services {
     admission: Admission,
 }
 
+impl Services {
+    /// Returns the API as the caller of a request may use it.
+    fn api_for<T>(&self, request: &Request<T>) -> Result<Guard, Error> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = caller.ok_or_else(not_authenticated)?;
+        Ok(Guard::new(self.api.clone(), caller))
+    }
+}
+
 /// `call!(self, method, request)` calls the API's method of the same name through the admission.
 macro_rules! call {
     ($self:ident, $method:ident, $request:ident) => {{
         let admission = $self.admission.with_trace_parent(trace_parent(&$request));
-        let (api, message) = ($self.api.clone(), $request.into_inner());
-        let call = async move { api.$method(message).await };
+        let api = $self.api_for(&$request);
+        let message = $request.into_inner();
+        let call = async move { api?.$method(message).await };
         answer(admission.call(stringify!($method), call).await)
     }};
 }
@@ -104,8 +124,9 @@ macro_rules! call {
 macro_rules! stream {
     ($self:ident, $method:ident, $request:ident) => {{
         let admission = $self.admission.with_trace_parent(trace_parent(&$request));
-        let (api, message) = ($self.api.clone(), $request.into_inner());
-        let open = async move { api.$method(message).await }.boxed();
+        let api = $self.api_for(&$request);
+        let message = $request.into_inner();
+        let open = async move { api?.$method(message).await }.boxed();
         let opened = admission.stream(stringify!($method), open).await;
         answer(opened.map(|stream| stream.map(Ok).boxed()))
     }};
@@ -117,19 +138,6 @@ fn trace_parent<T>(request: &Request<T>) -> Option<&str> {
 
 fn answer<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|error| to_status(&error))
-}
-
-fn to_status(error: &Error) -> Status {
-    let code = match error.code {
-        Code::InvalidRequest | Code::InvalidPipeline => tonic::Code::InvalidArgument,
-        Code::JobNotFound | Code::CheckpointNotFound | Code::WorkerNotFound => tonic::Code::NotFound,
-        Code::NameInUse => tonic::Code::AlreadyExists,
-        Code::CheckpointDoesNotFit | Code::WrongState => tonic::Code::FailedPrecondition,
-        Code::LimitReached => tonic::Code::ResourceExhausted,
-        Code::NotLeader | Code::Unavailable => tonic::Code::Unavailable,
-        Code::Internal => tonic::Code::Internal,
-    };
-    status::with_detail(code, &error.message, &super::detail(error))
 }
 
 type Events<T> = BoxStream<'static, Result<T, Status>>;

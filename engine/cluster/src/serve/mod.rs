@@ -7,6 +7,7 @@
 //! A call continues to its end even if its client disconnects, so that no submission is left half done.
 
 mod admission;
+mod authentication;
 mod grpc;
 mod http;
 mod openapi;
@@ -16,11 +17,15 @@ mod routes;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_proto::status;
 use millstream_proto::v1::ErrorDetail;
+use tonic::Status;
 use tonic::service::Routes;
 
-use crate::api::{Api, Error};
+use crate::access::Access;
+use crate::api::{Api, Code, Error};
 
+pub use authentication::worker_interceptor;
 pub use http::serve as serve_http;
 pub use rest::router as rest_router;
 
@@ -54,8 +59,8 @@ pub fn grpc_server() -> tonic::transport::Server {
 }
 
 /// Returns the gRPC services of the client API, with health checks and reflection.
-pub async fn grpc_router(api: Arc<dyn Api>) -> Routes {
-    grpc::routes(api).await
+pub async fn grpc_router(api: Arc<dyn Api>, access: &Access) -> Routes {
+    grpc::routes(api, access).await
 }
 
 /// Returns the details of an error that both surfaces send beside its message.
@@ -65,6 +70,22 @@ fn detail(error: &Error) -> ErrorDetail {
         mistakes: error.mistakes.clone(),
         leader: error.leader.clone().unwrap_or_default(),
     }
+}
+
+/// Returns the status of an error, for gRPC, with its details.
+fn to_status(error: &Error) -> Status {
+    let code = match error.code {
+        Code::InvalidRequest | Code::InvalidPipeline => tonic::Code::InvalidArgument,
+        Code::JobNotFound | Code::CheckpointNotFound | Code::WorkerNotFound => tonic::Code::NotFound,
+        Code::NameInUse => tonic::Code::AlreadyExists,
+        Code::CheckpointDoesNotFit | Code::WrongState => tonic::Code::FailedPrecondition,
+        Code::LimitReached => tonic::Code::ResourceExhausted,
+        Code::NotLeader | Code::Unavailable => tonic::Code::Unavailable,
+        Code::Unauthenticated => tonic::Code::Unauthenticated,
+        Code::PermissionDenied => tonic::Code::PermissionDenied,
+        Code::Internal => tonic::Code::Internal,
+    };
+    status::with_detail(code, &error.message, &detail(error))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, Query, RawPathParams, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on};
@@ -25,23 +25,24 @@ use super::admission::Admission;
 use super::openapi;
 use super::routes::{Method, PREFIX, Route, Run, table};
 use super::{BODY_TIMEOUT, REQUEST_BYTES_MAX, detail};
+use crate::access::{Access, Guard, Surface};
 use crate::api::{Api, Code, Error};
 use crate::spans;
 
 /// Interval of comments on a silent event stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Returns the client API as REST/JSON, with its description at `/api/v1/openapi.json`.
-pub fn router(api: Arc<dyn Api>) -> Router {
+/// Returns the client API as REST/JSON, with its description at `/api/v1/openapi.json`, which needs no token.
+pub fn router(api: Arc<dyn Api>, access: &Access) -> Router {
     let admission = Admission::new("rest");
     let mut router = Router::new();
     for route in table() {
         let (path, method) = (format!("{PREFIX}{}", route.path), filter(route.method));
-        let handler = Arc::new(RouteHandler::new(api.clone(), admission.clone(), route));
+        let handler = Arc::new(RouteHandler::new(api.clone(), access.clone(), admission.clone(), route));
         router = router.route(
             &path,
-            on(method, move |path, query, headers, body| {
-                answer(handler.clone(), path, query, headers, body)
+            on(method, move |path, query, headers, request| {
+                answer(handler.clone(), path, query, headers, request)
             }),
         );
     }
@@ -63,6 +64,7 @@ fn filter(method: Method) -> MethodFilter {
 /// Handler of one route's requests.
 struct RouteHandler {
     api: Arc<dyn Api>,
+    access: Access,
     admission: Admission,
     route: Route,
     /// List fields of the message. In a query their values are separated by commas.
@@ -70,7 +72,7 @@ struct RouteHandler {
 }
 
 impl RouteHandler {
-    fn new(api: Arc<dyn Api>, admission: Admission, route: Route) -> Self {
+    fn new(api: Arc<dyn Api>, access: Access, admission: Admission, route: Route) -> Self {
         let schemas: BTreeMap<String, Value> = json::schema::schemas([route.request], "schemas");
         let properties = schemas[route.request]["properties"].as_object();
         let lists = properties
@@ -81,10 +83,18 @@ impl RouteHandler {
             .collect();
         Self {
             api,
+            access,
             admission,
             route,
             lists,
         }
+    }
+
+    /// Returns the API as the caller of a request may use it.
+    fn api_for(&self, headers: &HeaderMap) -> Result<Arc<dyn Api>, Error> {
+        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let caller = self.access.caller(Surface::Rest, authorization)?.identified()?;
+        Ok(Arc::new(Guard::new(self.api.clone(), caller)))
     }
 
     fn request(
@@ -168,8 +178,14 @@ async fn answer(
     path: RawPathParams,
     query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
-    Body(body): Body,
+    request: Request,
 ) -> Response {
+    // Before the body is read.
+    let api = match handler.api_for(&headers) {
+        Ok(api) => api,
+        Err(error) => return error_response(&error),
+    };
+    let Ok(Body(body)) = Body::from_request(request, &()).await;
     let body = match body {
         Some(Ok(body)) => Ok(body),
         Some(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => return body_too_large(),
@@ -190,7 +206,7 @@ async fn answer(
         .get(spans::TRACE_PARENT_HEADER)
         .and_then(|value| value.to_str().ok());
     let admission = handler.admission.with_trace_parent(trace_parent);
-    let (api, name) = (handler.api.clone(), handler.route.name);
+    let name = handler.route.name;
     match &handler.route.run {
         Run::Once(run) => match run(api, admission, name, request).await {
             Ok(value) => axum::Json(value).into_response(),
@@ -231,6 +247,8 @@ fn error_response(error: &Error) -> Response {
         Code::LimitReached => StatusCode::TOO_MANY_REQUESTS,
         Code::NotLeader => StatusCode::MISDIRECTED_REQUEST,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     };
     error_response_with_status(status, error)
@@ -239,7 +257,12 @@ fn error_response(error: &Error) -> Response {
 fn error_response_with_status(status: StatusCode, error: &Error) -> Response {
     let mut body = json::to_value(&detail(error));
     body["message"] = error.message.clone().into();
-    (status, axum::Json(body)).into_response()
+    let mut response = (status, axum::Json(body)).into_response();
+    if error.code == Code::Unauthenticated {
+        let scheme = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
 }
 
 async fn description() -> impl IntoResponse {

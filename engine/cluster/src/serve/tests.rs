@@ -20,6 +20,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::routes::table;
 use super::{REQUEST_BYTES_MAX, grpc_router, grpc_server, openapi, rest_router, serve_http};
+use crate::access::Access;
 use crate::api::{Api, Code, Error};
 
 /// Answers with what was asked, so that a test sees what arrived.
@@ -207,9 +208,13 @@ impl Api for Stub {
 }
 
 async fn rest() -> SocketAddr {
+    rest_with(&Access::unrestricted()).await
+}
+
+async fn rest_with(access: &Access) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve_http(listener, rest_router(Arc::new(Stub))));
+    tokio::spawn(serve_http(listener, rest_router(Arc::new(Stub), access)));
     address
 }
 
@@ -218,9 +223,13 @@ async fn grpc() -> JobServiceClient<Channel> {
 }
 
 async fn channel() -> Channel {
+    channel_with(&Access::unrestricted()).await
+}
+
+async fn channel_with(access: &Access) -> Channel {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let routes = grpc_router(Arc::new(Stub)).await;
+    let routes = grpc_router(Arc::new(Stub), access).await;
     tokio::spawn(
         grpc_server()
             .add_routes(routes)
@@ -242,6 +251,11 @@ async fn head_of(address: SocketAddr, method: &str, path: &str, body: &str) -> S
 }
 
 async fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> (String, String) {
+    exchange_with(address, method, path, body, "").await
+}
+
+/// The same with further header fields.
+async fn exchange_with(address: SocketAddr, method: &str, path: &str, body: &str, fields: &str) -> (String, String) {
     let mut connection = TcpStream::connect(address).await.unwrap();
     let kind = if body.is_empty() {
         ""
@@ -249,7 +263,7 @@ async fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> 
         "content-type: application/json\r\n"
     };
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{kind}content-length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{kind}{fields}content-length: {}\r\n\r\n",
         body.len()
     );
     connection.write_all(head.as_bytes()).await.unwrap();
@@ -440,4 +454,62 @@ fn the_description_is_whole() {
         27,
         "one for each method of Api, and two that take a pipeline for a job"
     );
+}
+
+#[tokio::test]
+async fn a_server_with_tokens_requires_them_on_both_surfaces() {
+    use millstream_proto::v1::cluster_service_client::ClusterServiceClient;
+
+    use crate::access::{NewToken, Role, TokenFile};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.json");
+    let new = NewToken {
+        name: "viewer".into(),
+        role: Role::Viewer,
+        pipelines: vec!["toll".into()],
+        valid_s: None,
+    };
+    let secret = TokenFile::create(&path, &new).unwrap();
+    let access = Access::from_file(&path).unwrap();
+
+    let address = rest_with(&access).await;
+    let (head, body) = exchange_with(address, "GET", "/api/v1/jobs", "", "").await;
+    assert!(
+        head.starts_with("HTTP/1.1 401 ") && head.contains("www-authenticate: Bearer"),
+        "{head}"
+    );
+    assert!(body.contains("\"code\":\"unauthenticated\""), "{body}");
+    let authorization = format!("authorization: Bearer {secret}\r\n");
+    let (head, body) = exchange_with(address, "GET", "/api/v1/jobs?all=true", "", &authorization).await;
+    // Lists contain the token's pipelines only.
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && body.contains("toll") && !body.contains("\"ended\",\"state\""),
+        "{body}"
+    );
+    let (head, body) = exchange_with(address, "POST", "/api/v1/jobs/toll/stop", "", &authorization).await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    assert!(
+        body.contains("\"code\":\"permission-denied\"") && body.contains("role `viewer`"),
+        "{body}"
+    );
+
+    let channel = channel_with(&access).await;
+    let mut jobs = JobServiceClient::new(channel.clone());
+    let refused = jobs.list(v1::ListJobsRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    assert_eq!(status::detail(&refused).unwrap().code, "unauthenticated");
+    let with_token = |job: &str| {
+        let mut request = tonic::Request::new(v1::GetJobRequest { name: job.into() });
+        let header = format!("Bearer {secret}").parse().unwrap();
+        request.metadata_mut().insert("authorization", header);
+        request
+    };
+    assert_eq!(jobs.get(with_token("toll")).await.unwrap().into_inner().name, "toll");
+    let refused = jobs.get(with_token("other")).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    // Standbys and workers look for the leader without a token.
+    let mut cluster = ClusterServiceClient::new(channel);
+    let info = cluster.info(v1::ClusterInfoRequest::default()).await.unwrap();
+    assert_eq!(info.into_inner(), v1::ClusterInfo::default());
 }

@@ -1,10 +1,12 @@
 //! Failures of requests: a status, a stable code, a message, and the rows that are to blame.
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use millstream_runtime::Error;
 use serde_json::{Map, Value, json};
+
+use crate::api;
 
 /// Most mistakes of a request that its response lists.
 const ROW_ERRORS_MAX: usize = 100;
@@ -127,6 +129,14 @@ impl Failure {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
+    /// The caller has no valid token, or one without the right.
+    pub(super) fn of_access(error: api::Error) -> Self {
+        match error.code {
+            api::Code::PermissionDenied => Self::new(StatusCode::FORBIDDEN, "permission_denied", error.message),
+            _ => Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", error.message),
+        }
+    }
+
     pub(super) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
@@ -150,6 +160,9 @@ impl IntoResponse for Failure {
         let mut response = (self.status, self.body().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if matches!(
             self.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -20,6 +20,7 @@ use super::answer::AnswerFormat;
 use super::body::BodyFormat;
 use super::shared::{BATCH_BYTES_MAX, SharedRequest};
 use super::{Failure, Service, Services, TIMEOUT_MAX, openapi, shared};
+use crate::access::{Caller, Right, Surface};
 use crate::spans;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -56,19 +57,34 @@ async fn validate(services: Shared, name: Path<String>, request: Request) -> Res
     respond(&services, &name, request, Call::Validate).await
 }
 
-async fn list(State(services): Shared, method: Method) -> Result<Response, Failure> {
+async fn list(State(services): Shared, method: Method, headers: HeaderMap) -> Result<Response, Failure> {
     only(&method, &Method::GET)?;
-    let all: Vec<_> = services.all().iter().map(openapi::summary).collect();
+    let caller = authorize(&services, &headers, Right::Read, None)?;
+    let all = services.all();
+    let seen = all.iter().filter(|service| caller.sees(service.name()));
+    let all: Vec<_> = seen.map(openapi::summary).collect();
     Ok(axum::Json(serde_json::json!({ "pipelines": all })).into_response())
 }
 
-async fn describe(State(services): Shared, Path(name): Path<String>, method: Method) -> Result<Response, Failure> {
+async fn describe(
+    State(services): Shared,
+    Path(name): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
     only(&method, &Method::GET)?;
+    authorize(&services, &headers, Right::Read, Some(&name))?;
     Ok(axum::Json(openapi::summary(&find(&services, &name)?)).into_response())
 }
 
-async fn description(State(services): Shared, Path(name): Path<String>, method: Method) -> Result<Response, Failure> {
+async fn description(
+    State(services): Shared,
+    Path(name): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
     only(&method, &Method::GET)?;
+    authorize(&services, &headers, Right::Read, Some(&name))?;
     Ok(axum::Json(openapi::document(&find(&services, &name)?)).into_response())
 }
 
@@ -77,6 +93,20 @@ async fn unknown_path(request: Request) -> Failure {
         "there is no `{}`; pipelines are at /v1/pipelines, and answer POST /v1/pipelines/NAME/invoke",
         request.uri().path()
     ))
+}
+
+/// Returns the caller, if it has a right on the pipeline that the request names.
+fn authorize(
+    services: &Services,
+    headers: &HeaderMap,
+    right: Right,
+    pipeline: Option<&str>,
+) -> Result<Caller, Failure> {
+    let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let caller = services.access.caller(Surface::Service, authorization);
+    let caller = caller.map_err(Failure::of_access)?;
+    caller.check(right, pipeline).map_err(Failure::of_access)?;
+    Ok(caller)
 }
 
 fn only(method: &Method, expected: &Method) -> Result<(), Failure> {
@@ -133,7 +163,9 @@ async fn respond(services: &Services, name: &str, request: Request, call: Call) 
         &span,
         parent.and_then(|parent| parent.to_str().ok()).unwrap_or_default(),
     );
-    let (service, result) = match find(services, name) {
+    // A caller without rights does not learn which pipelines there are.
+    let authorized = authorize(services, request.headers(), Right::Operate, Some(name));
+    let (service, result) = match authorized.and_then(|_| find(services, name)) {
         Ok(service) => {
             let answered = answer(services, &service, request, call, began);
             let answered = answered.instrument(span.clone()).await;

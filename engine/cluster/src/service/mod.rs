@@ -42,6 +42,7 @@ pub use self::http::router;
 use self::request_metrics::RequestMetrics;
 use self::shared::SharedQueue;
 use crate::Error;
+use crate::access::Access;
 use crate::clock::now_us;
 use crate::resolve::Resolved;
 
@@ -200,10 +201,19 @@ fn input_schema(graph: &millstream_graph::JobGraph, index: NodeIndex) -> Result<
 #[derive(Default)]
 pub struct Services {
     by_name: RwLock<BTreeMap<String, Arc<Service>>>,
+    access: Access,
     is_draining: AtomicBool,
 }
 
 impl Services {
+    /// Returns an empty set of services, which answer the callers that `access` accepts.
+    pub fn new(access: Access) -> Self {
+        Self {
+            access,
+            ..Self::default()
+        }
+    }
+
     /// Adds services, each instead of the one of its name. Requests that have begun end with the version that they
     /// began with. Services that are not among the new ones are removed.
     pub fn replace(&self, services: Vec<Service>) {

@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use data_dir::DataDir;
 pub use log_buffer::LogBuffer;
 
+use crate::access::OwnToken;
 use crate::exchange::{Compression, Exchange};
 use crate::network::Listener;
 use crate::worker_protocol::{ORPHAN_TIMEOUT_DEFAULT, STANDBY_MESSAGE};
@@ -67,6 +68,8 @@ pub struct Options {
     pub log_buffer: LogBuffer,
     /// Compression of rows sent to other workers.
     pub compression: Compression,
+    /// Token that coordinators with tokens require.
+    pub token: OwnToken,
 }
 
 /// Status of a worker, for observers outside of it. Cheap to clone.

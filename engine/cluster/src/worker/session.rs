@@ -45,7 +45,11 @@ impl Worker {
         {
             return SessionEnd::Broken("the stream could not be opened".into());
         }
-        let mut orders = match client.attach(ReceiverStream::new(outbox_in)).await {
+        let mut request = tonic::Request::new(ReceiverStream::new(outbox_in));
+        if let Err(error) = self.options.token.add_to(&mut request).await {
+            return SessionEnd::Broken(error);
+        }
+        let mut orders = match client.attach(request).await {
             Ok(answer) => answer.into_inner(),
             Err(status) if status.message() == STANDBY_MESSAGE => return SessionEnd::StandsBy,
             Err(status) => return SessionEnd::Broken(status.message().to_string()),

@@ -313,6 +313,7 @@ impl Cluster {
                     memory_bytes: MEMORY_BYTES,
                     data_dir: self.disk(machine),
                     log_buffer: worker::LogBuffer::default(),
+                    token: millstream_cluster::access::OwnToken::None,
                     compression: Default::default(),
                 };
                 drop(runtime.spawn(work(options, address_of(machine), number)));
@@ -369,7 +370,11 @@ async fn lead(machine: Machine) -> Result<(), String> {
     let coordinator = Coordinator::open(options, gateway.executor_factory())
         .await
         .map_err(|error| error.to_string())?;
-    let routes = serve::grpc_router(Arc::new(coordinator.clone())).await;
+    let routes = serve::grpc_router(
+        Arc::new(coordinator.clone()),
+        &millstream_cluster::access::Access::unrestricted(),
+    )
+    .await;
     let server = serve::grpc_server().add_routes(routes.add_service(gateway.service()));
     let serving = tokio::spawn(server.serve_with_incoming(listener.incoming));
     let led = coordinator.run().await.map_err(|error| error.to_string());

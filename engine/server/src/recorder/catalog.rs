@@ -48,8 +48,9 @@ const SPLIT: &[&str] = &["job", "source", "split"];
 
 /// Every metric, in the order of their names.
 #[rustfmt::skip]
-pub const METRICS: [Metric; 55] = [
+pub const METRICS: [Metric; 56] = [
     metric("millstream_absent_column_records_total", Kind::Counter, &["table", "column"], Process::Tasks, "Records without a declared column that no record before them had either."),
+    metric("millstream_access_denied_total", Kind::Counter, &["surface", "reason"], Process::Each, "Requests that were refused for their token, by surface (`grpc`, `rest`, `worker` for registrations, `service`) and reason (`no_token`, `unknown_token`, `expired_token`, `role`, `pipeline`)."),
     metric("millstream_alignment_microseconds_total", Kind::Counter, SUBTASK, Process::Tasks, "Time between the first and the last barrier of checkpoints and consistency points."),
     metric("millstream_api_call_seconds", Kind::Histogram, &["surface", "call"], Process::Coordinator, "Durations of calls of the client API."),
     metric("millstream_api_calls_total", Kind::Counter, &["surface", "call", "code"], Process::Coordinator, "Calls of the client API, by surface, call and code."),
