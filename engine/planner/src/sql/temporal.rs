@@ -62,7 +62,7 @@ pub(super) fn mark(expr: &mut SqlExpr) {
         return;
     }
     if let SqlExpr::UnaryOp { op, expr: inner } = expr
-        && (is_interval(inner) || is_value(inner))
+        && (is_interval(inner) || is_sum(inner))
     {
         match op {
             UnaryOperator::Minus => *expr = call(Ident::new(MINUS), vec![take(inner.as_mut())]),
@@ -90,11 +90,11 @@ pub(super) fn mark(expr: &mut SqlExpr) {
     }
 }
 
-/// Returns true for an expression whose type is not known by its form.
-fn is_value(expr: &SqlExpr) -> bool {
+/// Returns true for a sum or difference, which may be one of times.
+fn is_sum(expr: &SqlExpr) -> bool {
     match expr {
-        SqlExpr::Nested(inner) => is_value(inner),
-        SqlExpr::Identifier(_) | SqlExpr::CompoundIdentifier(_) | SqlExpr::BinaryOp { .. } => true,
+        SqlExpr::Nested(inner) => is_sum(inner),
+        SqlExpr::BinaryOp { op, .. } => matches!(op, BinaryOperator::Plus | BinaryOperator::Minus),
         _ => false,
     }
 }

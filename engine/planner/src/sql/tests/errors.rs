@@ -320,9 +320,9 @@ SELECT price FROM bid UNION ALL SELECT ts FROM bid;
 SELECT LENGTH(url), MEAN(price) FROM bid;
 SELECT LISTAGG(tags) FROM bid;",
         expect![[r#"
-            7:19: the type MULTISET is not supported: COLLECT makes an array, so write ARRAY<...>
-            8:19: INTERVAL is not a type of columns: store a number of units, such as TIMESTAMPDIFF(SECOND, a, b), and write INTERVAL '1' SECOND * n to use it
-            9:20: INTERVAL is not a type of columns: store a number of units, such as TIMESTAMPDIFF(SECOND, a, b), and write INTERVAL '1' SECOND * n to use it
+            7:27: expected <, found: )
+            8:19: an INTERVAL from DAY to MONTH is not a type: write INTERVAL YEAR TO MONTH or INTERVAL DAY TO SECOND
+            9:29: expected a unit of the INTERVAL: YEAR, MONTH, DAY, HOUR, MINUTE or SECOND, found: WEEK
             10:8: only a ROW has fields, and this is STRING
             11:1: `bid.nested.*`: there is no table `bid.nested` here; the fields of a ROW are named one by one, as in `bid.nested.field`
             12:30: IN mixes STRING and BIGINT: write CAST(... AS BIGINT), or CAST(... AS STRING)
