@@ -54,10 +54,10 @@ pub(super) fn mark(expr: &mut SqlExpr) {
         && let SqlExpr::Interval(literal) = inner.as_mut()
         && !matches!(literal.value.as_ref(), SqlExpr::UnaryOp { .. })
     {
-        literal.value = Box::new(SqlExpr::UnaryOp {
+        *literal.value = SqlExpr::UnaryOp {
             op: UnaryOperator::Minus,
             expr: Box::new(take(literal.value.as_mut())),
-        });
+        };
         *expr = take(inner.as_mut());
         return;
     }
