@@ -21,6 +21,8 @@ pub mod fields;
 pub mod filesystem;
 pub mod flink_options;
 pub mod format;
+#[cfg(all(feature = "filesystem", feature = "kafka"))]
+pub mod hybrid;
 pub mod interval;
 #[cfg(feature = "kafka")]
 pub mod kafka;

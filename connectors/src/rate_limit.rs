@@ -135,6 +135,10 @@ impl SourceReader for RateLimitedReader {
         self.wait.or_else(|| self.inner.pending_for())
     }
 
+    fn is_deferred(&self, split: &str) -> bool {
+        self.inner.is_deferred(split)
+    }
+
     fn snapshot(&mut self) -> Result<Vec<Split>, Error> {
         self.inner.snapshot()
     }

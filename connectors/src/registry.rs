@@ -27,6 +27,8 @@ pub fn connectors() -> &'static [&'static dyn Connector] {
         &crate::datagen::Datagen,
         #[cfg(feature = "filesystem")]
         &crate::filesystem::Filesystem,
+        #[cfg(all(feature = "filesystem", feature = "kafka"))]
+        &crate::hybrid::Hybrid,
         #[cfg(feature = "kafka")]
         &crate::kafka::Kafka,
         #[cfg(feature = "nexmark")]
@@ -323,8 +325,30 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
     validate_metadata(table, connector, role, &mut errors);
     if errors.is_empty() {
         errors.extend(connector.validate(table, role));
+        for (prefix, part) in connector.parts(table) {
+            errors.extend(
+                validate(&part, role)
+                    .into_iter()
+                    .map(|error| of_part(error, prefix, &part)),
+            );
+        }
     }
     errors
+}
+
+/// Returns the mistake of a part of a table as one of the table.
+fn of_part(error: OptionError, prefix: &str, part: &TableDefinition) -> OptionError {
+    let is_option = |name: &String| part.options.contains_key(name);
+    OptionError {
+        subject: match error.subject {
+            Some(name) if is_option(&name) => Some(format!("{prefix}{name}")),
+            subject => subject,
+        },
+        message: match prefix.strip_suffix('.') {
+            Some(part) => format!("the {part}: {}", error.message),
+            None => error.message,
+        },
+    }
 }
 
 /// Returns the formats of a table, each with the prefix of its options.

@@ -136,6 +136,12 @@ pub trait SourceReader: Send {
         None
     }
 
+    /// Returns true if the reader begins a split only after all of its splits that are not deferred, so that it does
+    /// not hold the watermark back before.
+    fn is_deferred(&self, _split: &str) -> bool {
+        false
+    }
+
     /// Returns all splits of this reader, each at the position just after the last batch that `poll` returned. A
     /// restore from these positions delivers every later row exactly once. An error fails the checkpoint, not the
     /// reader, and so must leave the reader unchanged.

@@ -147,6 +147,11 @@ pub trait Connector: Send + Sync {
     fn validate(&self, _table: &TableDefinition, _role: Role) -> Vec<OptionError> {
         Vec::new()
     }
+    /// Returns the tables that a table consists of, each with the prefix of its options, which are checked like other
+    /// tables. Pure.
+    fn parts(&self, _table: &TableDefinition) -> Vec<(&'static str, TableDefinition)> {
+        Vec::new()
+    }
     /// Returns the changes that a sink with these options accepts, or that a source provides. Pure.
     fn changelog(&self, _table: &TableDefinition, _role: Role) -> ChangelogSupport {
         ChangelogSupport::Append

@@ -19,6 +19,7 @@ mod client_config;
 mod client_context;
 mod error_causes;
 mod error_code;
+mod history_gap;
 mod metadata_columns;
 mod option_descriptions;
 mod options;
@@ -147,6 +148,16 @@ impl Connector for Kafka {
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
         let options = SinkOptions::of(table).map_err(|errors| first_mistake(table, errors))?;
         Ok(Arc::new(sink::KafkaSink::new(table, options)))
+    }
+}
+
+impl Kafka {
+    /// Creates the source of a checked table whose records follow a history. It fails to start if the topic does not
+    /// have all records from the offsets of 'scan.startup.mode' on.
+    #[cfg(feature = "filesystem")]
+    pub(crate) fn source_after_history(table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
+        let options = SourceOptions::of(table).map_err(|errors| first_mistake(table, errors))?;
+        Ok(Arc::new(source::KafkaSource::new(table, options)?.after_history()))
     }
 }
 

@@ -20,6 +20,7 @@ use super::client::{self, REQUEST_TIMEOUT, run_blocking};
 use super::client_config::creation_error;
 use super::client_context::Context;
 use super::error_code;
+use super::history_gap;
 use super::options::{OffsetsInitializer, SourceOptions, Topics};
 use super::reader::KafkaReader;
 use super::record_decoder::RecordDecoder;
@@ -48,6 +49,8 @@ struct Shared {
     /// True if partitions were listed before, by this attempt or by the one that it was restored from. New partitions
     /// are then read from their first record, so that none is lost.
     was_listed: AtomicBool,
+    /// True if the records from the starting offsets on must exist, because those before are read from elsewhere.
+    follows_history: AtomicBool,
 }
 
 impl KafkaSource {
@@ -64,6 +67,7 @@ impl KafkaSource {
             options,
             consumer,
             was_listed: AtomicBool::new(false),
+            follows_history: AtomicBool::new(false),
         });
         Ok(Self {
             table: table.clone(),
@@ -71,6 +75,13 @@ impl KafkaSource {
             broker_health,
             fields,
         })
+    }
+
+    /// Makes the first listing of partitions fail if records from the starting offsets on are missing.
+    #[cfg(feature = "filesystem")]
+    pub(super) fn after_history(self) -> Self {
+        self.shared.follows_history.store(true, Ordering::Release);
+        self
     }
 }
 
@@ -165,6 +176,13 @@ impl Shared {
         } else {
             self.check_partitions(&partitions)?;
             let mut starts = self.offsets(&self.options.startup, &partitions)?;
+            if self.follows_history.load(Ordering::Acquire) {
+                let firsts = self.offsets(&OffsetsInitializer::Earliest, &partitions)?;
+                for (partition, first) in &firsts {
+                    let start = starts.get(partition).copied().unwrap_or(*first);
+                    history_gap::check(&self.options, partition, start, *first)?;
+                }
+            }
             let others: Vec<_> = partitions
                 .iter()
                 .filter(|partition| !starts.contains_key(partition))

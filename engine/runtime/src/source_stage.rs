@@ -121,7 +121,9 @@ impl SourceStage {
         for split in &open {
             let id: Arc<str> = Arc::from(split.id.as_str());
             let gauge = counters.split(&self.name, &id);
-            self.splits.add(id, self.restored.get(&split.id).copied(), gauge);
+            let watermark = self.restored.get(&split.id).copied();
+            self.splits
+                .add(id, watermark, self.reader.is_deferred(&split.id), gauge);
         }
         if !open.is_empty() {
             self.reader.add_splits(open)?;

@@ -5,5 +5,6 @@ mod changelog;
 mod connector;
 mod crash;
 mod exactly_once;
+mod hybrid;
 mod toll_booth;
 mod updating;

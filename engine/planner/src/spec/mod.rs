@@ -551,6 +551,9 @@ const SHORT_NAMES: &[(&str, &str, &str)] = &[
     ("kafka", "brokers", "properties.bootstrap.servers"),
     ("kafka", "group", "properties.group.id"),
     ("kafka", "start", "scan.startup.mode"),
+    ("hybrid", "brokers", "properties.bootstrap.servers"),
+    ("hybrid", "group", "properties.group.id"),
+    ("hybrid", "start", "scan.startup.mode"),
 ];
 
 fn options(

@@ -1,8 +1,9 @@
 //! Watermarks per split, and the watermark of all splits of a subtask.
 //!
 //! A split that is assigned but not started holds the watermark back, unless splits are ordered; otherwise reading the
-//! whole of file A before file B would make the rows of B late. A finished split does not count. A split is idle once
-//! it has been caught up for the idle timeout; time during which the task was blocked does not count.
+//! whole of file A before file B would make the rows of B late. A deferred split holds it back only from the end of the
+//! splits that are read before it. A finished split does not count. A split is idle once it has been caught up for the
+//! idle timeout; time during which the task was blocked does not count.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(super) struct Splits {
 
 struct Split {
     watermark: Timestamp,
+    /// True if the split is begun after all splits that are not deferred.
+    is_deferred: bool,
     state: State,
     counters: Arc<SplitCounters>,
 }
@@ -72,7 +75,13 @@ impl Splits {
     }
 
     /// Adds a split with its restored watermark.
-    pub(super) fn add(&mut self, id: Arc<str>, watermark: Option<Timestamp>, counters: Arc<SplitCounters>) {
+    pub(super) fn add(
+        &mut self,
+        id: Arc<str>,
+        watermark: Option<Timestamp>,
+        is_deferred: bool,
+        counters: Arc<SplitCounters>,
+    ) {
         if self.by_id.contains_key(&id) {
             return;
         }
@@ -81,6 +90,7 @@ impl Splits {
         self.by_id.insert(id, self.splits.len());
         self.splits.push(Split {
             watermark,
+            is_deferred,
             state: if watermark == WATERMARK_MIN {
                 State::Unstarted
             } else {
@@ -165,13 +175,15 @@ impl Splits {
         // The greatest watermark of the idle splits.
         let mut idle: Option<Timestamp> = None;
         let mut has_open = false;
+        let mut others = self.splits.iter().filter(|split| !split.is_deferred);
+        let are_others_open = others.any(|split| split.state != State::Finished);
         for split in &self.splits {
             match split.state {
                 State::Finished => continue,
                 State::CaughtUp(since) if now >= since.saturating_add(self.idle_timeout_us) => {
                     idle = idle.max(Some(split.watermark));
                 }
-                State::Unstarted if self.ordered => {}
+                State::Unstarted if self.ordered || (split.is_deferred && are_others_open) => {}
                 _ => least = Some(least.map_or(split.watermark, |least| least.min(split.watermark))),
             }
             has_open = true;
@@ -204,7 +216,8 @@ mod tests {
         for id in ids {
             let id: Arc<str> = Arc::from(*id);
             let gauge = counters.split(&OperatorId("source".into()), &id);
-            splits.add(id, None, gauge);
+            let is_deferred = id.starts_with("deferred");
+            splits.add(id, None, is_deferred, gauge);
         }
         splits
     }
@@ -233,6 +246,21 @@ mod tests {
         assert_eq!(splits.watermark_at(0), SplitsWatermark::Watermark(50));
         splits.finish("a");
         assert_eq!(splits.watermark_at(0), SplitsWatermark::Unknown);
+    }
+
+    #[test]
+    fn a_deferred_split_holds_the_watermark_back_once_the_others_are_read() {
+        let mut splits = splits(Boundedness::Unbounded, &["a", "b", "deferred"]);
+        read(&mut splits, "a", 50);
+        assert_eq!(splits.watermark_at(0), SplitsWatermark::Unknown);
+        read(&mut splits, "b", 40);
+        assert_eq!(splits.watermark_at(0), SplitsWatermark::Watermark(40));
+        splits.finish("b");
+        assert_eq!(splits.watermark_at(0), SplitsWatermark::Watermark(50));
+        splits.finish("a");
+        assert_eq!(splits.watermark_at(0), SplitsWatermark::Unknown);
+        read(&mut splits, "deferred", 60);
+        assert_eq!(splits.watermark_at(0), SplitsWatermark::Watermark(60));
     }
 
     #[test]
