@@ -34,8 +34,10 @@ pub mod outage;
 #[cfg(feature = "print")]
 pub mod print;
 pub mod rate_limit;
+pub mod redaction;
 pub mod registry;
 pub mod request;
+pub mod secrets;
 pub mod sink;
 pub mod source;
 pub mod sql_type;

@@ -185,6 +185,16 @@ pub fn is_secret(connector: Option<&dyn Connector>, name: &str) -> bool {
     described || has_secret_name(name)
 }
 
+/// Returns true if the value of an option may be a secret: an option for credentials, whose value is not stored in
+/// checkpoints.
+pub(crate) fn accepts_secret(connector: &dyn Connector, description: &OptionDescription, option: &str) -> bool {
+    let is_credential = is_secret(Some(connector), option)
+        || ["properties.sasl.", "properties.ssl."]
+            .iter()
+            .any(|prefix| option.starts_with(prefix));
+    is_credential && description.kind == OptionKind::Text && description.effect == OptionEffect::Nothing
+}
+
 /// Returns the normal form of a value, which is the same for all spellings of equal meaning: `10 s` and `10000` are one
 /// duration. A value that cannot be parsed is returned unchanged.
 pub fn normalized(kind: OptionKind, value: &str) -> String {

@@ -3,17 +3,19 @@
 //! Each connector is one cargo feature and one line in [`connectors`]. [`validate`] is pure: it reads descriptions and
 //! the definition, has no access to external systems, and reports all mistakes at once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::join_all;
-use millstream_proto::spec::did_you_mean;
+use millstream_proto::spec::{did_you_mean, secret_reference};
 use parking_lot::RwLock;
 
 use crate::flink_options::{self, Treatment};
 use crate::format::{self, Format};
 use crate::options::{self, Options};
 use crate::rate_limit::{self, RateLimited};
+use crate::secrets;
 use crate::{
     Connector, Error, OptionDescription, OptionEffect, OptionError, Role, Sink, Source, Split, TableDefinition,
 };
@@ -56,9 +58,9 @@ pub fn find(name: &str) -> Option<&'static dyn Connector> {
     known.or_else(|| REGISTERED.read().iter().copied().find(named))
 }
 
-/// Creates the source of a checked table, rate-limited if the table has the option.
+/// Creates the source of a checked table, rate-limited if the table has the option. Reads the secrets of the table.
 pub fn source(table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
-    let source = connector_of(table)?.source(table)?;
+    let source = connector_of(table)?.source(&*secrets::resolve(table)?)?;
     match Options::of(table).float(rate_limit::OPTION)? {
         None => Ok(source),
         Some(rate) if rate.is_finite() && rate > 0.0 => Ok(Arc::new(RateLimited::new(source, rate))),
@@ -70,9 +72,9 @@ pub fn source(table: &TableDefinition) -> Result<Arc<dyn Source>, Error> {
     }
 }
 
-/// Creates the sink of a checked table.
+/// Creates the sink of a checked table. Reads the secrets of the table.
 pub fn sink(table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
-    connector_of(table)?.sink(table)
+    connector_of(table)?.sink(&*secrets::resolve(table)?)
 }
 
 /// Checks that the external objects of checked tables exist, see [`Connector::check_external_objects`]. Returns one
@@ -80,11 +82,21 @@ pub fn sink(table: &TableDefinition) -> Result<Arc<dyn Sink>, Error> {
 pub async fn check_external_objects(tables: &[(Role, Arc<TableDefinition>)]) -> Vec<Result<(), Error>> {
     let mut results: Vec<Result<(), Error>> = tables.iter().map(|_| Ok(())).collect();
     let mut by_connector: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut with_secrets = tables.to_vec();
     for (index, (_, table)) in tables.iter().enumerate() {
+        match secrets::resolve(table) {
+            Ok(Cow::Borrowed(_)) => {}
+            Ok(Cow::Owned(resolved)) => with_secrets[index].1 = Arc::new(resolved),
+            Err(error) => {
+                results[index] = Err(error);
+                continue;
+            }
+        }
         by_connector.entry(table.connector()).or_default().push(index);
     }
+    let with_secrets = &with_secrets;
     let checks = by_connector.into_values().map(|indices| async move {
-        let of_connector: Vec<_> = indices.iter().map(|index| tables[*index].clone()).collect();
+        let of_connector: Vec<_> = indices.iter().map(|index| with_secrets[*index].clone()).collect();
         let found = match connector_of(&tables[indices[0]].1) {
             Ok(connector) => connector.check_external_objects(of_connector).await,
             Err(error) => return vec![(indices[0], Err(error))],
@@ -281,6 +293,15 @@ pub fn validate(table: &TableDefinition, role: Role) -> Vec<OptionError> {
                 .strip_prefix(prefix.as_str())
                 .is_some_and(|rest| options::describes(description, rest))
         }) {
+            Some((_, description)) if secret_reference::is_in(value) => {
+                if !options::accepts_secret(connector, description, option) {
+                    let message = format!(
+                        "the option '{option}' cannot refer to a secret, because its value is shown or stored in \
+                         checkpoints; only options for credentials can, such as 'properties.sasl.password' and 'store.*'"
+                    );
+                    errors.push(OptionError::new(option, message));
+                }
+            }
             Some((_, description)) => {
                 if let Err(problem) = options::check_value(description, value) {
                     errors.push(OptionError::new(option, problem));

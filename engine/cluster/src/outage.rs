@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use millstream_connectors::redaction::redact;
 use millstream_connectors::{Sink, Source};
 use millstream_graph::{JobGraph, NodeIndex};
 use millstream_proto::report::time;
@@ -46,9 +47,9 @@ impl ConnectorMonitor {
         let of = |operator: &String, kind: &str, found: millstream_connectors::Outage| Outage {
             operator: operator.clone(),
             kind: kind.to_string(),
-            system: found.system,
+            system: redact(&found.system).into_owned(),
             since_us: found.since_us,
-            problem: found.problem,
+            problem: redact(&found.problem).into_owned(),
         };
         let sources = self.sources.iter();
         let sources = sources.filter_map(|(id, source)| Some(of(id, SOURCE, source.outage()?)));

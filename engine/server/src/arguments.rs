@@ -1,7 +1,7 @@
 //! The command line of the `engine` binary.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -220,6 +220,8 @@ pub struct Run {
     #[arg(long, value_name = "ADDR", env = "MILLSTREAM_HTTP")]
     pub http: Option<SocketAddr>,
     #[command(flatten)]
+    pub secrets: SecretArguments,
+    #[command(flatten)]
     pub observability: Observability,
     /// File for the summary of the run, as JSON.
     #[arg(long, value_name = "FILE")]
@@ -264,6 +266,8 @@ pub struct Serve {
     /// Folder for state that outgrows memory.
     #[arg(long, value_name = "DIR", env = "MILLSTREAM_DATA_DIR", default_value = ".millstream")]
     pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub secrets: SecretArguments,
     #[command(flatten)]
     pub observability: Observability,
 }
@@ -325,6 +329,8 @@ pub struct CoordinatorArguments {
     #[arg(long, value_name = "N", default_value = "10000")]
     pub jobs_max: usize,
     #[command(flatten)]
+    pub secrets: SecretArguments,
+    #[command(flatten)]
     pub observability: Observability,
 }
 
@@ -375,6 +381,8 @@ pub struct Worker {
     #[arg(long, value_name = "DIR", env = "MILLSTREAM_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     #[command(flatten)]
+    pub secrets: SecretArguments,
+    #[command(flatten)]
     pub service: Service,
 }
 
@@ -407,6 +415,30 @@ pub enum ExplainFormat {
 pub enum ExchangeCompression {
     None,
     Lz4,
+}
+
+/// Arguments for secrets.
+#[derive(Debug, Clone, Args)]
+pub struct SecretArguments {
+    /// Folder of secrets that options refer to as ${secret:NAME}: one file per secret, with its name, as Kubernetes
+    /// mounts them. A secret without a file is the value of MILLSTREAM_SECRET_NAME.
+    #[arg(long, value_name = "DIR", env = "MILLSTREAM_SECRETS")]
+    pub secrets: Option<PathBuf>,
+}
+
+impl Command {
+    /// Returns the folder of secrets.
+    pub fn secrets(&self) -> Option<&Path> {
+        let arguments = match self {
+            Command::Run(arguments) => &arguments.secrets,
+            Command::Serve(arguments) => &arguments.secrets,
+            Command::Standalone(arguments) => &arguments.common.secrets,
+            Command::Coordinator(arguments) => &arguments.common.secrets,
+            Command::Worker(arguments) => &arguments.secrets,
+            _ => return None,
+        };
+        arguments.secrets.as_deref()
+    }
 }
 
 /// Arguments for logs and traces.

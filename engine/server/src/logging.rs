@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 
 use millstream_cluster::worker::LogBuffer;
+use millstream_connectors::redaction::redact;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
@@ -78,7 +79,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TaskLogLayer {
             if let Some(Job(job)) = span.extensions().get() {
                 let mut text = FieldText::default();
                 event.record(&mut text);
-                return self.0.write(job, level, &text.text);
+                return self.0.write(job, level, &redact(&text.text));
             }
         }
     }

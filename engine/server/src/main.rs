@@ -31,6 +31,8 @@ use std::time::Duration;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
+use millstream_connectors::redaction::redact;
+use millstream_connectors::secrets;
 
 /// Failure of a command, with the text to print.
 pub enum Failure {
@@ -47,6 +49,13 @@ fn main() -> ExitCode {
     scheduling::request_short_slices();
     millstream_state::memory::set_reclaimer(allocator::release_memory);
     let arguments = Arguments::parse();
+    if let Some(directory) = arguments.command.secrets() {
+        if !directory.is_dir() {
+            eprintln!("error: --secrets {}: this folder does not exist", directory.display());
+            return ExitCode::from(2);
+        }
+        secrets::set_directory(directory.to_path_buf());
+    }
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
@@ -71,11 +80,11 @@ fn main() -> ExitCode {
     let code = match result {
         Ok(()) => 0,
         Err(Failure::Invalid(text)) => {
-            eprint!("{text}");
+            eprint!("{}", redact(&text));
             2
         }
         Err(Failure::Failed(text)) => {
-            eprint!("{text}");
+            eprint!("{}", redact(&text));
             1
         }
         Err(Failure::Damaged) => 7,

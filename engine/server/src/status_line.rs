@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use millstream_cluster::{JobProgress, Note, Phase, Progress, Report};
 use millstream_connectors::TableDefinition;
+use millstream_connectors::redaction::redact;
 use millstream_graph::{JobGraph, Operator};
 
 use millstream_proto::report::{amount, count, time};
@@ -184,9 +185,12 @@ struct LineWriter {
 
 impl Write for LineWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Each call has a whole line.
+        let line = String::from_utf8_lossy(bytes);
+        let line = redact(&line);
         match &self.bar {
-            Some(bar) => bar.suspend(|| std::io::stderr().write_all(bytes))?,
-            None => std::io::stderr().write_all(bytes)?,
+            Some(bar) => bar.suspend(|| std::io::stderr().write_all(line.as_bytes()))?,
+            None => std::io::stderr().write_all(line.as_bytes())?,
         }
         Ok(bytes.len())
     }

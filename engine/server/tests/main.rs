@@ -5,4 +5,5 @@ mod error_messages;
 mod late_rows;
 mod ordered_batch;
 mod resume;
+mod secrets;
 mod test_folder;

@@ -2,11 +2,12 @@
 //! the client, which sends the [`variables`] of a text along with it.
 //!
 //! `${NAME}` must be set; `${NAME:-default}` need not be set (an empty variable counts as unset); `$${` is a literal
-//! `${`. Replaced values are not expanded again.
+//! `${`. Replaced values are not expanded again. References to secrets ([`secret_reference`]) are kept.
 
 use std::collections::BTreeMap;
 
 use super::mode::replace_parameters;
+use super::secret_reference;
 use crate::JobSpec;
 use crate::spec::{Error, Positions};
 
@@ -41,6 +42,15 @@ pub fn expand(
                 replaced,
             );
         }
+    }
+    let storage = spec
+        .checkpoints
+        .as_mut()
+        .and_then(|checkpoints| checkpoints.storage.as_mut());
+    if let Some(storage) = storage.filter(|storage| secret_reference::is_in(storage)) {
+        let message =
+            "it cannot refer to a secret; the processes' environment has the credentials of checkpoint storage";
+        set("checkpoints.storage".to_string(), storage, Err(message.to_string()));
     }
     let mut replace = |path: String, value: &mut String| {
         let replaced = replace_parameters(value, parameters).and_then(|text| expand_text(&text, lookup));
@@ -78,12 +88,19 @@ pub fn expand_text(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Resul
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         if rest[..at].ends_with('$') {
+            let is_secret = rest[at..].starts_with(secret_reference::START);
             out.push_str(&rest[..at - 1]);
-            out.push_str("${");
+            out.push_str(if is_secret { "$${" } else { "${" });
             rest = &rest[at + 2..];
             continue;
         }
         out.push_str(&rest[..at]);
+        if let Some(name) = secret_reference::leading(&rest[at..])? {
+            let end = at + secret_reference::length(name);
+            out.push_str(&rest[at..end]);
+            rest = &rest[end..];
+            continue;
+        }
         let inner = &rest[at + 2..];
         let end = inner
             .find('}')
@@ -99,6 +116,11 @@ pub fn expand_text(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Resul
                 "`{name}` cannot name an environment variable; write `${{NAME}}` or `${{NAME:-default}}`, or `$${{` for a literal `${{`"
             ));
         }
+        if default.is_some_and(|default| default.contains(secret_reference::START)) {
+            return Err(format!(
+                "the default of {name} cannot be a secret; write a reference to the secret only"
+            ));
+        }
         let value = match default {
             Some(default) => lookup(name)
                 .filter(|value| !value.is_empty())
@@ -107,7 +129,7 @@ pub fn expand_text(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Resul
                 format!("the environment variable {name} is not set; set it, or write `${{{name}:-default}}`")
             })?,
         };
-        out.push_str(&value);
+        out.push_str(&secret_reference::escape(&value));
         rest = &inner[end + 1..];
     }
     out.push_str(rest);

@@ -10,6 +10,7 @@ mod json_schema;
 mod mode;
 mod read;
 pub mod secret;
+pub mod secret_reference;
 mod suggest;
 pub mod tree;
 mod units;

@@ -141,6 +141,17 @@ fn references_are_replaced_from_the_environment() {
     check("${PORT:-90}${HOST:-x}", "90h${X}");
     check("$${HOST} $5 $", "${HOST} $5 $");
     check("${PORT:-}", "");
+    check("${HOST}${secret:a-b.c}$${secret:d}", "h${X}${secret:a-b.c}$${secret:d}");
+    assert!(
+        expand_text("${secret:../a}", &lookup)
+            .unwrap_err()
+            .contains("cannot name a secret")
+    );
+    assert!(
+        expand_text("${HOST:-${secret:a}}", &lookup)
+            .unwrap_err()
+            .contains("cannot be a secret")
+    );
     assert!(expand_text("${PORT}", &lookup).unwrap_err().contains("PORT is not set"));
     assert!(expand_text("${PORT", &lookup).is_err());
     assert!(expand_text("${1}", &lookup).is_err());

@@ -59,6 +59,8 @@ app.kubernetes.io/component: {{ .role }}
 
 {{- define "millstream.sharedVolumePath" -}}/var/lib/millstream-storage{{- end -}}
 
+{{- define "millstream.secretsPath" -}}/var/run/secrets/millstream{{- end -}}
+
 {{- define "millstream.storageUrl" -}}
 {{- /* Not the volume's root: that may have a lost+found nobody can read. */ -}}
 {{- default (printf "file://%s/cluster" (include "millstream.sharedVolumePath" .)) .Values.storage.url -}}
@@ -124,6 +126,9 @@ readinessProbe:
 
 {{- define "millstream.volumeMounts" -}}
 - { name: tmp, mountPath: /tmp }
+{{- if .Values.secrets }}
+- { name: secrets, mountPath: {{ include "millstream.secretsPath" . }}, readOnly: true }
+{{- end }}
 {{- if not .Values.storage.url }}
 - { name: storage, mountPath: {{ include "millstream.sharedVolumePath" . }} }
 {{- end }}
@@ -132,6 +137,10 @@ readinessProbe:
 {{- define "millstream.volumes" -}}
 - name: tmp
   emptyDir: { sizeLimit: 1Gi }
+{{- with .Values.secrets }}
+- name: secrets
+  secret: { secretName: {{ . }} }
+{{- end }}
 {{- if not .Values.storage.url }}
 - name: storage
   persistentVolumeClaim:
@@ -142,15 +151,18 @@ readinessProbe:
 {{/* What every pod finds in its environment. */}}
 {{- define "millstream.settings" -}}
 {{- $given := merge (dict) .Values.environment .Values.storage.environment -}}
-{{- range $name := list "MILLSTREAM_SERVER" "MILLSTREAM_LOG" "MILLSTREAM_LOG_FORMAT" -}}
+{{- range $name := list "MILLSTREAM_SERVER" "MILLSTREAM_LOG" "MILLSTREAM_LOG_FORMAT" "MILLSTREAM_SECRETS" -}}
 {{- if hasKey $given $name -}}
-{{- fail (printf "the chart sets the environment variable %s itself; see `log` and `coordinator` in its values" $name) -}}
+{{- fail (printf "the chart sets the environment variable %s itself; see `log`, `coordinator` and `secrets` in its values" $name) -}}
 {{- end -}}
 {{- end -}}
 # For engine-cli in any of the pods.
 MILLSTREAM_SERVER: {{ include "millstream.coordinators" . | quote }}
 MILLSTREAM_LOG: {{ .Values.log.filter | quote }}
 MILLSTREAM_LOG_FORMAT: {{ .Values.log.format | quote }}
+{{- if .Values.secrets }}
+MILLSTREAM_SECRETS: {{ include "millstream.secretsPath" . | quote }}
+{{- end }}
 {{- range $name, $value := $given }}
 {{ $name }}: {{ $value | quote }}
 {{- end }}
