@@ -261,7 +261,9 @@ fn element(parser: &mut Parser, table: &mut TableDeclaration) -> Result<(), Pars
         not_enforced(parser)?;
         return Ok(());
     }
-    let name = parser.parse_identifier()?;
+    let mut name = parser.parse_identifier()?;
+    // A name that is written as a string has no place of its own.
+    name.span = token.span;
     let kind = if parser.parse_keyword(Keyword::AS) {
         ColumnKind::Computed(Box::new(parser.parse_expr()?))
     } else {
