@@ -116,7 +116,7 @@ sinks:
         ),
         expect![[r#"
             sources.exits.columns.booth: unknown type `bigit`; did you mean `BIGINT`?
-            sources.exits.connector: table `exits`: unknown connector `filesystm`; did you mean `filesystem`? (known: blackhole, datagen, filesystem, kafka, nexmark, print, request, response, upsert-kafka)
+            sources.exits.connector: table `exits`: unknown connector `filesystm`; did you mean `filesystem`? (known: blackhole, datagen, filesystem, hybrid, kafka, nexmark, print, request, response, upsert-kafka)
             steps.second.sql 2:3: unknown column `plat`; did you mean `plate`?
             steps.third.sql 1:28: expected an expression, found the end of the statement
             sinks.stats.from: unknown step or source `secnd`; did you mean `second`?
