@@ -326,6 +326,7 @@ fn an_upsert_topic_has_each_checkpoint_once_under_exactly_once_delivery() {
     assert_eq!(fold_upserts("upsert-once", 3), (Rows::new(), 0));
     process.commit(first.clone());
     process.commit(first);
+    broker.until_settled("upsert-once").expect("no transaction is open");
     assert_eq!(fold_upserts("upsert-once", 3), (rows.clone(), batch.num_rows()));
     // Changes after the last checkpoint are lost with the process, and so are those of a transaction that it left open.
     process.write(
@@ -389,6 +390,7 @@ fn a_buffer_writes_the_last_change_of_each_key() {
             }
             let prepared = process.prepare(writer.as_mut(), checkpoint);
             process.commit(prepared);
+            broker.until_settled(topic).expect("no transaction is open");
             let (folded, records) = fold_upserts(topic, 2);
             assert_eq!(folded, rows);
             assert!(records <= 10 * checkpoint as usize, "{records} records of 10 keys");
