@@ -157,7 +157,7 @@ fn context_of(
 }
 
 /// Least number of cases in which a mutant must be detected.
-const MUTANT_CASES_MIN: u32 = 40;
+const MUTANT_CASES_MIN: u32 = 400;
 
 /// Returns the settings of a property test with this number of cases. With a mutant, the first failure ends it.
 pub(super) fn proptest_config(cases: u32) -> ProptestConfig {

@@ -186,7 +186,7 @@ impl Folded {
 type Step = (usize, Vec<(Row, bool)>, usize);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let key = prop_oneof![6 => (0..12i64).prop_map(Some), 2 => Just(Some(3)), 1 => Just(None)];
+    let key = prop_oneof![6 => (0..12i64).prop_map(Some), 2 => Just(Some(FREQUENT_KEY)), 1 => Just(None)];
     let rows = prop::collection::vec(((key, 0..6i64), prop::bool::weighted(0.6)), 1..40);
     let restore = prop_oneof![3 => Just(0usize), 1 => 1..=3usize];
     prop::collection::vec((0..2usize, rows, restore), 1..10)
@@ -212,6 +212,8 @@ fn mode_of(case: &Case) -> ChangelogMode {
     }
 }
 
+/// A key that most steps have.
+const FREQUENT_KEY: i64 = 3;
 /// The value of rows that are deleted before they are inserted.
 const ABSENT_VALUE: i64 = 3_000;
 
@@ -229,7 +231,7 @@ fn run(case: &Case, steps: &[Step], memory_bytes: usize, is_reversed: bool) {
         match deleted_early[*input].take() {
             Some(row) => rows.push((row, 1)),
             None if is_reversed && case.is_changelog[*input] => {
-                let row = (changes[0].0.0, ABSENT_VALUE);
+                let row = (Some(FREQUENT_KEY), ABSENT_VALUE);
                 rows.push((row, -1));
                 deleted_early[*input] = Some(row);
             }
