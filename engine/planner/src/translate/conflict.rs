@@ -1,7 +1,7 @@
 //! `ON CONFLICT`: the choice between rows of a query that have the same primary key of its table.
 //!
-//! Where the primary key does not contain an upsert key of the query, several of its rows can have one primary key. A
-//! node before the sink then keeps all of them, and passes one on.
+//! Several rows of a query can have one primary key where that does not contain an upsert key of the query. A node
+//! before the sink then keeps all of them, and passes one on.
 
 use std::collections::HashMap;
 use std::time::Duration;
