@@ -12,7 +12,7 @@ use axum::routing::any;
 use futures::StreamExt;
 use millstream_proto::spec::did_you_mean;
 use millstream_state::threads;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
 use super::admission::Entry;
@@ -72,9 +72,7 @@ async fn describe(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    only(&method, &Method::GET)?;
-    authorize(&services, &headers, Right::Read, Some(&name))?;
-    Ok(axum::Json(openapi::summary(&find(&services, &name)?)).into_response())
+    read(&services, &name, &method, &headers, openapi::summary)
 }
 
 async fn description(
@@ -83,9 +81,20 @@ async fn description(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    only(&method, &Method::GET)?;
-    authorize(&services, &headers, Right::Read, Some(&name))?;
-    Ok(axum::Json(openapi::document(&find(&services, &name)?)).into_response())
+    read(&services, &name, &method, &headers, openapi::document)
+}
+
+/// Answers with a description of a pipeline.
+fn read<T: Serialize>(
+    services: &Services,
+    name: &str,
+    method: &Method,
+    headers: &HeaderMap,
+    describe: impl Fn(&Arc<Service>) -> T,
+) -> Result<Response, Failure> {
+    only(method, &Method::GET)?;
+    authorize(services, headers, Right::Read, Some(name))?;
+    Ok(axum::Json(describe(&find(services, name)?)).into_response())
 }
 
 async fn unknown_path(request: Request) -> Failure {
